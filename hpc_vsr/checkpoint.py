@@ -1,0 +1,108 @@
+"""Checkpoints: all that is needed to continue a run. Each appears whole, with its checksum, and loads without code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpc_vsr.errors import InputError
+from hpc_vsr.files import sha256, write_json, write_text, write_whole
+
+BEST = "best.json"
+
+
+def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score: float | None) -> Path:
+    """Write ``step-00001000.pt`` and then ``step-00001000.pt.sha256``, which makes it valid; prune older ones.
+
+    Parameters
+    ----------
+    folder : Path
+    state : dict
+        Tensors, numbers, text, and dicts and lists of them.
+    step : int
+    keep : int
+        How many of the newest stay, besides the best one.
+    best_score : float, optional
+        The validation score if this is the best checkpoint so far.
+    """
+    path = folder / f"step-{step:08d}.pt"
+    with write_whole(path) as temporary:
+        torch.save(state, temporary)
+        checksum = sha256(temporary)
+    write_text(_checksum_path(path), f"{checksum}  {path.name}\n")
+    if best_score is not None:
+        write_json(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})
+    _prune(folder, keep)
+    return path
+
+
+def load_newest(folder: Path) -> dict | None:
+    """State of the newest checkpoint that is valid; older ones are tried if it is not. None if there is none."""
+    for path in reversed(_list(folder)):
+        if is_valid(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    return None
+
+
+def load_best(folder: Path) -> dict:
+    """State of the checkpoint with the best validation score, else of the newest; `InputError` if there is none."""
+    best = _best_path(folder)
+    state = torch.load(best, map_location="cpu", weights_only=True) if best and is_valid(best) else load_newest(folder)
+    if state is None:
+        raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
+    return state
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a checkpoint is there and its bytes have the recorded checksum."""
+    try:
+        return _checksum_path(path).read_text().split()[0] == sha256(path)
+    except (OSError, IndexError):
+        return False
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
+    """Load a state dict; `InputError` lists what does not fit if it is of another network."""
+    own = network.state_dict()
+    faults = [f"lacks {name}" for name in own if name not in weights]
+    faults += [f"has unknown {name}" for name in weights if name not in own]
+    faults += [f"{name} is {tuple(weights[name].shape)} where {tuple(own[name].shape)} is wanted"
+               for name in own if name in weights and weights[name].shape != own[name].shape]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(f"{where}: is a checkpoint of another network: {'; '.join(faults[:3])}{more}; "
+                         "check [model] or choose another run folder")
+    network.load_state_dict(weights)
+
+
+def _list(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _best_path(folder: Path) -> Path | None:
+    try:
+        name = json.loads((folder / BEST).read_text())["file"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder / name if re.fullmatch(r"step-\d+\.pt", str(name)) else None
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` valid checkpoints and the best one; the only valid one always stays."""
+    paths = _list(folder)
+    valid = [path for path in paths if _checksum_path(path).exists()]
+    stay = {*valid[-max(1, keep):], _best_path(folder)}
+    for path in paths:
+        if path not in stay:
+            _checksum_path(path).unlink(missing_ok=True)
+            path.unlink()

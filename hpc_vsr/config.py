@@ -1,0 +1,213 @@
+"""Settings of a stage: defaults < TOML file < command line.
+
+Each module owns one frozen dataclass with its settings. This file turns such a dataclass into a command line,
+reads a TOML file into it, and answers a mistake in either with one line that says what, where and how to mend it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import sys
+import tomllib
+import typing
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from hpc_vsr.errors import InputError
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A command line in which every mistake is an `InputError` of one line."""
+
+    def __init__(self, stage: str, description: str):
+        super().__init__(
+            prog=f"python -m hpc_vsr.{stage}", description=description, exit_on_error=False,
+            formatter_class=_Help,
+        )
+        self._settings: type | None = None
+        self._file_option: str | None = None
+        self._also: tuple[str, ...] = ()
+
+    def add_settings(self, settings: type, file_option: str, also: Sequence[str] = ()) -> None:
+        """Add every field of a frozen dataclass as ``--section.key``, readable from a TOML file too.
+
+        Parameters
+        ----------
+        settings : type
+            The dataclass. Nested dataclasses are the sections of the file.
+        file_option : str
+            The flag that names the TOML file, such as ``--config``.
+        also : sequence of str
+            Sections that the file may have for other stages; they are not read here.
+        """
+        self._settings, self._file_option, self._also = settings, file_option, tuple(also)
+        self.add_argument(file_option, type=Path | None, default=None, metavar="FILE",
+                          help="TOML file with these settings; the command line overrides it")
+        known = {option for action in self._actions for option in action.option_strings}
+        self.add_class_arguments(settings, None)
+        for action in self._actions:  # jsonargparse adds `--section FILE` for each section: not ours
+            if action.option_strings and action.option_strings[0] not in known and _is_section(action):
+                action.help = SUPPRESS
+
+    def parse(self, argv: Sequence[str] | None) -> tuple[Any, jsonargparse.Namespace]:
+        """Return the settings (None if `add_settings` was not called) and all other arguments."""
+        argv = list(sys.argv[1:] if argv is None else argv)
+        argv = self._file_arguments(argv) + argv
+        try:
+            with _readable_errors():
+                namespace = self.instantiate(self.parse_args(argv))
+        except ArgumentError as error:
+            raise InputError(f"{_one_line(error)}{self._hint(str(error))} (see --help)") from None
+        if self._settings is None:
+            return None, namespace
+        names = [field.name for field in dataclasses.fields(self._settings)]
+        return self._settings(**{name: namespace[name] for name in names}), namespace
+
+    def _file_arguments(self, argv: Sequence[str]) -> list[str]:
+        """The TOML file as the command line that it stands for, so that what follows it overrides it."""
+        if self._settings is None:
+            return []
+        path = None
+        for argument, following in zip(argv, [*argv[1:], None], strict=True):
+            if argument == self._file_option:
+                path = following
+            elif argument.startswith(f"{self._file_option}="):
+                path = argument.partition("=")[2]
+        return read_toml_arguments(Path(path), self._settings, self._also) if path else []
+
+    def _hint(self, message: str) -> str:
+        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
+        if not unknown:
+            return ""
+        valid = [option for action in self._actions for option in action.option_strings
+                 if option.startswith("--") and action.help is not SUPPRESS]
+        return _did_you_mean(unknown[1], valid)
+
+
+class _Help(jsonargparse.DefaultHelpFormatter):
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=34, width=100)
+
+
+def _is_section(action) -> bool:
+    return type(action).__name__ == "_ActionConfigLoad"
+
+
+@contextlib.contextmanager
+def _readable_errors():
+    """`ValueError` from the checks of a settings dataclass is the user's mistake too."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _one_line(error: ArgumentError) -> str:
+    text = " ".join(str(error).split())
+    text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    text = re.sub(r"typing\.Literal\[(.*?)\]", r"value out of \1", text)
+    text = re.sub(r"Expected an? ", "expected ", text)
+    return re.sub(r"\. Got value: (.*)", r", found \1", text)
+
+
+def read_toml(path: Path) -> dict:
+    """Parse a TOML file; `InputError` names the file and the line of a mistake."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a text file; a TOML file is wanted") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not valid TOML: {error}") from None
+
+
+def read_toml_arguments(path: Path, settings: type, also: Sequence[str] = ()) -> list[str]:
+    """Check a TOML file against a settings dataclass and return it as ``--section.key=value`` arguments."""
+    table = {key: value for key, value in read_toml(path).items() if key not in also}
+    return list(_arguments(table, settings, str(path), "", also))
+
+
+def _arguments(table: dict, settings: type, path: str, section: str, also: Sequence[str] = ()):
+    types = typing.get_type_hints(settings)
+    names = [field.name for field in dataclasses.fields(settings)]
+    for key, value in table.items():
+        where = f"{path}: [{section}] " if section else f"{path}: "
+        if key not in names:
+            kind = "setting" if section or not isinstance(value, dict) else "section"
+            raise InputError(f"{where}has no {kind} {key!r}{_did_you_mean(key, [*names, *also])}")
+        expected = types[key]
+        if dataclasses.is_dataclass(expected):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}{key!r} is a section: write [{key}] and its settings below it")
+            yield from _arguments(value, expected, path, f"{section}.{key}" if section else key)
+            continue
+        _check_type(value, expected, f"{where}{key}")
+        dotted = f"{section}.{key}" if section else key
+        yield f"--{dotted}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _check_type(value: Any, expected: Any, where: str) -> None:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes"}
+    if typing.get_origin(expected) is typing.Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise InputError(f"{where}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
+    if expected not in words:
+        return
+    accepted = {float: (int, float)}.get(expected, (expected,))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        raise InputError(f"{where}: expected {words[expected]}, found {value!r}")
+
+
+def _did_you_mean(name: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{meant}; it has: {', '.join(sorted(valid))}" if valid else meant
+
+
+def as_dict(settings: Any) -> Any:
+    """A settings dataclass as plain JSON values (paths as text, tuples as lists)."""
+    if dataclasses.is_dataclass(settings):
+        fields = dataclasses.fields(settings)
+        return {field.name: as_dict(getattr(settings, field.name)) for field in fields}
+    if isinstance(settings, dict):
+        return {key: as_dict(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [as_dict(value) for value in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+def from_dict(settings: type, values: dict, where: str) -> Any:
+    """The inverse of `as_dict`; `InputError` names `where` if a key is unknown or a type is wrong."""
+    types = typing.get_type_hints(settings)
+    names = [field.name for field in dataclasses.fields(settings)]
+    given = {}
+    for key, value in values.items():
+        if key not in names:
+            raise InputError(f"{where}: unknown setting {key!r}{_did_you_mean(key, names)}")
+        if dataclasses.is_dataclass(types[key]):
+            given[key] = from_dict(types[key], value, f"{where}: {key}")
+        else:
+            _check_type(value, types[key], f"{where}: {key}")
+            given[key] = Path(value) if types[key] in (Path, Path | None) and value is not None else value
+    with _readable_errors():
+        return settings(**given)
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a settings dataclass or any JSON value."""
+    text = json.dumps(as_dict(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,87 @@
+"""Ranks of the training. It reads RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*; whatever sets them can launch it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hpc_vsr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where this process stands among those that train together.
+
+    Attributes
+    ----------
+    rank, world_size : int
+    device : torch.device
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Add up a few float64 numbers over all ranks; the same result on each."""
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def from_main(self, value: Any) -> Any:
+        """The value that the main rank has, on every rank."""
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def join_ranks(device: str) -> Iterator[Ranks]:
+    """Join the process group, gloo for the CPU and NCCL for GPUs; one process alone is a group of one.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto takes the GPU `local_rank` modulo the number of visible ones, if there are any.
+
+    Raises
+    ------
+    InputError
+        If a GPU is asked for and there is none.
+    """
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    torch_device = choose_device(device, local_rank)
+    backend = "gloo" if torch_device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    if world_size == 1:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    else:
+        dist.init_process_group(backend, rank=rank, world_size=world_size)
+    try:
+        yield Ranks(rank, world_size, torch_device)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(device: str, local_rank: int = 0) -> torch.device:
+    """The device of a rank; `InputError` if CUDA is asked for and is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError('device: "cuda" is asked for but no GPU is visible; use "auto" or "cpu"')
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    index = local_rank % torch.cuda.device_count()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

@@ -1,0 +1,115 @@
+"""Files that appear whole or not at all, and their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.errors import InputError
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends without an error it becomes `path`, on disk.
+
+    A crash at any moment leaves the old file or the new one. The temporary name depends on `path` alone, so what a
+    killed process left is overwritten by the next one.
+    """
+    temporary = partial_path(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary name that `write_whole` uses for `path`."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8."""
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file, indented, keys in the given order; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, mend: str) -> Any:
+    """Read a JSON file; `InputError` says what is wrong with it and how to `mend` it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; {mend}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}; {mend}") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise InputError(f"{path}: is damaged ({error}); {mend}") from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_input_file(path: Path, what: str) -> None:
+    """Raise `InputError` unless `path` is a readable file that is not empty."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; {what} is wanted")
+    if not path.exists():
+        raise InputError(f"{path}: not found; {what} is wanted")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read; check its permissions")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; {what} is wanted")
+
+
+def create_folder(folder: Path) -> None:
+    """Make a folder and its parents and try that it can be written; `InputError` if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+
+
+def check_free_space(folder: Path, num_bytes: int) -> None:
+    """Raise `InputError` unless the file system of `folder` has room for `num_bytes` and 64 MiB more."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes + (64 << 20):
+        raise InputError(f"{folder}: needs {format_bytes(num_bytes)}, {format_bytes(free)} are free; "
+                         "choose another --out or make room")
+
+
+def format_bytes(num_bytes: float) -> str:
+    """A size for people: '512 B', '3.4 MB', '1.2 GB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

@@ -1,0 +1,71 @@
+"""What a launcher runs on each rank: picklable callables that set up the ranks' environment and run a stage.
+
+They return an exit status and raise nothing, so that a launcher need not tell a user's mistake from a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+
+from hpc_vsr.errors import exit_status
+from hpc_vsr.evaluate import evaluate
+from hpc_vsr.manifest import read_manifest
+from hpc_vsr.report import write_report
+from hpc_vsr.runs import RunFolder
+from hpc_vsr.train import Experiment, train
+
+FIRST_PORT, NUM_PORTS = 20000, 20000
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Trains an experiment on all ranks of the job."""
+
+    experiment: Experiment
+
+    def __call__(self) -> int:
+        export_ranks(submitit.JobEnvironment())
+        return exit_status(self._train)
+
+    def _train(self, _argv: Sequence[str] | None) -> None:
+        train(self.experiment)
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """Measures an experiment's network and writes its report; one rank."""
+
+    experiment: Experiment
+
+    def __call__(self) -> int:
+        return exit_status(self._evaluate_and_report)
+
+    def _evaluate_and_report(self, _argv: Sequence[str] | None) -> None:
+        run = RunFolder(self.experiment.out)
+        evaluate(run, read_manifest(self.experiment.data), self.experiment.evaluate)
+        write_report([run], run.report, self.experiment.evaluate.split)
+
+
+def export_ranks(environment: submitit.JobEnvironment) -> None:
+    """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for `hpc_vsr.train`.
+
+    The port follows from the job's number, so two jobs on one node do not meet.
+    """
+    one_node = environment.num_nodes == 1
+    variables = {
+        "RANK": environment.global_rank,
+        "WORLD_SIZE": environment.num_tasks,
+        "LOCAL_RANK": environment.local_rank,
+        "LOCAL_WORLD_SIZE": environment.num_tasks // environment.num_nodes,
+        "MASTER_ADDR": "127.0.0.1" if one_node else environment.hostnames[0],
+        "MASTER_PORT": FIRST_PORT + zlib.crc32(environment.job_id.encode()) % NUM_PORTS,
+    }
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    if one_node and Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a laptop's host name often leads nowhere

@@ -1,0 +1,84 @@
+"""Ranks of the preprocessing. The only file that imports mpi4py; without a launcher nothing of MPI is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from hpc_vsr.errors import BAD_INPUT, FAILED, InputError
+
+# Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
+# own step that carries its proxies.
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+
+
+class Alone:
+    """One process without MPI, with the few methods of `mpi4py.MPI.Comm` that are used here."""
+
+    rank, size = 0, 1
+
+    def bcast(self, value: Any) -> Any:
+        return value
+
+    def allgather(self, value: Any) -> list:
+        return [value]
+
+    def Abort(self, status: int) -> NoReturn:  # noqa: N802 - the name is MPI's
+        sys.exit(status)
+
+
+def connect(environment: Mapping[str, str] = os.environ) -> Any:
+    """The communicator of this job: MPI's world under a launcher, `Alone` without one.
+
+    Raises `InputError` if a launcher has started several ranks that cannot see each other, which would each do the
+    whole work and write over one another.
+    """
+    variable = next((name for name in SIZE_VARIABLES if name in environment), None)
+    expected = int(environment[variable]) if variable else 1
+    if expected == 1 and "OMPI_COMM_WORLD_SIZE" not in environment and "PMI_SIZE" not in environment:
+        return Alone()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py reports a missing libmpi as RuntimeError
+        raise InputError(f"{expected} ranks were started but mpi4py cannot be used "
+                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' brings mpi4py and MPICH") from None
+    comm = MPI.COMM_WORLD
+    if comm.size != expected:
+        raise InputError(
+            f"the launcher started {expected} ranks ({variable}={expected}) but MPI sees {comm.size}: "
+            "under srun add --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI); "
+            "under mpiexec use the one of the MPI that mpi4py was built with")
+    return comm
+
+
+def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
+    """Call `function` on rank 0 and return its value on every rank; an `InputError` is raised on every rank."""
+    value, message = None, None
+    if comm.rank == 0:
+        try:
+            value = function()
+        except InputError as error:
+            message = str(error)
+    value, message = comm.bcast((value, message))
+    if message is not None:
+        raise InputError(message)
+    return value
+
+
+@contextlib.contextmanager
+def abort_together(comm: Any) -> Iterator[None]:
+    """An exception on one rank ends the whole job at once, with its reason; the others would wait for ever."""
+    try:
+        yield
+    except Exception as error:
+        if comm.size == 1:
+            raise
+        if isinstance(error, InputError):
+            print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        else:
+            print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        comm.Abort(BAD_INPUT if isinstance(error, InputError) else FAILED)

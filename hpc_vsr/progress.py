@@ -1,0 +1,77 @@
+"""Progress of a long stage: a bar on a terminal, a line every so often in a log file; rate and time left in both."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts work done out of a total and shows it, if `shown` (the main rank), on standard error.
+
+    Parameters
+    ----------
+    total : int
+        Amount of work.
+    label, unit : str
+        What is done ("training") and what is counted ("step").
+    initial : int
+        Work that an earlier run of the same command did; the rate does not count it.
+    shown : bool
+        False on every rank but the main one.
+    """
+
+    def __init__(self, total: int, label: str, unit: str, initial: int = 0, shown: bool = True):
+        self.total, self.label, self.unit, self.done, self.initial = total, label, unit, initial, initial
+        self.shown = shown
+        self.started = self.last_line = time.monotonic()
+        self.bar = None
+        if shown and sys.stderr.isatty():
+            self.bar = tqdm(total=total, desc=label, unit=unit, initial=initial, dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.shown and self.done > self.initial:
+            self._print_line()
+
+    def advance(self, count: int = 1, figures: str = "") -> None:
+        """Count `count` more; `figures` (loss, PSNR) stands at the end of the bar or line."""
+        self.done += count
+        if self.bar is not None:
+            self.bar.set_postfix_str(figures, refresh=False)
+            self.bar.update(count)
+        elif self.shown and self.done < self.total:
+            if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+                self._print_line(figures)
+
+    def say(self, text: str) -> None:
+        """Print a line without breaking the bar."""
+        if self.shown:
+            tqdm.write(text, file=sys.stderr)
+
+    def _print_line(self, figures: str = "") -> None:
+        self.last_line = time.monotonic()
+        rate = (self.done - self.initial) / max(self.last_line - self.started, 1e-9)
+        left = "done" if self.done >= self.total else f"{format_seconds((self.total - self.done) / rate)} left"
+        tail = f"  {figures}" if figures else ""
+        print(f"{self.label}: {self.done}/{self.total} {self.unit}s  {rate:.3g}/s  {left}{tail}",
+              file=sys.stderr, flush=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: '8 s', '4 min 05 s', '30 h 12 min'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

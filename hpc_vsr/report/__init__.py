@@ -1,0 +1,103 @@
+"""The report of one or more runs. It is a view of what `hpc_vsr.evaluate` recorded and measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from hpc_vsr.files import create_folder, write_json, write_text
+from hpc_vsr.report import figures, tables
+from hpc_vsr.report.collect import BASELINES, Report, collect
+from hpc_vsr.runs import RunFolder
+
+
+def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test") -> str:
+    """Write a report of runs into a folder.
+
+    Parameters
+    ----------
+    runs : sequence of RunFolder
+    out : Path
+    split : str
+        Which evaluations to show.
+
+    Returns
+    -------
+    str
+        Its Markdown text and where the page is.
+
+    Raises
+    ------
+    InputError
+        If no run can be reported, or they were measured on different data sets.
+    """
+    report = collect(runs, split)
+    create_folder(out)
+    text = tables.markdown(report, lead(report, split))
+    write_text(out / "metrics.csv", tables.csv_text(report))
+    write_text(out / "report.md", text)
+    write_text(out / "index.html", _page(report, split))
+    write_json(out / "report.json", report.content)
+    return f"{text}\nreport: {out / 'index.html'}"
+
+
+def lead(report: Report, split: str) -> str:
+    """What was done, in two sentences."""
+    dataset = report.content["dataset"]
+    source, degradation = dataset["source"], dataset["degradation"]
+    (height, width), (lr_height, lr_width) = dataset["hr_size"], dataset["lr_size"]
+    blur = f"a Gaussian blur of {degradation['sigma']:g} pixels and " if degradation["kind"] == "BD" else ""
+    first, stop = dataset["splits"][split]
+    return (f"{source['frames']} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
+            f"interpolation and enlarged again. Measured on frames {first} to {stop - 1}, the {split} split, which "
+            "no network has seen.") if split == "test" else (
+            f"{source['frames']} frames of {width}x{height}, measured on the {split} split.")
+
+
+def _page(report: Report, split: str) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("hpc_vsr.report", "."), autoescape=True,
+                                     undefined=jinja2.StrictUndefined, trim_blocks=True)
+    profile = report.profiles[0]
+    pictures = [(figures.png_uri(figures.comparison(report, index)), f"comparison of frame {frame}")
+                for index, frame in enumerate(report.pictures.get("frame", []))]
+    return environment.get_template("page.html.j2").render(
+        dataset=report.content["dataset"], lead=lead(report, split), split=split, failed=report.content["failed"],
+        highlights=_highlights(report, profile), device=report.content["runs"][0]["device"].upper(),
+        tables=[{"profile": name, "meaning": tables.meaning(report, name), "columns": tables.columns(report),
+                 "rows": [tables.cells(report, row) for row in report.rows(name)]} for name in report.profiles],
+        pictures=pictures, frames_svg=figures.psnr_over_frames(report, profile),
+        training_svg=figures.training_curves(report), facts=_facts(report))
+
+
+def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
+    """The answers that a reader wants first: how much better than the baselines."""
+    rows = {row["method"]: row for row in report.rows(profile)}
+    networks = [row for row in report.rows(profile) if row["method"] not in BASELINES]
+    if not networks or networks[0]["psnr"] is None:
+        return []
+    best = networks[0]
+    gains = [(f"{best['psnr'] - rows[name]['psnr']:+.2f} dB", f"{best['method']} over {label}")
+             for name, label in (("bicubic", "bicubic"), ("wiener", "Wiener")) if name in rows and rows[name]["psnr"]]
+    return [(f"{best['psnr']:.2f} dB", f"PSNR of {best['method']} ({profile})"), *gains,
+            (f"{best['ssim']:.3f}", f"SSIM of {best['method']}"), (f"{best['params']:,}", "parameters")]
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    dataset = report.content["dataset"]
+    source = dataset["source"]
+    facts = [("data set", f"{dataset['name']} (fingerprint {dataset['fingerprint']})"),
+             ("source", f"{source['name']}, SHA-256 {source['sha256']}"),
+             ("channels", f"{', '.join(dataset['channels'])}, {dataset['dtype']}, {dataset['units']}"),
+             ("splits", ", ".join(f"{name} {start} to {stop - 1}" for name, (start, stop) in dataset["splits"].items()))]
+    for run in report.content["runs"]:
+        train = run["train"]
+        facts.append((f"run {run['name']}", f"{run['model']['name']}, skip {run['model']['skip']}, "
+                      f"{train['steps']} steps of {train['batch_size']} samples, patches of {train['patch_size']}, "
+                      f"{train['loss']}, lr {train['lr']:g}, {train['precision']}; weights of step {run['step']}, "
+                      f"evaluated in {run['precision']} on the {run['device'].upper()}"))
+    return facts
+
+
+__all__ = ["Report", "collect", "write_report"]

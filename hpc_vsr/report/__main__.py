@@ -1,0 +1,36 @@
+"""Make a report of one or more runs: index.html (one file, no network), report.md, report.json and metrics.csv.
+
+The runs must have been measured on one data set with `python -m hpc_vsr.evaluate`; a run that was not is listed as
+missing. Rows of bicubic enlargement and of Wiener deconvolution are always there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from hpc_vsr.config import Parser
+from hpc_vsr.errors import exit_status
+from hpc_vsr.report import write_report
+from hpc_vsr.runs import RunFolder
+
+
+def build_parser() -> Parser:
+    parser = Parser("report", __doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, runs/NAME")
+    parser.add_argument("--out", type=Path | None, default=None,
+                        help="folder of the report; RUN/report of the first run if not given")
+    parser.add_argument("--split", type=Literal["test", "val", "train"], default="test", help="which evaluations to show")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    _, arguments = build_parser().parse(argv)
+    runs = [RunFolder(path) for path in arguments.runs]
+    print(write_report(runs, arguments.out or runs[0].report, arguments.split))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

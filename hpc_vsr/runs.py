@@ -1,0 +1,141 @@
+"""A run folder: the names of all that a run leaves, and the trained network in it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpc_vsr.checkpoint import load_best, load_weights
+from hpc_vsr.config import as_dict, from_dict
+from hpc_vsr.errors import InputError
+from hpc_vsr.files import read_json
+from hpc_vsr.manifest import Manifest
+from hpc_vsr.models import ModelSettings, Network, build_model
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in ``runs/NAME``; docs/formats.md says what each holds."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.absolute().name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def evaluation(self, split: str) -> Path:
+        return self.path / f"metrics-{split}.json"
+
+    def pictures(self, split: str) -> Path:
+        return self.path / f"pictures-{split}.npz"
+
+    def read_config(self) -> dict:
+        """The resolved job of the run; `InputError` if this is not a run folder."""
+        config = read_json(self.config, "name the folder of a training run, runs/NAME")
+        if not isinstance(config, dict) or "model" not in config:
+            raise InputError(f"{self.config}: is not the configuration of a training run")
+        return config
+
+
+@dataclass(frozen=True)
+class DataTerms:
+    """What a network was trained for, kept in its checkpoint: values and degradation of its data set.
+
+    Attributes
+    ----------
+    channels, scale : int
+    sigma : float
+        Blur in HR pixels.
+    noise : float
+        Noise-to-signal power of the Wiener filter, tuned on the validation split.
+    offset, extent : float
+        (value - offset) / extent is 0..1 on the training split.
+    fingerprint : str
+        Of the data set.
+    """
+
+    channels: int
+    scale: int
+    sigma: float
+    noise: float
+    offset: float
+    extent: float
+    fingerprint: str
+
+    @classmethod
+    def of(cls, manifest: Manifest, noise: float) -> DataTerms:
+        return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
+                   manifest.offset, manifest.extent, manifest.fingerprint)
+
+    def build(self, settings: ModelSettings) -> Network:
+        """The initialised network for this data."""
+        return build_model(settings, self.channels, self.scale, self.sigma, self.noise)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what it was trained for."""
+
+    network: Network
+    settings: ModelSettings
+    terms: DataTerms
+    step: int
+    where: str
+
+
+def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
+    """The part of a checkpoint that `load_trained` reads."""
+    return {"model_settings": as_dict(settings), "data_terms": as_dict(terms), "weights": weights}
+
+
+def load_trained(run: RunFolder) -> Trained:
+    """The network of a run with its best validated weights, on the CPU, ready for inference.
+
+    Raises
+    ------
+    InputError
+        If the folder is no run, has no valid checkpoint, or the checkpoint is of another network than config.json.
+    """
+    config = run.read_config()
+    state = load_best(run.checkpoints)
+    where = f"{run.checkpoints}/step-{state['step']:08d}.pt"
+    settings = from_dict(ModelSettings, config["model"], str(run.config))
+    if state["model_settings"] != as_dict(settings):
+        raise InputError(f"{where}: is a checkpoint of another network, {state['model_settings']}; "
+                         f"{run.config} has {config['model']}")
+    terms = from_dict(DataTerms, state["data_terms"], where)
+    network = terms.build(settings)
+    load_weights(network, state["weights"], where)
+    network.eval().requires_grad_(False)
+    return Trained(network, settings, terms, state["step"], where)
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which a network computes in ``fp32``, ``bf16`` or ``fp16``."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

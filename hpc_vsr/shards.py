@@ -1,0 +1,187 @@
+"""Shards: HDF5 files of frames with 5-frame stacks as a view of them. The only file that imports h5py.
+
+docs/formats.md describes the layout. The bytes of a shard depend on its frames and attributes alone: no time stamp,
+no rank, no path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpc_vsr.files import partial_path, sha256, write_whole
+from hpc_vsr.splits import REACH, WINDOW, ShardPlan
+
+FORMAT_VERSION = 1
+
+
+def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+                attributes: dict) -> dict:
+    """Write one shard under a temporary name, check it by reading it back, and rename it.
+
+    Parameters
+    ----------
+    path : Path
+    plan : ShardPlan
+        Which frames it holds.
+    frames : iterable of (lr, hr, valid)
+        ``plan.num_frames`` items: (C, h, w), (C, H, W) of one dtype, and None or an (H, W) bool mask that is False
+        where the source had no value.
+    attributes : dict
+        Text and numbers for readers that have the shard alone.
+
+    Returns
+    -------
+    dict
+        Its entry in dataset.json: name, split, frames, samples, bytes, sha256, and, of the train split, min and max.
+    """
+    with write_whole(path) as temporary:
+        digest, low, high = _write(temporary, plan, frames, attributes)
+        if _digest_frames(temporary) != digest:
+            raise OSError(f"{path}: what was written cannot be read back; check the file system")
+    return _entry(path, plan, low, high)
+
+
+def read_entry(path: Path, plan: ShardPlan, attributes: dict) -> dict | None:
+    """Entry of a finished shard, after checking every byte of its frames; None if it must be written again."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if any(file.attrs.get(key) != value for key, value in _all_attributes(plan, attributes).items()):
+                return None
+            digest, low, high = file.attrs["frames_sha256"], file.attrs["hr_min"], file.attrs["hr_max"]
+        if _digest_frames(path) != digest:
+            return None
+    except (OSError, KeyError, RuntimeError, ValueError):  # what h5py raises for a damaged file
+        return None
+    return _entry(path, plan, float(low), float(high))
+
+
+def read_attribute(path: Path, name: str):
+    """An attribute of a shard, or None if the file or the attribute cannot be read."""
+    with contextlib.suppress(OSError, RuntimeError), h5py.File(path, "r", locking=False) as file:
+        return file.attrs.get(name)
+    return None
+
+
+class ShardReader:
+    """Frames of one shard by their number in the source. Opens the file at first use, in each process anew.
+
+    Parameters
+    ----------
+    path : Path
+    start, stop : int
+        Frames of the source that the shard holds.
+    """
+
+    def __init__(self, path: Path, start: int, stop: int):
+        self.path, self.start, self.stop = path, start, stop
+        self._file: h5py.File | None = None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None}  # a handle must not travel to another process
+
+    def lr(self, start: int, stop: int) -> np.ndarray:
+        """LR frames start..stop-1 of the source, (stop - start, C, h, w)."""
+        return self._frames("frames/lr")[start - self.start : stop - self.start]
+
+    def hr(self, start: int, stop: int) -> np.ndarray:
+        """HR frames start..stop-1 of the source, (stop - start, C, H, W)."""
+        return self._frames("frames/hr")[start - self.start : stop - self.start]
+
+    def _frames(self, name: str) -> h5py.Dataset:
+        if self._file is None:
+            self._file = h5py.File(self.path, "r", locking=False)
+        return self._file[name]
+
+
+def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:
+    digest = hashlib.sha256()
+    low, high = np.inf, -np.inf
+    stored: dict[str, h5py.Dataset] = {}
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        for index, (lr, hr, valid) in enumerate(frames):
+            planes = {"lr": lr, "hr": hr}
+            if valid is not None or "valid" in stored:
+                planes["valid"] = np.ones(hr.shape[1:], bool) if valid is None else valid
+            for name, plane in planes.items():
+                if name not in stored:
+                    stored[name] = _create_frames(file, name, plan.num_frames, plane)
+                stored[name][index] = plane
+            _update(digest, lr, hr, valid)
+            low, high = min(low, float(hr.min())), max(high, float(hr.max()))
+        assert index == plan.num_frames - 1, (index, plan)
+        _create_view(file, "lr", stored["lr"], plan.num_samples, range(WINDOW))
+        _create_view(file, "hr", stored["hr"], plan.num_samples, [REACH])
+        file.create_dataset("frame", data=np.arange(plan.start + REACH, plan.stop - REACH, dtype=np.int64))
+        for key, value in _all_attributes(plan, attributes).items():
+            file.attrs[key] = value
+        file.attrs.update({"frames_sha256": digest.hexdigest(), "hr_min": low, "hr_max": high})
+    return digest.hexdigest(), low, high
+
+
+def _create_frames(file: h5py.File, name: str, num_frames: int, plane: np.ndarray) -> h5py.Dataset:
+    fill = True if name == "valid" else None  # frames before the first gap have no gaps
+    return file.create_dataset(f"frames/{name}", shape=(num_frames, *plane.shape), dtype=plane.dtype,
+                               chunks=(1, *plane.shape), fillvalue=fill)
+
+
+def _create_view(file: h5py.File, name: str, frames: h5py.Dataset, num_samples: int, offsets: Iterable[int]) -> None:
+    """A virtual data set over this same file (source "."): sample i, offset k is frame i + k; no byte stored twice.
+
+    Made with HDF5's own calls, because h5py's `create_virtual_dataset` leaves the time of creation in the file.
+    """
+    offsets = list(offsets)
+    plane = frames.shape[1:]
+    stacked = len(offsets) > 1
+    shape = (num_samples, len(offsets), *plane) if stacked else (num_samples, *plane)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.VIRTUAL)
+    properties.set_obj_track_times(False)
+    for position, offset in enumerate(offsets):
+        view, source = h5py.h5s.create_simple(shape), h5py.h5s.create_simple(frames.shape)
+        lead_start, lead_count = ((0, position), (num_samples, 1)) if stacked else ((0,), (num_samples,))
+        rest = (0,) * len(plane)
+        view.select_hyperslab((*lead_start, *rest), (*lead_count, *plane))
+        source.select_hyperslab((offset, *rest), (num_samples, *plane))
+        properties.set_virtual(view, b".", frames.name.encode(), source)
+    h5py.h5d.create(file.id, name.encode(), frames.id.get_type(), h5py.h5s.create_simple(shape), dcpl=properties)
+
+
+def _all_attributes(plan: ShardPlan, attributes: dict) -> dict:
+    return {"format_version": FORMAT_VERSION, "split": plan.split, "first_frame": plan.start,
+            "stop_frame": plan.stop, **attributes}
+
+
+def _digest_frames(path: Path) -> str:
+    digest = hashlib.sha256()
+    with h5py.File(path, "r", locking=False) as file:
+        frames = file["frames"]
+        for index in range(len(frames["lr"])):
+            valid = frames["valid"][index] if "valid" in frames else None
+            _update(digest, frames["lr"][index], frames["hr"][index], valid)
+    return digest.hexdigest()
+
+
+def _update(digest, lr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None) -> None:
+    for plane in (lr, hr):
+        digest.update(np.ascontiguousarray(plane))
+    if valid is not None and not valid.all():
+        digest.update(np.ascontiguousarray(valid))
+
+
+def _entry(path: Path, plan: ShardPlan, low: float, high: float) -> dict:
+    return {"name": path.name, "split": plan.split, "first_frame": plan.start, "frames": plan.num_frames,
+            "samples": plan.num_samples, "bytes": path.stat().st_size, "sha256": sha256(path),
+            "hr_min": low, "hr_max": high}
+
+
+def list_shard_files(folder: Path) -> Iterator[Path]:
+    """Shards in a folder, also those that a killed process left under a temporary name."""
+    pattern = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5"
+    yield from sorted(folder.glob(pattern))
+    yield from sorted(folder.glob(partial_path(Path(pattern)).name))

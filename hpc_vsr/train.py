@@ -1,0 +1,468 @@
+"""Train a network on a data set, on one process or on many.
+
+Reads RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*: srun, torchrun and `hpc_vsr.launch` are three ways to set them; without
+them it is one process. The same command again resumes from the newest valid checkpoint; a finished run says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from hpc_vsr import files
+from hpc_vsr.baselines import tune_noise
+from hpc_vsr.checkpoint import load_newest, load_weights, save_checkpoint
+from hpc_vsr.config import Parser, as_dict
+from hpc_vsr.dataset import Patches, Resident, Split, choose_memory, load_batches, num_bytes, validation_pairs
+from hpc_vsr.distributed import Ranks, join_ranks
+from hpc_vsr.errors import InputError, Stopped, exit_status
+from hpc_vsr.evaluate import EvaluateSettings
+from hpc_vsr.manifest import Manifest, read_manifest
+from hpc_vsr.memory import keep_freed_memory
+from hpc_vsr.models import BORDER, ModelSettings, count_parameters
+from hpc_vsr.optim import Loss, MovingAverage, learning_rate, loss_of
+from hpc_vsr.progress import Progress, format_seconds
+from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
+
+MAX_BAD_STEPS = 10  # consecutive steps whose loss is not finite
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How the network is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Samples in a step, over all ranks.
+    patch_size : int
+        Side of a training patch in LR pixels; 0 takes whole frames.
+    augment : bool
+        Mirror, turn and reverse in time.
+    loss : str
+        mse or charbonnier, on values 0..1.
+    lr : float
+        Peak learning rate of Adam.
+    warmup_steps : int
+        Steps of linear growth to the peak; a cosine follows.
+    final_lr : float
+        Learning rate of the last step as a fraction of the peak; 1 keeps it constant.
+    ema_decay : float
+        Decay of the moving average of the weights; 0 uses the weights themselves.
+    clip_norm : float
+        Largest norm of the gradient; 0 does not clip.
+    precision : str
+        fp32, bf16, or fp16 with loss scaling.
+    seed : int
+        Of the initialisation, the order and the augmentation.
+    validate_every : int
+        Steps between validations; 0 validates at the end alone.
+    validate_samples : int
+        Samples of the validation split used, evenly spread; 0 uses all.
+    checkpoint_every : int
+        Steps between checkpoints; validations and the end have one too.
+    keep_checkpoints : int
+        How many of the newest stay, besides the best.
+    log_every : int
+        Steps between lines in metrics.jsonl.
+    num_workers : int
+        Processes that read patches when the frames are not kept in memory.
+    resident : str
+        Whether the training frames are kept on the device: always, never, or auto if they fit.
+    device : str
+        auto, cpu or cuda.
+    """
+
+    steps: int = 20000
+    batch_size: int = 16
+    patch_size: int = 64
+    augment: bool = True
+    loss: Loss = "charbonnier"
+    lr: float = 1e-3
+    warmup_steps: int = 100
+    final_lr: float = 0.01
+    ema_decay: float = 0.999
+    clip_norm: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    validate_every: int = 1000
+    validate_samples: int = 0
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 20
+    num_workers: int = 0
+    resident: Resident = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
+        for name in ("patch_size", "warmup_steps", "clip_norm", "validate_every", "validate_samples", "num_workers",
+                     "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name}: must not be negative, found {getattr(self, name)}")
+        if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
+            raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
+                             f"{self.lr}, {self.final_lr} and {self.ema_decay}")
+        if 0 < self.patch_size < 8:
+            raise InputError(f"train.patch_size: must be 0 (whole frames) or at least 8, found {self.patch_size}")
+
+
+# Settings that may change between a run and its resumption: they do not change what is learned.
+NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A job: which data, which network, how it is trained and evaluated.
+
+    Attributes
+    ----------
+    data : Path
+        Folder of the data set, as `hpc_vsr.preprocess` writes it.
+    out : Path
+        Run folder; runs/NAME of the job file if not given.
+    model : ModelSettings
+    train : TrainSettings
+    evaluate : EvaluateSettings
+    """
+
+    data: Path
+    out: Path | None = None
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
+
+
+def train(experiment: Experiment) -> None:
+    """Train until the last step, on all ranks of the job together.
+
+    Raises
+    ------
+    InputError
+        If the data set, the settings or what the run folder holds do not fit.
+    Stopped
+        After SIGTERM or SIGUSR2, when a checkpoint has been written.
+    """
+    manifest = read_manifest(experiment.data)
+    keep_freed_memory()
+    with join_ranks(experiment.train.device) as ranks, StopFlag() as stop:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // _ranks_per_node(ranks)))
+        Trainer(experiment, manifest, ranks).run(stop)
+
+
+class StopFlag:
+    """Set by SIGTERM and SIGUSR2; the loop answers at the next step boundary. The handler does nothing else."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+    def __init__(self):
+        self.name: str | None = None
+        self._before: dict = {}
+
+    def __enter__(self) -> StopFlag:
+        self._before = {number: signal.signal(number, self._set) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, _frame: Any) -> None:
+        self.name = signal.Signals(number).name
+
+
+class Trainer:
+    """One run: its network, its optimiser and its place in the sequence of samples."""
+
+    def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks):
+        self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
+        self.run_folder = RunFolder(experiment.out)
+        if self.settings.batch_size % ranks.world_size:
+            raise InputError(f"train.batch_size: {self.settings.batch_size} cannot be dealt to {ranks.world_size} ranks "
+                             "equally; choose a multiple")
+        if ranks.is_main:
+            open_run_folder(self.run_folder, experiment)
+        ranks.barrier()
+
+        # Data: training frames on the device if they fit, validation frames always from the shards
+        memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
+        if memory is not None and self.settings.num_workers:
+            memory = None if self.settings.resident == "auto" else memory
+        self.memory = memory
+        self.frames = Split(manifest, "train", memory)
+        self.validation = Split(manifest, "val")
+
+        # Network: every rank builds the same one
+        self.state = load_newest(self.run_folder.checkpoints)
+        self.terms = self._data_terms()
+        torch.manual_seed(self.settings.seed)
+        self.network = self.terms.build(experiment.model).to(ranks.device)
+        self.average = MovingAverage(self.network, self.settings.ema_decay)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
+        self.step, self.bad_steps, self.best_psnr = 0, 0, None
+        if self.state is not None:
+            self._restore(self.state)
+        self.ddp = DistributedDataParallel(self.network)
+
+    def run(self, stop: StopFlag) -> None:
+        """Train from the present step to the last one."""
+        settings, ranks = self.settings, self.ranks
+        if self.step >= settings.steps:
+            self._say(f"{self.run_folder.path}: finished before, {self.step} steps, best validation "
+                      f"{self.best_psnr:.2f} dB; nothing to do")
+            return
+        self._say(self._summary())
+        patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
+        batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
+                               settings.batch_size, ranks.rank, ranks.world_size, settings.num_workers, ranks.device)
+        started, first_step, loss_sum, loss_count = time.monotonic(), self.step, 0.0, 0
+        with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
+            for patch in batches:
+                loss = self._train_step(patch)
+                loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
+                loss_sum, loss_count = loss_sum + loss, loss_count + 1
+                progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
+                last = self.step == settings.steps
+                if self.step % settings.log_every == 0 or last:
+                    rate = (self.step - first_step) * settings.batch_size / (time.monotonic() - started)
+                    self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
+                               "samples_per_second": round(rate, 2), "memory_bytes": self._memory_used()})
+                    loss_sum, loss_count = 0.0, 0
+                validate = last or (settings.validate_every and self.step % settings.validate_every == 0)
+                improved = self._validate(progress) if validate else False
+                if validate or asked or self.step % settings.checkpoint_every == 0:
+                    self._save(improved)
+                if asked and not last:
+                    raise Stopped(f"{self.run_folder.path}: saved at step {self.step} of {settings.steps}; "
+                                  "the same command continues")
+        self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
+                  f"{format_seconds(time.monotonic() - started)}, best validation {self.best_psnr:.2f} dB")
+
+    def _train_step(self, patch) -> float:
+        """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
+        settings = self.settings
+        rate = learning_rate(self.step, settings.steps, settings.lr, settings.warmup_steps, settings.final_lr)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with autocast(self.ranks.device, settings.precision):
+            sr = self.ddp(patch.lr)
+        loss = loss_of(settings.loss, sr, patch.hr)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
+        value = loss.item()
+        if torch.isfinite(norm) or self.scaler.is_enabled():  # DDP averaged the gradients: all ranks agree on the norm
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.bad_steps = 0
+        else:
+            self.bad_steps += 1
+            if self.bad_steps == MAX_BAD_STEPS:
+                raise FloatingPointError(f"the loss was not finite in {MAX_BAD_STEPS} steps in a row up to step "
+                                         f"{self.step}; lower train.lr or use train.precision fp32 or bf16")
+        self.step += 1
+        self.average.update(self.network, self.step)
+        return value
+
+    def _validate(self, progress: Progress) -> bool:
+        """Mean PSNR of the averaged weights over the validation frames; each rank does its share, none does padding."""
+        count = len(self.validation)
+        wanted = min(count, self.settings.validate_samples or count)
+        centres = [self.validation.centres[(2 * index + 1) * count // (2 * wanted)] for index in range(wanted)]
+        sums = [0.0, 0.0, 0.0]
+        with torch.inference_mode(), autocast(self.ranks.device, self.settings.precision):
+            for centre in centres[self.ranks.rank :: self.ranks.world_size]:
+                window = self.validation.window(centre).to(self.ranks.device)
+                hr = self.validation.normalise(self.validation.hr_frame(centre)).to(self.ranks.device)
+                error = (self.average.network.upscale(window[None])[0].float() - hr)[..., BORDER:-BORDER, BORDER:-BORDER]
+                mse = torch.mean(error**2, dtype=torch.float64).item()
+                sums = [sums[0] + mse, sums[1] - 10 * torch.log10(torch.tensor(mse)).item(), sums[2] + 1]
+        mse, psnr, frames = self.ranks.sum(sums)
+        mse, psnr = mse / frames, psnr / frames
+        improved = self.best_psnr is None or psnr > self.best_psnr
+        if improved:
+            self.best_psnr = psnr
+        self._log({"validation": {"mse": mse, "psnr": psnr, "frames": int(frames)}})
+        progress.say(f"step {self.step}: validation {psnr:.2f} dB{' (best)' if improved else ''}")
+        return improved
+
+    def _data_terms(self) -> DataTerms:
+        """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
+        if self.state is not None:
+            return DataTerms(**self.state["data_terms"])
+        noise = 0.0
+        if self.ranks.is_main and self.experiment.model.uses_wiener:
+            noise = tune_noise(validation_pairs(self.manifest), self.manifest.scale,
+                               self.manifest.degradation.blur_sigma)
+        return DataTerms.of(self.manifest, self.ranks.from_main(noise))
+
+    def _save(self, improved: bool) -> None:
+        """The main rank writes the checkpoint, the others wait."""
+        if self.ranks.is_main:
+            self.run_folder.checkpoints.mkdir(exist_ok=True)
+            state = {
+                **network_state(self.experiment.model, self.terms, self.average.network.state_dict()),
+                "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
+                "step": self.step, "samples_seen": self.step * self.settings.batch_size,
+                "best_psnr": self.best_psnr, "bad_steps": self.bad_steps, "config": as_dict(self.experiment),
+            }
+            save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
+                            self.best_psnr if improved else None)
+        self.ranks.barrier()
+
+    def _restore(self, state: dict) -> None:
+        where = f"{self.run_folder.checkpoints}/step-{state['step']:08d}.pt"
+        if state["data_terms"]["fingerprint"] != self.manifest.fingerprint:
+            raise InputError(f"{self.run_folder.path}: was trained on another data set than {self.manifest.folder}; "
+                             "choose another --out or give the data set it was trained on")
+        load_weights(self.network, state["network"], where)
+        load_weights(self.average.network, state["weights"], where)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        self.step, self.bad_steps, self.best_psnr = state["step"], state["bad_steps"], state["best_psnr"]
+        if self.ranks.is_main:
+            forget_after(self.run_folder.metrics, self.step)
+
+    def _log(self, figures: dict) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.ranks.is_main:
+            samples = self.step * self.settings.batch_size
+            line = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
+            with self.run_folder.metrics.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+    def _say(self, text: str) -> None:
+        """A line on standard error and in log.txt."""
+        if self.ranks.is_main:
+            print(text, file=sys.stderr, flush=True)
+            with self.run_folder.log.open("a", encoding="utf-8") as stream:
+                stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _summary(self) -> str:
+        settings = self.settings
+        resumed = f"resumed at step {self.step}, " if self.step else ""
+        where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
+        return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
+                f"{count_parameters(self.network):,} parameters, {settings.steps} steps of {settings.batch_size} "
+                f"samples, {settings.precision}, {self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on "
+                f"{self.ranks.device.type}, {where}")
+
+    def _best_text(self) -> str:
+        return f"  best {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
+
+    def _memory_used(self) -> int:
+        """Peak bytes: of the GPU, or of this process on a CPU."""
+        if self.ranks.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def open_run_folder(run_folder: RunFolder, experiment: Experiment) -> None:
+    """Write config.json before any work; `InputError` if the folder holds a run with other settings."""
+    files.create_folder(run_folder.path)
+    wanted = as_dict(experiment)
+    if run_folder.config.exists():
+        found = run_folder.read_config()
+        differing = _differences(_meaning(found), _meaning(wanted))
+        if differing:
+            raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
+                             "choose another --out or delete that folder")
+    elif any(run_folder.path.iterdir()):
+        raise InputError(f"{run_folder.path}: is not empty and holds no run; choose another --out")
+    files.write_json(run_folder.config, wanted)
+
+
+def _meaning(config: dict) -> dict[str, Any]:
+    """The settings that decide what is learned, as {section.key: value}."""
+    sections = {"model": config["model"], "train": config["train"]}
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
+            if not (section == "train" and key in NEUTRAL)}
+
+
+def _differences(found: dict, wanted: dict) -> list[str]:
+    return [f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} now"
+            for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+
+
+def forget_after(metrics: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl that a killed process wrote after its last checkpoint."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError):  # the line that the kill cut off
+            continue
+    files.write_text(metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _ranks_per_node(ranks: Ranks) -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+
+
+def format_plan(experiment: Experiment) -> str:
+    """The plan and its size as text for --dry-run."""
+    manifest, settings = read_manifest(experiment.data), experiment.train
+    network = DataTerms.of(manifest, 1e-3).build(experiment.model)
+    samples = manifest.num_samples("train")
+    epochs = settings.steps * settings.batch_size / samples
+    return "\n".join([
+        json.dumps(as_dict(experiment), indent=2),
+        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
+        f"{files.format_bytes(num_bytes(manifest, 'train'))} of frames",
+        f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
+        f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
+        f"run      {experiment.out}",
+    ])
+
+
+def read_experiment(parser: Parser, argv: Sequence[str] | None) -> tuple[Experiment, Any]:
+    """The experiment of a command line; its run folder is named after the job file if it is not given."""
+    experiment, arguments = parser.parse(argv)
+    if experiment.out is None:
+        if arguments.config is None:
+            raise InputError("--out is missing: name the run folder, such as --out runs/delta")
+        experiment = dataclasses.replace(experiment, out=Path("runs") / arguments.config.stem)
+    return experiment, arguments
+
+
+def build_parser() -> Parser:
+    parser = Parser("train", __doc__)
+    parser.add_settings(Experiment, "--config", also=("resources", "sweep"))
+    parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    experiment, arguments = read_experiment(build_parser(), argv)
+    if arguments.dry_run:
+        print(format_plan(experiment))
+        return
+    train(experiment)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
