@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -31,7 +32,7 @@ class Parser(jsonargparse.ArgumentParser):
     def __init__(self, stage: str, description: str):
         super().__init__(
             prog=f"python -m hpc_vsr.{stage}", description=description, exit_on_error=False,
-            formatter_class=_Help,
+            allow_abbrev=False, formatter_class=_Help,
         )
         self._settings: type | None = None
         self._file_option: str | None = None
@@ -77,7 +78,7 @@ class Parser(jsonargparse.ArgumentParser):
         if self._settings is None:
             return []
         path = None
-        for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        for argument, following in itertools.zip_longest(argv, argv[1:]):
             if argument == self._file_option:
                 path = following
             elif argument.startswith(f"{self._file_option}="):
@@ -90,7 +91,7 @@ class Parser(jsonargparse.ArgumentParser):
             return ""
         valid = [option for action in self._actions for option in action.option_strings
                  if option.startswith("--") and action.help is not SUPPRESS]
-        return _did_you_mean(unknown[1], valid)
+        return _did_you_mean(unknown[1], valid, list_all=False)
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
@@ -172,10 +173,11 @@ def _check_type(value: Any, expected: Any, where: str) -> None:
         raise InputError(f"{where}: expected {words[expected]}, found {value!r}")
 
 
-def _did_you_mean(name: str, valid: Sequence[str]) -> str:
+def _did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
+    """The nearest valid name, and the list of all: always, or only where none is near."""
     close = difflib.get_close_matches(name, valid, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{meant}; it has: {', '.join(sorted(valid))}" if valid else meant
+    return f"{meant}; valid are: {', '.join(sorted(valid))}" if list_all or not close else meant
 
 
 def as_dict(settings: Any) -> Any:

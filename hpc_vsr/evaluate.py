@@ -223,7 +223,8 @@ def format_rows(rows: Sequence[dict]) -> str:
 def build_parser() -> Parser:
     parser = Parser("evaluate", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder, runs/NAME")
-    parser.add_argument("--data", type=Path | None, default=None, help="data set; the one it was trained on if not given")
+    parser.add_argument("--data", type=Path | None, default=None,
+                        help="data set; the one it was trained on if not given")
     for name, kind in (("split", Literal["test", "val", "train"]), ("precision", Literal["fp32", "bf16", "fp16"])):
         parser.add_argument(f"--{name}", type=kind | None, default=None, help=f"as in the job file's [evaluate] {name}")
     return parser

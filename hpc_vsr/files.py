@@ -99,8 +99,7 @@ def create_folder(folder: Path) -> None:
 
 def check_free_space(folder: Path, num_bytes: int) -> None:
     """Raise `InputError` unless the file system of `folder` has room for `num_bytes` and 64 MiB more."""
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(folder).free
     if free < num_bytes + (64 << 20):
         raise InputError(f"{folder}: needs {format_bytes(num_bytes)}, {format_bytes(free)} are free; "
                          "choose another --out or make room")

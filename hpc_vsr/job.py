@@ -15,10 +15,11 @@ import submitit
 
 from hpc_vsr.errors import exit_status
 from hpc_vsr.evaluate import evaluate
+from hpc_vsr.experiment import Experiment
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.report import write_report
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.train import Experiment, train
+from hpc_vsr.train import train
 
 FIRST_PORT, NUM_PORTS = 20000, 20000
 

@@ -20,11 +20,11 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from hpc_vsr.config import Parser, from_dict, read_toml
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, InputError, Stopped, exit_status
+from hpc_vsr.experiment import Experiment, format_plan, read_experiment
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import ReportJob, TrainJob
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.train import Experiment, format_plan, read_experiment
 
 Cluster = Literal["local", "debug", "slurm"]
 SIGNAL_DELAY_SECONDS = 120  # between SIGUSR2 and the time limit: room for a checkpoint
@@ -282,7 +282,8 @@ def build_parser() -> Parser:
     parser.add_settings(LaunchSettings, "--config", also=("sweep",))
     parser.add_argument("--cluster", type=Cluster, required=True,
                         help="local: processes of this machine; debug: this process; slurm: submit to the cluster")
-    parser.add_argument("--site", type=Path | None, default=None, help="TOML file of the cluster, slurm/sites/NAME.toml")
+    parser.add_argument("--site", type=Path | None, default=None,
+                        help="TOML file of the cluster, slurm/sites/NAME.toml")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and every script; submit nothing")
     return parser
 

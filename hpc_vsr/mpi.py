@@ -45,7 +45,8 @@ def connect(environment: Mapping[str, str] = os.environ) -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py reports a missing libmpi as RuntimeError
         raise InputError(f"{expected} ranks were started but mpi4py cannot be used "
-                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' brings mpi4py and MPICH") from None
+                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' brings mpi4py and MPICH"
+                         ) from None
     comm = MPI.COMM_WORLD
     if comm.size != expected:
         raise InputError(

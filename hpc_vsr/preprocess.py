@@ -68,7 +68,8 @@ class Recipe:
     def __post_init__(self):
         given = [f"--{name}" for name in ("video", "frames", "field") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise InputError(f"one source is wanted, --video, --frames or --field; found {' and '.join(given) or 'none'}")
+            raise InputError("one source is wanted, --video, --frames or --field; "
+                             f"found {' and '.join(given) or 'none'}")
         if (self.field is None) != (self.variable is None):
             raise InputError("--field and --variable go together: the file and the name of the variable in it")
 
@@ -182,8 +183,14 @@ def check_output(plan: Plan) -> None:
                 raise InputError(f"{folder}: holds part of another data set ({path.name}); "
                                  "choose another --out or delete that folder")
     finished = sum(path.stat().st_size for path in list_shard_files(folder))
-    files.check_free_space(folder, max(0, plan.num_bytes - finished))
+    made = not folder.exists()
     files.create_folder(folder)
+    try:
+        files.check_free_space(folder, max(0, plan.num_bytes - finished))
+    except InputError:
+        if made:
+            folder.rmdir()
+        raise
     for path in list_shard_files(folder):
         if path.name.startswith("."):
             path.unlink()

@@ -49,9 +49,8 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(figures, refresh=False)
             self.bar.update(count)
-        elif self.shown and self.done < self.total:
-            if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
-                self._print_line(figures)
+        elif self.shown and self.done < self.total and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self._print_line(figures)
 
     def say(self, text: str) -> None:
         """Print a line without breaking the bar."""

@@ -22,7 +22,8 @@ def build_parser() -> Parser:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, runs/NAME")
     parser.add_argument("--out", type=Path | None, default=None,
                         help="folder of the report; RUN/report of the first run if not given")
-    parser.add_argument("--split", type=Literal["test", "val", "train"], default="test", help="which evaluations to show")
+    parser.add_argument("--split", type=Literal["test", "val", "train"], default="test",
+                        help="which evaluations to show")
     return parser
 
 

@@ -85,7 +85,8 @@ def comparison(report: Report, index: int) -> bytes:
             _show(shown, pictures[name])
             shown.add_patch(Rectangle((left / factor - 0.5, top / factor - 0.5), side / factor, side / factor,
                                       fill=False, edgecolor="#ffb000", linewidth=1.5))
-            _show(zoom, pictures[name][top // factor : (top + side) // factor, left // factor : (left + side) // factor])
+            rows, columns_ = (slice(start // factor, (start + side) // factor) for start in (top, left))
+            _show(zoom, pictures[name][rows, columns_])
             if name in ("lr", "hr"):
                 difference.set_axis_off()
             else:

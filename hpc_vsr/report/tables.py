@@ -20,7 +20,8 @@ CSV_FIELDS = ("method", "model", "params", "split", "profile", "frames", "mse", 
 def columns(report: Report) -> list[str]:
     """Heads of the columns of `cells`."""
     temporal = ["tOF (px)", "warp (levels)"] if _is_video(report) else []
-    return ["method", "network", "parameters", "frames", "MSE", "PSNR (dB)", "pooled (dB)", "SSIM", *temporal, "s / frame"]
+    return ["method", "network", "parameters", "frames", "MSE", "PSNR (dB)", "pooled (dB)", "SSIM", *temporal,
+            "s / frame"]
 
 
 def cells(report: Report, row: dict) -> list[str]:

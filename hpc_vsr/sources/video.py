@@ -14,13 +14,14 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from hpc_vsr.errors import InputError
 from hpc_vsr.sources.colour import NAMES, Channels, select_channels
 
-# swscale's default conversion darkens Y by 1.4 grey levels on the average; with these flags by 0.01 (docs/decisions.md).
+# swscale's default conversion darkens Y by 1.4 grey levels on the average, with these flags by 0.01: docs/decisions.md
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
          | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP)
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
             7: Colorspace.SMPTE240M}  # ISO/IEC 23091-2 code to libswscale's
 UNTAGGED_MATRIX, RGB_MATRIX = 2, 0
 FULL_RANGE = 2
+SEEK_ATTEMPTS = 2
 
 
 class VideoSource:
@@ -37,7 +38,8 @@ class VideoSource:
         self.channels = NAMES[channels]
         self._channels: Channels = channels
         self._num_threads = num_threads
-        self._timestamps, self._key_timestamps = _index_packets(path)
+        self._timestamps, self._key_packets = _index_packets(path)
+        self._key_timestamps = sorted(self._key_packets)
         with _open(path) as container:
             stream = container.streams.video[0]
             first = self._next_frame(container.decode(stream), 0)
@@ -55,38 +57,49 @@ class VideoSource:
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
         path = self.files[0]
-        with _open(path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = self._num_threads
-            wanted = self._timestamps[start:stop]
-            frames = self._frames_from(container, stream, wanted[0])
-            for index, timestamp in enumerate(wanted, start):
+        wanted = self._timestamps[start:stop]
+        frames = self._frames_from(wanted[0])
+        for index, timestamp in enumerate(wanted, start):
+            frame = self._next_frame(frames, index)
+            while frame.pts is None or frame.pts < timestamp:
                 frame = self._next_frame(frames, index)
-                while frame.pts is None or frame.pts < timestamp:
-                    frame = self._next_frame(frames, index)
-                if frame.pts != timestamp:
-                    raise InputError(f"{path}: frame {index} (time stamp {timestamp}) is missing after decoding; "
-                                     "the file is damaged, re-encode it")
-                if frame.is_corrupt:
-                    raise InputError(f"{path}: frame {index} is damaged; cut the video before it or re-encode it")
-                if (frame.height, frame.width) != (self.height, self.width):
-                    raise InputError(f"{path}: the size changes at frame {index} from {self.width}x{self.height} "
-                                     f"to {frame.width}x{frame.height}; cut the video there")
-                yield frame
+            if frame.pts != timestamp:
+                raise InputError(f"{path}: frame {index} (time stamp {timestamp}) is missing after decoding; "
+                                 "the file is damaged, re-encode it")
+            if frame.is_corrupt:
+                raise InputError(f"{path}: frame {index} is damaged; cut the video before it or re-encode it")
+            if (frame.height, frame.width) != (self.height, self.width):
+                raise InputError(f"{path}: the size changes at frame {index} from {self.width}x{self.height} "
+                                 f"to {frame.width}x{frame.height}; cut the video there")
+            yield frame
 
-    def _frames_from(self, container, stream, timestamp: int) -> Iterator[VideoFrame]:
-        """Decode from a key frame at or before `timestamp`, going further back where a seek lands too late."""
+    def _frames_from(self, timestamp: int) -> Iterator[VideoFrame]:
+        """Decode from the key frame at or before `timestamp`, or from the start where the container cannot seek.
+
+        A seek is trusted only if it lands on a packet of the index, byte for byte: in an MPEG program stream it lands
+        somewhere near, with time stamps that are guessed anew.
+        """
         key = bisect.bisect_right(self._key_timestamps, timestamp) - 1
-        while key > 0:
-            container.seek(self._key_timestamps[key], stream=stream, backward=True)
-            frames = container.decode(stream)
-            first = self._next_frame(frames, 0)
-            if first.pts is not None and first.pts <= timestamp:
-                return _chain(first, frames)
-            key -= 1
-        container.seek(self._timestamps[0], stream=stream, backward=True)
-        return container.decode(stream)
+        for seek_to in self._key_timestamps[max(0, key) : 0 : -1][:SEEK_ATTEMPTS]:
+            with _open(self.files[0]) as container:
+                stream = self._threaded(container)
+                container.seek(seek_to, stream=stream, backward=True)
+                packets = container.demux(stream)
+                first = next(packets, None)
+                if first is not None and first.pts is not None and first.pts <= timestamp \
+                        and self._key_packets.get(first.pts) == (first.pos, first.size):
+                    yield from first.decode()
+                    for packet in packets:
+                        yield from packet.decode()
+                    return
+        with _open(self.files[0]) as container:
+            yield from container.decode(self._threaded(container))
+
+    def _threaded(self, container):
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._num_threads
+        return stream
 
     def _next_frame(self, frames: Iterator[VideoFrame], index: int) -> VideoFrame:
         path = self.files[0]
@@ -140,9 +153,9 @@ def _open(path: Path):
     return container
 
 
-def _index_packets(path: Path) -> tuple[list[int], list[int]]:
-    """Time stamps of all frames and of the key frames, both ascending, from the packets alone."""
-    timestamps, keys = [], []
+def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
+    """Time stamps of all frames, ascending, and {time stamp: (position, size)} of the key frames' packets."""
+    timestamps, keys = [], {}
     with _open(path) as container:
         stream = container.streams.video[0]
         declared = stream.frames
@@ -153,8 +166,8 @@ def _index_packets(path: Path) -> tuple[list[int], list[int]]:
                 if packet.is_corrupt:
                     raise InputError(f"{path}: frame {len(timestamps)} is truncated; copy the file again")
                 timestamps.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
+                if packet.is_keyframe and packet.pts is not None:
+                    keys[packet.pts] = (packet.pos, packet.size)
         except av.error.FFmpegError as error:
             raise InputError(f"{path}: cannot be read beyond frame {len(timestamps)} ({error.strerror}); "
                              "the file is damaged, copy it again") from None
@@ -166,7 +179,7 @@ def _index_packets(path: Path) -> tuple[list[int], list[int]]:
     if None in timestamps or len(set(timestamps)) != len(timestamps):
         raise InputError(f"{path}: its frames have no unique time stamps; rewrite it with "
                          f"'ffmpeg -fflags +genpts -i {path.name} -c copy {path.stem}.mkv'")
-    return sorted(timestamps), sorted(keys)
+    return sorted(timestamps), keys
 
 
 def _describe(stream, frame: VideoFrame) -> dict:
@@ -186,8 +199,3 @@ def _is_full_range(frame: VideoFrame) -> bool:
     name = frame.format.name
     return (int(frame.color_range) == FULL_RANGE or frame.format.is_rgb
             or name.startswith(("yuvj", "gray", "pal8", "mono")) and int(frame.color_range) != 1)
-
-
-def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    yield first
-    yield from rest

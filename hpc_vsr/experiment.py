@@ -1,0 +1,183 @@
+"""An experiment: which data, which network, how it is trained and measured. The job files in ``jobs/`` are these."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hpc_vsr import files
+from hpc_vsr.config import Parser, as_dict
+from hpc_vsr.dataset import Resident, num_bytes
+from hpc_vsr.errors import InputError
+from hpc_vsr.evaluate import EvaluateSettings
+from hpc_vsr.manifest import read_manifest
+from hpc_vsr.models import ModelSettings, count_parameters
+from hpc_vsr.optim import Loss
+from hpc_vsr.runs import DataTerms, RunFolder
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How the network is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Samples in a step, over all ranks.
+    patch_size : int
+        Side of a training patch in LR pixels; 0 takes whole frames.
+    augment : bool
+        Mirror, turn and reverse in time.
+    loss : str
+        mse or charbonnier, on values 0..1.
+    lr : float
+        Peak learning rate of Adam.
+    warmup_steps : int
+        Steps of linear growth to the peak; a cosine follows.
+    final_lr : float
+        Learning rate of the last step as a fraction of the peak; 1 keeps it constant.
+    ema_decay : float
+        Decay of the moving average of the weights; 0 uses the weights themselves.
+    clip_norm : float
+        Largest norm of the gradient; 0 does not clip.
+    precision : str
+        fp32, bf16, or fp16 with loss scaling.
+    seed : int
+        Of the initialisation, the order and the augmentation.
+    validate_every : int
+        Steps between validations; 0 validates at the end alone.
+    validate_samples : int
+        Samples of the validation split used, evenly spread; 0 uses all.
+    checkpoint_every : int
+        Steps between checkpoints; validations and the end have one too.
+    keep_checkpoints : int
+        How many of the newest stay, besides the best.
+    log_every : int
+        Steps between lines in metrics.jsonl.
+    num_workers : int
+        Processes that read patches when the frames are not kept in memory.
+    resident : str
+        Whether the training frames are kept on the device: always, never, or auto if they fit.
+    device : str
+        auto, cpu or cuda.
+    """
+
+    steps: int = 20000
+    batch_size: int = 16
+    patch_size: int = 64
+    augment: bool = True
+    loss: Loss = "charbonnier"
+    lr: float = 1e-3
+    warmup_steps: int = 100
+    final_lr: float = 0.01
+    ema_decay: float = 0.999
+    clip_norm: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    validate_every: int = 1000
+    validate_samples: int = 0
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 20
+    num_workers: int = 0
+    resident: Resident = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
+        for name in ("patch_size", "warmup_steps", "clip_norm", "validate_every", "validate_samples", "num_workers",
+                     "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name}: must not be negative, found {getattr(self, name)}")
+        if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
+            raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
+                             f"{self.lr}, {self.final_lr} and {self.ema_decay}")
+        if 0 < self.patch_size < 8:
+            raise InputError(f"train.patch_size: must be 0 (whole frames) or at least 8, found {self.patch_size}")
+
+
+# Settings that may change between a run and its resumption: they do not change what is learned.
+NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A job: which data, which network, how it is trained and evaluated.
+
+    Attributes
+    ----------
+    data : Path
+        Folder of the data set, as `hpc_vsr.preprocess` writes it.
+    out : Path
+        Run folder; runs/NAME of the job file if not given.
+    model : ModelSettings
+    train : TrainSettings
+    evaluate : EvaluateSettings
+    """
+
+    data: Path
+    out: Path | None = None
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
+
+
+def open_run_folder(run_folder: RunFolder, experiment: Experiment) -> None:
+    """Write config.json before any work; `InputError` if the folder holds a run with other settings."""
+    files.create_folder(run_folder.path)
+    wanted = as_dict(experiment)
+    if run_folder.config.exists():
+        found = run_folder.read_config()
+        differing = _differences(_meaning(found), _meaning(wanted))
+        if differing:
+            raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
+                             "choose another --out or delete that folder")
+    elif any(run_folder.path.iterdir()):
+        raise InputError(f"{run_folder.path}: is not empty and holds no run; choose another --out")
+    files.write_json(run_folder.config, wanted)
+
+
+def _meaning(config: dict) -> dict[str, Any]:
+    """The settings that decide what is learned, as {section.key: value}."""
+    sections = {"model": config["model"], "train": config["train"]}
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
+            if not (section == "train" and key in NEUTRAL)}
+
+
+def _differences(found: dict, wanted: dict) -> list[str]:
+    return [f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} now"
+            for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+
+
+def format_plan(experiment: Experiment) -> str:
+    """The plan and its size as text for --dry-run."""
+    manifest, settings = read_manifest(experiment.data), experiment.train
+    network = DataTerms.of(manifest, 1e-3).build(experiment.model)
+    samples = manifest.num_samples("train")
+    epochs = settings.steps * settings.batch_size / samples
+    return "\n".join([
+        json.dumps(as_dict(experiment), indent=2),
+        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
+        f"{files.format_bytes(num_bytes(manifest, 'train'))} of frames",
+        f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
+        f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
+        f"run      {experiment.out}",
+    ])
+
+
+def read_experiment(parser: Parser, argv: Sequence[str] | None) -> tuple[Experiment, Any]:
+    """The experiment of a command line; its run folder is named after the job file if it is not given."""
+    experiment, arguments = parser.parse(argv)
+    if experiment.out is None:
+        if arguments.config is None:
+            raise InputError("--out is missing: name the run folder, such as --out runs/delta")
+        experiment = dataclasses.replace(experiment, out=Path("runs") / arguments.config.stem)
+    return experiment, arguments

@@ -1,0 +1,121 @@
+"""Small real inputs, made once a session, and the commands as a user types them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out, by name, what this machine cannot run; HPC_VSR_REQUIRE=mpi,browser makes leaving it out a failure."""
+    missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
+               "browser": None if find_browser() else "no chromium"}
+    required = [name for name in os.environ.get("HPC_VSR_REQUIRE", "").split(",") if name]
+    for name in required:
+        if missing[name]:
+            pytest.exit(f"{name} tests are required here but there is {missing[name]}", returncode=3)
+    for item in items:
+        for name, reason in missing.items():
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"{reason}: {name} tests are left out"))
+
+
+def find_mpiexec() -> str | None:
+    beside = Path(sys.executable).with_name("mpiexec")
+    return str(beside) if beside.exists() else shutil.which("mpiexec")
+
+
+def find_browser() -> str | None:
+    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
+    """`python -m hpc_vsr.STAGE ...` as a user runs it; standard output and error as text."""
+    command = [*launcher, sys.executable, "-m", f"hpc_vsr.{arguments[0]}", *map(str, arguments[1:])]
+    # one thread: several processes share the cores of a test machine
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit status 2 and one line of error that has these words, no traceback."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+def moving_pattern(num_frames: int, height: int, width: int) -> np.ndarray:
+    """(T, H, W, 3) uint8: discs and gratings that move, so that frames differ and 8 neighbours cannot be confused."""
+    rows, columns = np.mgrid[:height, :width]
+    frames = []
+    for index in range(num_frames):
+        wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
+        disc = np.hypot(columns - width / 2 - 6 * np.sin(index / 5), rows - height / 2 - 6 * np.cos(index / 5)) < height / 4
+        red = np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave)
+        frames.append(np.stack([red, 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], axis=-1))
+    return np.rint(np.array(frames) * 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray, codec="libx264", pixel_format="yuv420p", gop=12, b_frames=2,
+                colour_range=None, matrix=None) -> Path:
+    """Encode (T, H, W, 3) uint8 frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixel_format
+        stream.time_base = Fraction(1, 25)
+        if codec == "libx264":
+            stream.options = {"g": str(gop), "bf": str(b_frames), "crf": "18", "threads": "1"}
+        for index, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame = frame.reformat(format=pixel_format, dst_color_range=colour_range, dst_colorspace=matrix)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """40 frames of 64x48 with B-frames and key frames every 12."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", moving_pattern(40, 48, 64))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory, clip) -> Path:
+    """The data set of `clip`, made by the command."""
+    folder = tmp_path_factory.mktemp("data") / "clip"
+    done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+TINY = ("--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 4,
+        "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
+        "--train.warmup_steps", 2, "--train.device", "cpu")
+
+
+def train_tiny(dataset: Path, out: Path, *more, **options) -> subprocess.CompletedProcess:
+    """A training of six steps."""
+    return run_stage("train", "--data", dataset, "--out", out, *TINY, *more, **options)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, dataset) -> Path:
+    """A finished and evaluated run on `dataset`."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    for done in (train_tiny(dataset, out), run_stage("evaluate", "--run", out)):
+        assert done.returncode == 0, done.stderr
+    return out

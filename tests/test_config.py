@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from hpc_vsr.config import Parser, as_dict, fingerprint, from_dict
+from hpc_vsr.errors import InputError, Stopped, exit_status
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Inner.
+
+    Attributes
+    ----------
+    lr : float
+        A rate.
+    """
+
+    lr: float = 1e-3
+    steps: int = 10
+    loss: Literal["mse", "charbonnier"] = "mse"
+    on: bool = True
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise InputError(f"inner.steps: must be at least 1, found {self.steps}")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Outer."""
+
+    name: str = "a"
+    inner: Inner = field(default_factory=Inner)
+
+
+def parse(*argv):
+    parser = Parser("test", "A test.")
+    parser.add_settings(Outer, "--config", also=("sweep",))
+    return parser.parse(list(argv))[0]
+
+
+def write(tmp_path, text):
+    path = tmp_path / "job.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_below_the_file_and_the_file_below_the_command_line(tmp_path):
+    path = write(tmp_path, 'name = "b"\n[inner]\nlr = 2\nsteps = 20\n[sweep]\nanything = 1\n')
+    settings = parse("--inner.steps", "30", "--config", str(path))
+    assert (settings.name, settings.inner) == ("b", Inner(lr=2.0, steps=30))
+
+
+@pytest.mark.parametrize("text, words", [
+    ("[inner]\nlearning_rate = 1", ["job.toml", "[inner]", "learning_rate", "lr, on, steps"]),
+    ("[inner]\nstep = 1", ["did you mean 'steps'"]),
+    ("[iner]\nlr = 1", ["section 'iner'", "did you mean 'inner'"]),
+    ("nane = 'b'", ["did you mean 'name'"]),
+    ("inner = 3", ["is a section"]),
+    ("[inner]\nsteps = 'many'", ["inner", "steps", "whole number", "'many'"]),
+    ("[inner]\nsteps = 1.5", ["whole number", "1.5"]),
+    ("[inner]\nsteps = true", ["whole number", "True"]),
+    ("[inner]\nlr = 'fast'", ["a number", "'fast'"]),
+    ("[inner]\non = 1", ["true or false"]),
+    ("[inner]\nloss = 'l1'", ["'mse', 'charbonnier'", "'l1'"]),
+    ("[inner]\nsteps = 0", ["at least 1"]),
+    ("[inner\n", ["not valid TOML", "line 1"]),
+])
+def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, text, words):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        parse("--config", str(path))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--inner.lrr", "1"], ["--inner.lrr", "did you mean '--inner.lr'"]),
+    (["--inner.lr", "fast"], ["--inner.lr", "float", "fast"]),
+    (["--inner.loss", "l1"], ["--inner.loss", "mse", "l1"]),
+    (["--inner.steps", "-3"], ["at least 1"]),
+    (["--config", "/nowhere/job.toml"], ["/nowhere/job.toml", "No such file"]),
+])
+def test_a_mistake_on_the_command_line_is_one_line(argv, words):
+    with pytest.raises(InputError) as caught:
+        parse(*argv)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_settings_survive_json():
+    settings = Outer("b", Inner(lr=0.5, on=False))
+    assert from_dict(Outer, as_dict(settings), "here") == settings
+    with pytest.raises(InputError, match="here: inner: unknown setting 'lrr'"):
+        from_dict(Outer, {"inner": {"lrr": 1}}, "here")
+
+
+def test_a_fingerprint_follows_the_values_and_not_their_order():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+
+
+def test_exit_statuses(capsys):
+    def raising(error):
+        def main(_argv):
+            if error:
+                raise error
+
+        return main
+
+    statuses = [exit_status(raising(error))
+                for error in (None, InputError("x:\n  y"), Stopped("s"), RuntimeError("r"))]
+    assert statuses == [0, 2, 75, 1]
+    err = capsys.readouterr().err
+    assert "error: x: y\n" in err and "stopped: s\n" in err and "RuntimeError: r" in err

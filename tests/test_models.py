@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hpc_vsr.errors import InputError
+from hpc_vsr.models import Enlarge, ModelSettings, build_model, count_parameters
+from hpc_vsr.models.blocks import Conv3d
+from hpc_vsr.models.delta import Delta
+
+OURS = ModelSettings(skip="wiener", input="deconvolved", n_2d=1, n_3d=1)
+
+
+def build(settings=OURS, channels=1):
+    torch.manual_seed(0)
+    return build_model(settings, channels, scale=2, sigma=3.0, noise=1e-3)
+
+
+@pytest.mark.parametrize("settings", [ModelSettings(), ModelSettings(depth="outer"), ModelSettings(n_2d=1, n_3d=7), OURS])
+def test_delta_has_83702_parameters_whatever_its_depth(settings):
+    assert count_parameters(build(settings)) == 83702
+
+
+def test_the_parts_of_delta_have_the_parameters_of_the_report():
+    delta = Delta()
+    parts = {name: count_parameters(part) for name, part in delta.named_children()}
+    assert parts == {"heads": 5 * 1096, "block": 584, "enlarge": 288 + 8208 + 401, "enter_3d": 2432 + 1164,
+                     "block_3d": 7800, "leave_3d": 1184 + 55360, "last": 801}
+
+
+@pytest.mark.parametrize("height, width", [(12, 15), (9, 20)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes_are_those_of_the_report_and_of_the_user(height, width, channels):
+    lr = torch.rand(2, channels, 5, height, width)
+    assert Delta(channels, 1, 1)(lr).shape == (2, channels, 2 * height - 4, 2 * width - 4)
+    for settings in (OURS, ModelSettings(n_2d=1, n_3d=1), ModelSettings(skip="bicubic", n_2d=1, n_3d=1)):
+        assert build(settings, channels).upscale(lr).shape == (2, channels, 2 * height, 2 * width)
+
+
+@pytest.mark.parametrize("kernel, padding", [((5, 5, 3), (2, 2, 1)), ((1, 1, 3), (0, 0, 1)), ((3, 3, 3), (1, 1, 1)),
+                                             ((3, 3, 3), (0, 0, 0)), ((3, 5, 5), (1, 2, 2))])
+def test_the_folded_convolution_is_conv3d(kernel, padding):
+    torch.manual_seed(0)
+    layer = Conv3d(4, 6, kernel, padding=padding)
+    x = torch.rand(2, 4, 5, 11, 12, requires_grad=True)
+    plain = F.conv3d(x, layer.weight, layer.bias, padding=padding)
+    torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+    grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_bicubic_filter_is_opencvs():
+    lr = np.random.default_rng(0).uniform(0, 255, (20, 24)).astype(np.float32)
+    for scale in (2, 4):
+        expected = cv2.resize(lr, (24 * scale, 20 * scale), interpolation=cv2.INTER_CUBIC)
+        found = Enlarge("bicubic", scale)(torch.from_numpy(lr)[None, None])[0, 0]
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-3, 1e-2])
+def test_the_wiener_filter_is_the_fourier_transform_of_the_whole_frame(noise):
+    random = np.random.default_rng(0)
+    lr = cv2.GaussianBlur(random.normal(size=(100, 100)), (0, 0), 1.5).astype(np.float32)
+    large = cv2.resize(lr, (200, 200), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+    rows, columns = np.fft.fftfreq(200)[:, None], np.fft.rfftfreq(200)[None]
+    blur = np.exp(-2 * (np.pi * 3.0) ** 2 * (rows**2 + columns**2))
+    expected = np.fft.irfft2(np.fft.rfft2(large) * blur / (blur**2 + noise) * (1 + noise), s=large.shape)
+    found = Enlarge("wiener", 2, 3.0, noise)(torch.from_numpy(lr)[None, None])[0, 0].double().numpy()
+    middle = slice(60, 140)  # away from the borders, where the transform wraps around
+    error = np.abs(found - expected)[middle, middle].max() / np.abs(expected).max()
+    assert error < (0.02 if noise == 1e-4 else 0.002)
+
+
+@pytest.mark.parametrize("kind", ["bicubic", "wiener"])
+def test_flat_areas_keep_their_value_when_enlarged(kind):
+    found = Enlarge(kind, 2, 3.0, 1e-3)(torch.full((1, 1, 12, 12), 0.7))
+    torch.testing.assert_close(found, torch.full_like(found, 0.7), rtol=1e-4, atol=1e-4)
+
+
+def test_training_starts_from_the_skip():
+    network = build()
+    lr = torch.rand(1, 1, 5, 20, 24)
+    torch.testing.assert_close(network.upscale(lr), Enlarge("wiener", 2, 3.0, 1e-3)(lr[:, :, 2]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_patch_with_its_margin_gives_what_the_frame_gives_there():
+    """The fixed filters see beyond a patch; what the core sees of its border differs only near it."""
+    network = build()
+    torch.nn.init.normal_(network.core.last.weight, std=0.05)
+    frame = torch.rand(1, 1, 5, 150, 150)
+    top, side, reach = 50, 40, network.reach
+    whole = network.upscale(frame)[..., 2 * top + 2 : 2 * (top + side) - 2, 2 * top + 2 : 2 * (top + side) - 2]
+    cut = slice(top - reach, top + side + reach)
+    patch = network(frame[..., cut, cut])
+    assert patch.shape == whole.shape
+    inner = slice(30, -30)
+    torch.testing.assert_close(patch[..., inner, inner], whole[..., inner, inner], rtol=1e-4, atol=1e-4)
+
+
+def test_the_middle_frame_is_the_one_that_is_enlarged():
+    network = build(ModelSettings(skip="bicubic", n_2d=1, n_3d=1))
+    lr = torch.zeros(1, 1, 5, 12, 12)
+    lr[:, :, 2] = 0.5
+    assert network.upscale(lr).mean().item() == pytest.approx(0.5)
+
+
+def test_every_layer_learns_at_the_first_steps():
+    """No part is cut off from the gradient; the last layer first has to leave zero."""
+    network = build(ModelSettings(skip="wiener", input="deconvolved"))
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    margin = network.reach
+    torch.manual_seed(1)
+    lr, hr = torch.rand(2, 1, 5, 16 + 2 * margin, 16 + 2 * margin), torch.rand(2, 1, 28, 28)
+    for _ in range(2):
+        optimiser.zero_grad()
+        (network(lr) - hr).square().mean().backward()
+        optimiser.step()
+    still = [name for name, parameter in network.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_a_network_for_twice_the_size_refuses_data_for_four_times():
+    with pytest.raises(InputError, match="enlarges 2 times, the data set is for 4 times"):
+        build_model(ModelSettings(), 1, 4, 3.0, 1e-3)

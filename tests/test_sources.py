@@ -1,0 +1,164 @@
+"""Frames by number: exact, whatever the container does."""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE, moving_pattern, write_video
+
+from hpc_vsr.errors import InputError
+from hpc_vsr.sources.colour import select_channels
+from hpc_vsr.sources.images import open_images
+from hpc_vsr.sources.video import open_video
+
+
+def decode_all(path) -> np.ndarray:
+    """Luma planes of all frames by plain sequential decoding."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+
+
+def read(source, start, stop) -> np.ndarray:
+    return np.stack([frame for frame, _ in source.read(start, stop)])
+
+
+VARIANTS = {
+    "b_frames": {"gop": 12, "b_frames": 3},
+    "one_key_frame": {"gop": 250, "b_frames": 2},
+    "all_key_frames": {"codec": "ffv1", "suffix": ".mkv"},
+    "mpeg2": {"codec": "mpeg2video", "suffix": ".mpg"},
+    "odd_size": {"pixel_format": "yuv444p", "size": (45, 63)},
+    "open_mkv": {"gop": 8, "suffix": ".mkv"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_range_of_frames_equals_the_same_frames_of_a_whole_decode(tmp_path, variant):
+    options = dict(VARIANTS[variant])
+    height, width = options.pop("size", (48, 64))
+    path = tmp_path / f"clip{options.pop('suffix', '.mp4')}"
+    write_video(path, moving_pattern(40, height, width), **options)
+    source = open_video(path)
+    whole = read(source, 0, source.num_frames)
+    expected = decode_all(path)
+    assert len(whole) == len(expected) == 40 and whole.shape[1:] == (1, height, width)
+    # sequential decode keeps the stored range (16..235): the same frames, up to that linear map and its rounding
+    slope, offset = np.polyfit(expected.ravel().astype(float), whole.ravel().astype(float), 1)
+    assert np.abs(slope * expected + offset - whole[:, 0]).max() < 14
+    nearest = [np.argmin([np.abs(slope * other + offset - frame[0]).mean() for other in expected]) for frame in whole]
+    assert nearest == list(range(40))
+    for start, stop in [(0, 1), (11, 14), (12, 13), (23, 37), (39, 40)]:
+        np.testing.assert_array_equal(read(source, start, stop), whole[start:stop])
+
+
+@pytest.mark.parametrize("matrix, weights", [("ITU709", (0.2126, 0.7152, 0.0722)), ("ITU601", (0.299, 0.587, 0.114))])
+@pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
+def test_matrix_and_range_are_honoured(tmp_path, matrix, weights, colour_range):
+    """A flat colour comes back as that colour, whichever way it was stored and tagged."""
+    colour = np.array([200, 90, 40], np.uint8)
+    red, green, blue = colour / 255
+    kr, kg, kb = weights
+    luma = kr * red + kg * green + kb * blue
+    planes = np.array([luma, (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))])
+    stored = planes * [219, 224, 224] + [16, 128, 128] if colour_range == "MPEG" else planes * 255 + [0, 128, 128]
+    path = tmp_path / "flat.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv444p"
+        stream.codec_context.colorspace = {"ITU709": 1, "ITU601": 6}[matrix]
+        stream.codec_context.color_range = {"MPEG": 1, "JPEG": 2}[colour_range]
+        for index in range(20):
+            planar = np.broadcast_to(np.rint(stored).astype(np.uint8)[:, None, None], (3, 32, 32))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(planar), format="yuv444p")
+            frame.colorspace, frame.color_range = {"ITU709": 1, "ITU601": 6}[matrix], {"MPEG": 1, "JPEG": 2}[colour_range]
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = open_video(path, "rgb")
+    assert source.description["colour_range"] == {"MPEG": "limited", "JPEG": "full"}[colour_range]
+    assert source.description["colour_matrix"] == matrix
+    found = read(source, 3, 4)[0]
+    assert np.abs(found - colour[:, None, None].astype(float)).max() <= 2
+    expected = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    assert np.abs(read(open_video(path, "y"), 3, 4) - expected).max() <= 2
+
+
+def test_the_conversion_to_y_has_no_bias():
+    """Y of the sample against its own luma plane stretched to full range: swscale's default is 1.4 levels too dark."""
+    source = open_video(SAMPLE)
+    with av.open(str(SAMPLE)) as container:
+        frame = next(container.decode(video=0))
+        plane = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
+    expected = np.clip((plane[: source.height, : source.width].astype(float) - 16) * 255 / 219, 0, 255)
+    difference = read(source, 0, 1)[0, 0] - expected
+    assert abs(difference.mean()) < 0.05 and np.abs(difference).mean() < 0.35
+
+
+def test_luma_is_opencvs():
+    rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    expected = cv2.cvtColor(rgb[..., ::-1].copy(), cv2.COLOR_BGR2YCrCb)[..., 0]
+    np.testing.assert_array_equal(select_channels(rgb, "y")[0], expected)
+    np.testing.assert_array_equal(select_channels(rgb, "rgb"), rgb.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_images_come_in_natural_order(tmp_path, suffix):
+    for number in (10, 9, 100, 1):
+        cv2.imwrite(str(tmp_path / f"frame{number}{suffix}"), np.full((20, 24, 3), number * 2, np.uint8))
+    (tmp_path / "notes.txt").write_text("not an image")
+    source = open_images(tmp_path)
+    assert [path.stem for path in source.files] == ["frame1", "frame9", "frame10", "frame100"]
+    assert [int(frame.mean()) for frame in read(source, 0, 4)] == [2, 18, 20, 200]
+    assert source.dtype == "uint8"
+
+
+def test_sixteen_bit_images_keep_their_precision(tmp_path):
+    values = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24) * 130
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    source = open_images(tmp_path)
+    assert source.dtype == "float32"
+    np.testing.assert_allclose(read(source, 0, 1)[0, 0], values, rtol=1e-5)
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    for name, side in (("a.png", 20), ("b.png", 22)):
+        cv2.imwrite(str(tmp_path / name), np.zeros((side, 24, 3), np.uint8))
+    with pytest.raises(InputError, match=r"b\.png: is 24x22 .* the first image is 24x20"):
+        read(open_images(tmp_path), 0, 2)
+
+
+@pytest.fixture
+def field_file(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).normal(size=(20, 1, 18, 22)).astype(np.float32)
+    values[3, 0, 4:7, 5:9] = np.nan
+    array = xarray.DataArray(values, dims=("time", "level", "lat", "lon"), attrs={"units": "s-1"})
+    path = tmp_path / "field.nc"
+    xarray.Dataset({"vorticity": array}).to_netcdf(path)
+    return path, values[:, 0]
+
+
+def test_a_field_keeps_its_values_and_units_and_fills_gaps(field_file):
+    from hpc_vsr.sources.field import open_field
+
+    path, values = field_file
+    source = open_field(path, "vorticity")
+    assert (source.num_frames, source.height, source.width, source.dtype) == (20, 18, 22, "float32")
+    assert source.description["units"] == "s-1" and source.description["dimensions"] == ["time", "lat", "lon"]
+    for index, (frame, valid) in enumerate(source.read(0, 20)):
+        gaps = np.isnan(values[index])
+        assert np.isfinite(frame).all()
+        np.testing.assert_array_equal(frame[0][~gaps], values[index][~gaps])
+        assert (valid is None) == (not gaps.any())
+        if valid is not None:
+            np.testing.assert_array_equal(valid, ~gaps)
+            assert set(frame[0][gaps]) <= set(values[index][~gaps])
+
+
+def test_a_field_without_that_variable_lists_what_it_has(field_file):
+    from hpc_vsr.sources.field import open_field
+
+    with pytest.raises(InputError, match=r"no variable 'vort'; it has: vorticity\('time', 'level', 'lat', 'lon'\)"):
+        open_field(field_file[0], "vort")
