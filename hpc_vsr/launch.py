@@ -144,7 +144,7 @@ def report_parameters(settings: LaunchSettings, site: Site, after: str) -> dict[
 def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Queue) -> dict[str, Any]:
     given = {key: value for key, value in dataclasses.asdict(queue).items() if value is not None}
     return {
-        **given, "job_name": name, "time": max(1, round(hours * 60)),
+        **given, "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
         # srun of SLURM 22.05 and later does not take --cpus-per-task from sbatch
         "setup": [*setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
         # many clusters do not requeue unless asked to; SIGUSR2 would then end the job after its checkpoint
@@ -160,9 +160,9 @@ def script_text(folder: Path, parameters: dict[str, Any]) -> str:
         def affinity(cls) -> int:
             return 1  # pretend that srun is there
 
-    executor = Text(folder, python="python")
+    executor = Text(folder)
     executor.update_parameters(**parameters)
-    return executor._make_submission_file_text("python -u -m submitit.core._submit " + str(folder), "")
+    return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
 def launch(settings: LaunchSettings, cluster: Cluster, site: Site) -> None:

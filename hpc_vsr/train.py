@@ -29,6 +29,7 @@ from hpc_vsr.errors import InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, format_plan, open_run_folder, read_experiment
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
+from hpc_vsr.metrics import psnr
 from hpc_vsr.models import BORDER, count_parameters
 from hpc_vsr.optim import MovingAverage, learning_rate, loss_of
 from hpc_vsr.progress import Progress, format_seconds
@@ -107,6 +108,8 @@ class Trainer:
         self.step, self.bad_steps, self.best_psnr = 0, 0, None
         if self.state is not None:
             self._restore(self.state)
+        if ranks.is_main:
+            forget_after(self.run_folder.metrics, self.step)
         self.ddp = DistributedDataParallel(self.network)
 
     def run(self, stop: StopFlag) -> None:
@@ -180,16 +183,17 @@ class Trainer:
             for centre in centres[self.ranks.rank :: self.ranks.world_size]:
                 window = self.validation.window(centre).to(self.ranks.device)
                 hr = self.validation.normalise(self.validation.hr_frame(centre)).to(self.ranks.device)
-                error = (self.average.network.upscale(window[None])[0].float() - hr)[..., BORDER:-BORDER, BORDER:-BORDER]
+                sr = self.average.network.upscale(window[None])[0].float()
+                error = (sr - hr)[..., BORDER:-BORDER, BORDER:-BORDER]
                 mse = torch.mean(error**2, dtype=torch.float64).item()
-                sums = [sums[0] + mse, sums[1] - 10 * torch.log10(torch.tensor(mse)).item(), sums[2] + 1]
-        mse, psnr, frames = self.ranks.sum(sums)
-        mse, psnr = mse / frames, psnr / frames
-        improved = self.best_psnr is None or psnr > self.best_psnr
+                sums = [sums[0] + mse, sums[1] + psnr(mse, 1.0), sums[2] + 1]
+        mse_sum, psnr_sum, frames = self.ranks.sum(sums)
+        score = psnr_sum / frames
+        improved = self.best_psnr is None or score > self.best_psnr
         if improved:
-            self.best_psnr = psnr
-        self._log({"validation": {"mse": mse, "psnr": psnr, "frames": int(frames)}})
-        progress.say(f"step {self.step}: validation {psnr:.2f} dB{' (best)' if improved else ''}")
+            self.best_psnr = score
+        self._log({"validation": {"mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
+        progress.say(f"step {self.step}: validation {score:.2f} dB{' (best)' if improved else ''}")
         return improved
 
     def _data_terms(self) -> DataTerms:
@@ -228,8 +232,6 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         self.step, self.bad_steps, self.best_psnr = state["step"], state["bad_steps"], state["best_psnr"]
-        if self.ranks.is_main:
-            forget_after(self.run_folder.metrics, self.step)
 
     def _log(self, figures: dict) -> None:
         """Append a line to metrics.jsonl."""

@@ -37,7 +37,8 @@ def find_mpiexec() -> str | None:
 
 
 def find_browser() -> str | None:
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
@@ -63,7 +64,8 @@ def moving_pattern(num_frames: int, height: int, width: int) -> np.ndarray:
     frames = []
     for index in range(num_frames):
         wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
-        disc = np.hypot(columns - width / 2 - 6 * np.sin(index / 5), rows - height / 2 - 6 * np.cos(index / 5)) < height / 4
+        centre = width / 2 + 6 * np.sin(index / 5), height / 2 + 6 * np.cos(index / 5)
+        disc = np.hypot(columns - centre[0], rows - centre[1]) < height / 4
         red = np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave)
         frames.append(np.stack([red, 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], axis=-1))
     return np.rint(np.array(frames) * 255).astype(np.uint8)

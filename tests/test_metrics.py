@@ -89,10 +89,9 @@ def test_equal_frames_have_infinite_psnr(pair):
 def test_temporal_errors_see_flicker_that_psnr_does_not():
     random = np.random.default_rng(3)
     scene = np.clip(cv2.GaussianBlur(random.normal(size=(80, 90)), (0, 0), 2) * 300 + 128, 20, 235)
-    hr = [np.rint(scene[:, 5:85]).astype(np.uint8), np.rint(scene[:, 7:87]).astype(np.uint8)]
-    assert temporal_error(tuple(hr), tuple(hr))["tof"] == 0
-    steady = [frame + np.uint8(8) for frame in hr]
-    flicker = [hr[0] + np.uint8(8), hr[1] - np.uint8(8)]
-    assert temporal_error(tuple(flicker), tuple(hr))["warp_error"] > 3 * temporal_error(tuple(steady), tuple(hr))["warp_error"]
-    swapped = (hr[1], hr[0])
-    assert temporal_error(swapped, tuple(hr))["tof"] > 2
+    hr = (np.rint(scene[:, 5:85]).astype(np.uint8), np.rint(scene[:, 7:87]).astype(np.uint8))
+    level = np.uint8(8)
+    steady, flicker, reversed_time = (hr[0] + level, hr[1] + level), (hr[0] + level, hr[1] - level), (hr[1], hr[0])
+    assert temporal_error(hr, hr)["tof"] == 0
+    assert temporal_error(flicker, hr)["warp_error"] > 3 * temporal_error(steady, hr)["warp_error"]
+    assert temporal_error(reversed_time, hr)["tof"] > 2

@@ -19,7 +19,8 @@ def build(settings=OURS, channels=1):
     return build_model(settings, channels, scale=2, sigma=3.0, noise=1e-3)
 
 
-@pytest.mark.parametrize("settings", [ModelSettings(), ModelSettings(depth="outer"), ModelSettings(n_2d=1, n_3d=7), OURS])
+@pytest.mark.parametrize(
+    "settings", [ModelSettings(), ModelSettings(depth="outer"), ModelSettings(n_2d=1, n_3d=7), OURS])
 def test_delta_has_83702_parameters_whatever_its_depth(settings):
     assert count_parameters(build(settings)) == 83702
 

@@ -86,17 +86,18 @@ def test_shards_do_not_depend_on_time_or_folder(clip, dataset, tmp_path):
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.6, 0.9])
 def test_killed_and_started_again_it_finishes_with_the_same_bytes(clip, dataset, tmp_path, moment):
-    command = [sys.executable, "-m", "hpc_vsr.preprocess", "--video", str(clip), "--shards", "5", "--out", str(tmp_path / "d")]
+    out = tmp_path / "d"
+    command = [sys.executable, "-m", "hpc_vsr.preprocess", "--video", str(clip), "--shards", "5", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     wanted = 1 + int(moment * 5)  # kill when that many shards, finished or begun, are there
-    while process.poll() is None and len(list((tmp_path / "d").glob("*.h5*")) + list((tmp_path / "d").glob(".*"))) < wanted:
+    while process.poll() is None and len(list(out.glob("*.h5")) + list(out.glob(".*"))) < wanted:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert contents(tmp_path / "d") == contents(dataset)
+    assert contents(out) == contents(dataset)
 
 
 def test_a_dry_run_tells_the_plan_and_touches_nothing(clip, tmp_path):
@@ -129,7 +130,8 @@ def test_a_field_stays_float_and_is_scaled_by_its_training_split(tmp_path):
     values[:, :3, :4] = np.nan
     array = xarray.DataArray(values, dims=("time", "y", "x"), attrs={"units": "m s-1"})
     xarray.Dataset({"u": array}).to_netcdf(tmp_path / "f.nc")
-    done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--shards", 4, "--out", tmp_path / "d")
+    done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--shards", 4,
+                     "--out", tmp_path / "d")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "d" / "dataset.json").read_text())
     train = values[: content["splits"]["train"][1]]

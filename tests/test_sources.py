@@ -63,16 +63,16 @@ def test_matrix_and_range_are_honoured(tmp_path, matrix, weights, colour_range):
     luma = kr * red + kg * green + kb * blue
     planes = np.array([luma, (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))])
     stored = planes * [219, 224, 224] + [16, 128, 128] if colour_range == "MPEG" else planes * 255 + [0, 128, 128]
+    matrix_code, range_code = {"ITU709": 1, "ITU601": 6}[matrix], {"MPEG": 1, "JPEG": 2}[colour_range]
     path = tmp_path / "flat.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv444p"
-        stream.codec_context.colorspace = {"ITU709": 1, "ITU601": 6}[matrix]
-        stream.codec_context.color_range = {"MPEG": 1, "JPEG": 2}[colour_range]
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix_code, range_code
         for index in range(20):
             planar = np.broadcast_to(np.rint(stored).astype(np.uint8)[:, None, None], (3, 32, 32))
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(planar), format="yuv444p")
-            frame.colorspace, frame.color_range = {"ITU709": 1, "ITU601": 6}[matrix], {"MPEG": 1, "JPEG": 2}[colour_range]
+            frame.colorspace, frame.color_range = matrix_code, range_code
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -90,7 +90,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     facts = [("data set", f"{dataset['name']} (fingerprint {dataset['fingerprint']})"),
              ("source", f"{source['name']}, SHA-256 {source['sha256']}"),
              ("channels", f"{', '.join(dataset['channels'])}, {dataset['dtype']}, {dataset['units']}"),
-             ("splits", ", ".join(f"{name} {first} to {stop - 1}" for name, (first, stop) in dataset["splits"].items()))]
+             ("splits", ", ".join(f"{name} {first} to {stop - 1}"
+                                  for name, (first, stop) in dataset["splits"].items()))]
     for run in report.content["runs"]:
         train = run["train"]
         facts.append((f"run {run['name']}", f"{run['model']['name']}, skip {run['model']['skip']}, "

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from hpc_vsr.report.collect import BASELINES, Report
 
@@ -27,7 +28,7 @@ ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
 def training_curves(report: Report) -> str:
     """Training loss and validation PSNR over the steps, as SVG."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(11.4, 3.4), layout="constrained")
         loss, psnr = figure.subplots(1, 2)
         for (name, curves), colour in zip(report.curves.items(), _colours(report.curves), strict=True):
             if curves["training"]:
@@ -39,6 +40,7 @@ def training_curves(report: Report) -> str:
         loss.set(xlabel="step", ylabel="training loss (values 0..1)", yscale="log")
         psnr.set(xlabel="step", ylabel="validation PSNR (dB)")
         for axes in (loss, psnr):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if axes.has_data():
                 axes.legend()
         return _svg(figure)
@@ -47,7 +49,7 @@ def training_curves(report: Report) -> str:
 def psnr_over_frames(report: Report, profile: str) -> str:
     """PSNR of every method on every frame of the split, as SVG."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        figure = Figure(figsize=(11.4, 3.2), layout="constrained")
         axes = figure.subplots()
         for row in report.rows(profile):
             frames = row["per_frame"]["frame"]
@@ -56,6 +58,7 @@ def psnr_over_frames(report: Report, profile: str) -> str:
                       color=_method_colour(report, row["method"]),
                       linestyle="--" if row["method"] in BASELINES else "-")
         axes.set(xlabel="frame of the source", ylabel=f"PSNR (dB, {profile})")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         return _svg(figure)
 
@@ -73,7 +76,8 @@ def comparison(report: Report, index: int) -> bytes:
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
-        figure = Figure(figsize=(15, 3 * ratio + 3 + 3 * ratio + 1.2), layout="constrained", dpi=110)
+        figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 0.9), layout="constrained", dpi=110)
+        figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
         grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
         image = None
         for column, name in enumerate(columns):
@@ -91,10 +95,10 @@ def comparison(report: Report, index: int) -> bytes:
                 difference.set_axis_off()
             else:
                 image = _show_error(difference, pictures[name], pictures["hr"])
-        for axes, text in zip(grid[:, 0], ("whole frame", f"{side} x {side} pixels", ""), strict=True):
+        for axes, text in zip(grid[:2, 0], ("whole frame", f"{side} x {side} HR pixels"), strict=True):
             axes.set_ylabel(text)
-        bar = figure.colorbar(image, ax=grid[2, 0], location="left", fraction=0.9, aspect=12, shrink=0.9)
-        bar.set_label("error, SR - HR\n(grey levels)")
+        bar = figure.colorbar(image, cax=grid[2, 0].inset_axes((0.62, 0.1, 0.06, 0.8)), ticklocation="left")
+        bar.set_label("SR - HR\n(grey levels)")
         figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -108,16 +112,19 @@ def png_uri(png: bytes) -> str:
 
 def _show(axes, picture: np.ndarray) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    _hide_frame(axes)
+
+
+def _hide_frame(axes) -> None:
     axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _show_error(axes, picture: np.ndarray, hr: np.ndarray):
     error = picture.astype(np.float32) - hr.astype(np.float32)
     image = axes.imshow(error.mean(axis=2) if error.ndim == 3 else error, cmap="RdBu_r", vmin=-64, vmax=64,
                         interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
+    _hide_frame(axes)
     return image
 
 

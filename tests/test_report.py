@@ -1,0 +1,164 @@
+"""Evaluation and report: the figures are right, and the report shows what was recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from conftest import assert_refused, run_stage, train_tiny
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from hpc_vsr.dataset import Split
+from hpc_vsr.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained) -> dict:
+    return json.loads((trained / "metrics-test.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def report(trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reports") / "r"
+    done = run_stage("report", trained, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "| Wiener" in done.stdout and f"report: {out / 'index.html'}" in done.stdout
+    return out
+
+
+def row_of(evaluation, method, profile):
+    return next(row for row in evaluation["rows"] if (row["method"], row["profile"]) == (method, profile))
+
+
+def test_the_bicubic_row_is_what_opencv_and_scikit_image_give(dataset, evaluation):
+    split = Split(read_manifest(dataset), "test")
+    row = row_of(evaluation, "bicubic", "paper")
+    assert row["frames"] == len(split) == 4 and row["per_frame"]["frame"] == list(split.centres)
+    for index, centre in enumerate(split.centres):
+        lr, hr = split.lr_frames(centre, centre + 1)[0, 0].numpy(), split.hr_frame(centre)[0].numpy()
+        sr = cv2.resize(lr.astype(np.float32), (64, 48), interpolation=cv2.INTER_CUBIC)
+        sr = np.clip(np.rint(sr), 0, 255).astype(np.uint8)
+        pair = hr[2:-2, 2:-2], sr[2:-2, 2:-2]
+        assert row["per_frame"]["psnr"][index] == pytest.approx(peak_signal_noise_ratio(*pair), abs=2e-3)
+        assert row["per_frame"]["ssim"][index] == pytest.approx(structural_similarity(*pair), abs=2e-4)
+
+
+def test_means_and_pooled_values_follow_from_the_frames(evaluation):
+    assert len(evaluation["rows"]) == 6
+    for row in evaluation["rows"]:
+        frames = row["per_frame"]
+        assert row["mse"] == pytest.approx(np.mean(frames["mse"]))
+        assert row["psnr"] == pytest.approx(np.mean(frames["psnr"]))
+        assert row["ssim"] == pytest.approx(np.mean(frames["ssim"]))
+        assert row["psnr_pooled"] == pytest.approx(10 * np.log10(255**2 / np.mean(frames["mse"])))
+        assert row["psnr_pooled"] <= row["psnr"] + 1e-9
+        assert {"tof", "warp_error", "seconds_per_frame"} <= row.keys()
+
+
+def test_wiener_beats_bicubic_and_the_network_starts_from_it(evaluation):
+    bicubic, wiener, network = (row_of(evaluation, name, "paper")["psnr"] for name in ("bicubic", "wiener", "tiny"))
+    assert wiener > bicubic + 1
+    assert network == pytest.approx(wiener, abs=1)
+    assert row_of(evaluation, "tiny", "paper")["params"] == 83702
+
+
+def test_evaluating_again_gives_the_same_figures(trained, evaluation, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    assert run_stage("evaluate", "--run", copy).returncode == 0
+    again = json.loads((copy / "metrics-test.json").read_text())
+    for row, other in zip(again["rows"], evaluation["rows"], strict=True):
+        assert {**row, "seconds_per_frame": 0} == {**other, "seconds_per_frame": 0}
+
+
+def test_another_split_and_precision_can_be_measured(trained, dataset, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    done = run_stage("evaluate", "--run", copy, "--data", dataset, "--split", "val", "--precision", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((copy / "metrics-val.json").read_text())["precision"] == "bf16"
+
+
+def test_report_json_has_the_shape_of_the_design(report, evaluation):
+    content = json.loads((report / "report.json").read_text())
+    assert content.keys() == {"dataset", "runs", "rows", "published", "failed"}
+    assert content["rows"] == evaluation["rows"]
+    keys = {"method", "model", "params", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim"}
+    assert all(keys <= row.keys() for row in content["rows"])
+    assert {row["method"] for row in content["rows"]} == {"bicubic", "wiener", "tiny"}
+
+
+def test_csv_and_markdown_say_the_same(report, evaluation):
+    with (report / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["psnr"]) for row in rows] == [row["psnr"] for row in evaluation["rows"]]
+    text = (report / "report.md").read_text()
+    for row in evaluation["rows"]:
+        assert f"{row['psnr']:.2f}" in text
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.M):
+        assert len({len(line) for line in table.splitlines()}) == 1, "the columns are not aligned"
+
+
+def test_the_page_is_one_file_without_a_network(report):
+    page = (report / "index.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+""", page)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", page)
+    assert "<script" not in page
+    for words in ("PSNR (dB", "training loss", "validation PSNR (dB)", "frame of the source", "data:image/png"):
+        assert words in page
+
+
+def test_names_from_a_stranger_are_text_on_the_page(trained, tmp_path):
+    hostile = "<img src=x onerror=alert(1)>.mp4"
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    content = json.loads((copy / "metrics-test.json").read_text())
+    content["dataset"]["source"]["name"] = hostile
+    (copy / "metrics-test.json").write_text(json.dumps(content))
+    assert run_stage("report", copy).returncode == 0
+    assert "<img src=x" not in (copy / "report" / "index.html").read_text()
+
+
+def test_several_runs_are_compared_and_a_missing_one_is_named(dataset, trained, tmp_path):
+    second, unmeasured = tmp_path / "second", tmp_path / "unmeasured"
+    for run in (second, unmeasured):
+        assert train_tiny(dataset, run, "--train.steps", 2).returncode == 0
+    assert run_stage("evaluate", "--run", second).returncode == 0
+    done = run_stage("report", trained, second, unmeasured, "--out", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "r" / "report.json").read_text())
+    methods = [row["method"] for row in content["rows"] if row["profile"] == "paper"]
+    assert methods == ["bicubic", "wiener", "tiny", "second"]
+    assert content["failed"][0]["run"] == "unmeasured" and "hpc_vsr.evaluate --run" in content["failed"][0]["reason"]
+    assert "unmeasured" in (tmp_path / "r" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("evaluate", "--run", "nowhere"), ["nowhere/config.json", "not found", "runs/NAME"]),
+    (("evaluate",), ["--run"]),
+    (("report", "nowhere"), ["no run can be reported", "hpc_vsr.evaluate"]),
+    (("report",), ["RUN"]),
+])
+def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
+    assert_refused(run_stage(*arguments, cwd=tmp_path), *words)
+
+
+def test_a_run_without_a_checkpoint_is_refused(trained, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    shutil.rmtree(copy / "checkpoints")
+    assert_refused(run_stage("evaluate", "--run", copy), "has no valid checkpoint")
+
+
+def test_runs_on_different_data_sets_are_refused(clip, trained, tmp_path):
+    other = tmp_path / "d"
+    assert run_stage("preprocess", "--video", clip, "--shards", 3, "--out", other).returncode == 0
+    assert train_tiny(other, tmp_path / "r", "--train.steps", 2).returncode == 0
+    assert run_stage("evaluate", "--run", tmp_path / "r").returncode == 0
+    done = run_stage("report", trained, tmp_path / "r", "--out", tmp_path / "out")
+    assert_refused(done, "one report for each data set")

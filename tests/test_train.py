@@ -1,0 +1,246 @@
+"""Training as a user runs it: resumption to the bit, ranks, precision, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, assert_refused, run_stage, train_tiny
+
+from hpc_vsr.checkpoint import is_valid, load_newest
+from hpc_vsr.optim import learning_rate, loss_of
+
+
+def torchrun(num_ranks: int) -> tuple[str, ...]:
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}",
+            "--no-python")
+
+
+def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    state = load_newest(run / "checkpoints")
+    return {**{f"network.{name}": value for name, value in state["network"].items()},
+            **{f"average.{name}": value for name, value in state["weights"].items()}}
+
+
+def assert_equal_to_the_bit(run: Path, other: Path) -> None:
+    ours, theirs = final_weights(run), final_weights(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_the_design_names(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "log.txt", "metrics-test.json", "pictures-test.npz"}
+    assert json.loads((trained / "config.json").read_text())["train"]["steps"] == 6
+    lines = records(trained)
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == [1, 2, 3, 4, 5, 6]
+    assert [line["samples_seen"] for line in training] == [4, 8, 12, 16, 20, 24]
+    assert all({"epoch", "lr", "samples_per_second", "memory_bytes"} <= line.keys() for line in training)
+    assert [line["step"] for line in lines if "validation" in line] == [3, 6]
+    checkpoints = sorted(path.name for path in (trained / "checkpoints").glob("*.pt"))
+    assert "step-00000006.pt" in checkpoints and len(checkpoints) <= 3
+    assert all(is_valid(trained / "checkpoints" / name) for name in checkpoints)
+
+
+def test_a_finished_run_says_so(dataset, trained):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.pt")}
+    done = train_tiny(dataset, trained)
+    assert done.returncode == 0 and "finished before, 6 steps" in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*.pt")}
+
+
+def test_the_loss_goes_down(dataset, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", "--train.steps", 60, "--train.validate_every", 0, "--train.lr", 2e-3,
+                      "--model.skip", "bicubic")
+    assert done.returncode == 0, done.stderr
+    losses = [line["loss"] for line in records(tmp_path / "r") if "loss" in line]
+    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15]), losses
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGUSR2])
+def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained, tmp_path, stop_signal):
+    run = tmp_path / "r"
+    process = start(dataset, run)
+    wait_for_step(run, 1, process)
+    process.send_signal(stop_signal)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (75, 0), err  # 0 if the last step was faster
+    if process.returncode == 75:
+        assert "the same command continues" in err and load_newest(run / "checkpoints")["step"] < 6
+    assert train_tiny(dataset, run).returncode == 0
+    assert_equal_to_the_bit(run, trained)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_killed_it_continues_to_the_same_bits(dataset, trained, tmp_path, step):
+    run = tmp_path / "r"
+    process = start(dataset, run)
+    wait_for_step(run, step, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = train_tiny(dataset, run)
+    assert again.returncode == 0, again.stderr
+    assert_equal_to_the_bit(run, trained)
+    assert [line["step"] for line in records(run) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert not list(run.rglob("*.partial"))
+
+
+def start(dataset: Path, run: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "hpc_vsr.train", "--data", dataset, "--out", run, *TINY]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([str(part) for part in command], env=env, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    while process.poll() is None:
+        if (run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text():
+            return
+        time.sleep(0.002)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    newest = run / "checkpoints" / "step-00000006.pt"
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    assert not is_valid(newest)
+    assert load_newest(run / "checkpoints")["step"] < 6
+    done = train_tiny(dataset, run)
+    assert done.returncode == 0 and "resumed at step" in done.stderr, done.stderr
+    assert_equal_to_the_bit(run, trained)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_several_ranks_learn_what_one_learns(dataset, trained, tmp_path, num_ranks):
+    done = train_tiny(dataset, tmp_path / "r", launcher=torchrun(num_ranks))
+    assert done.returncode == 0, done.stderr
+    assert f"{num_ranks} ranks on cpu" in done.stderr
+    alone = final_weights(trained)
+    for name, value in final_weights(tmp_path / "r").items():
+        torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=2e-4, msg=name)
+    ours, theirs = records(tmp_path / "r"), records(trained)
+    assert [line["samples_seen"] for line in ours] == [line["samples_seen"] for line in theirs]
+    for line, other in zip(ours, theirs, strict=True):
+        if "loss" in line:
+            assert line["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        else:  # 1 validation frame on 2 or 4 ranks: no padding, no frame counted twice
+            assert line["validation"]["frames"] == other["validation"]["frames"] == 1
+            assert line["validation"]["psnr"] == pytest.approx(other["validation"]["psnr"], abs=1e-2)
+
+
+def test_frames_read_by_workers_train_the_same_network(dataset, trained, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", "--train.resident", "never", "--train.num_workers", 2)
+    assert done.returncode == 0 and "frames read from the shards" in done.stderr, done.stderr
+    assert_equal_to_the_bit(tmp_path / "r", trained)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_full_precision(dataset, trained, tmp_path, precision):
+    done = train_tiny(dataset, tmp_path / "r", "--train.precision", precision)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = ([line["validation"]["psnr"] for line in records(run) if "validation" in line]
+                    for run in (tmp_path / "r", trained))
+    assert ours == pytest.approx(theirs, abs=0.2)
+
+
+def test_the_published_setting_runs_too(dataset, tmp_path):
+    """No skip, whole frames, batch 1, MSE, constant rate, the weights themselves: the report's protocol."""
+    done = train_tiny(dataset, tmp_path / "r", "--model.skip", "none", "--train.patch_size", 0, "--train.batch_size", 1,
+                      "--train.loss", "mse", "--train.final_lr", 1, "--train.ema_decay", 0, "--train.augment", "false",
+                      "--train.warmup_steps", 0, "--train.steps", 3)
+    assert done.returncode == 0, done.stderr
+    state = load_newest(tmp_path / "r" / "checkpoints")
+    for name, value in state["network"].items():
+        assert torch.equal(value, state["weights"][name]), name
+
+
+def test_checkpoints_load_without_running_code(trained):
+    for path in (trained / "checkpoints").glob("*.pt"):
+        torch.load(path, weights_only=True)
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine():
+    rates = [learning_rate(step, 110, 1.0, 10, 0.1) for step in range(110)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0 and rates[60] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_the_losses_are_what_their_names_say():
+    sr, hr = torch.tensor([0.0, 0.5]), torch.tensor([0.1, 0.5])
+    assert loss_of("mse", sr, hr).item() == pytest.approx(0.005)
+    assert loss_of("charbonnier", sr, hr).item() == pytest.approx((np.sqrt(0.01 + 1e-6) + 1e-3) / 2)
+
+
+# What is refused
+
+
+def test_other_settings_on_a_run_folder_are_refused(dataset, trained):
+    assert_refused(train_tiny(dataset, trained, "--train.lr", 1), "train.lr is 0.001 there, 1.0 now", "--out")
+    assert_refused(train_tiny(dataset, trained, "--model.n_2d", 2), "model.n_2d is 1 there, 2 now")
+
+
+def test_another_data_set_on_a_run_folder_is_refused(clip, trained, tmp_path):
+    other = run_stage("preprocess", "--video", clip, "--shards", 5, "--degradation.sigma", 2, "--out", tmp_path / "d")
+    assert other.returncode == 0, other.stderr
+    assert_refused(train_tiny(tmp_path / "d", trained), "another data set")
+
+
+def test_a_checkpoint_of_another_network_is_refused(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["skip"] = "none"
+    (run / "config.json").write_text(json.dumps(config))
+    assert_refused(train_tiny(dataset, run, "--model.skip", "none"), "another network")
+    assert_refused(run_stage("evaluate", "--run", run), "another network")
+
+
+@pytest.mark.parametrize("more, words", [
+    (("--train.batch_size", 3), ["cannot be dealt equally to 2 ranks"]),
+    (("--train.patch_size", 25), ["25 LR pixels are more than the frames have"]),
+])
+def test_what_does_not_fit_ends_all_ranks(dataset, tmp_path, more, words):
+    done = train_tiny(dataset, tmp_path / "r", *more, launcher=torchrun(2))
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("--out", "r"), ["data"]),
+    (("--data", "nowhere", "--out", "r"), ["nowhere/dataset.json", "not found", "hpc_vsr.preprocess"]),
+    (("--data", "nowhere"), ["--out is missing"]),
+    (("--config", "job.toml"), ["job.toml", "[train]", "'learning_rate'", "valid are"]),
+])
+def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
+    (tmp_path / "job.toml").write_text("[train]\nlearning_rate = 1\n")
+    assert_refused(run_stage("train", *arguments, cwd=tmp_path), *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(dataset, tmp_path):
+    assert_refused(train_tiny(dataset, tmp_path / "r", "--train.device", "cuda"), "no GPU is visible")
+
+
+def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", "--dry-run")
+    assert done.returncode == 0 and not (tmp_path / "r").exists()
+    for words in ('"batch_size": 4', "23 training samples of 32x24 LR", "83,702 parameters", "6 of 4 samples"):
+        assert words in done.stdout
