@@ -67,7 +67,7 @@ class Parser(jsonargparse.ArgumentParser):
             with _readable_errors():
                 namespace = self.instantiate(self.parse_args(argv))
         except ArgumentError as error:
-            raise InputError(f"{_one_line(error)}{self._hint(str(error))} (see --help)") from None
+            raise InputError(f"{self._one_line(error)}{self._hint(str(error))} (see --help)") from None
         if self._settings is None:
             return None, namespace
         names = [field.name for field in dataclasses.fields(self._settings)]
@@ -84,6 +84,25 @@ class Parser(jsonargparse.ArgumentParser):
             elif argument.startswith(f"{self._file_option}="):
                 path = argument.partition("=")[2]
         return read_toml_arguments(Path(path), self._settings, self._also) if path else []
+
+    def _one_line(self, error: ArgumentError) -> str:
+        """jsonargparse's message without its line breaks and Python's type names."""
+        text = " ".join(str(error).split())
+        missing = re.fullmatch(r"the following arguments are required: (.*)", text)
+        if missing:
+            names = [self._shown.get(name, name) for name in missing[1].split(", ")]
+            return f"missing: {', '.join(names)}"
+        text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
+        text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+        text = re.sub(r"typing\.Literal\[(.*?)\]", r"value out of \1", text)
+        text = re.sub(r"Expected an? ", "expected ", text)
+        return re.sub(r"\. Got value: (.*)", r", found \1", text)
+
+    @property
+    def _shown(self) -> dict[str, str]:
+        """{destination: how a user writes it}."""
+        return {action.dest: action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+                for action in self._actions}
 
     def _hint(self, message: str) -> str:
         unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
@@ -112,15 +131,6 @@ def _readable_errors():
         raise
     except ValueError as error:
         raise InputError(str(error)) from None
-
-
-def _one_line(error: ArgumentError) -> str:
-    text = " ".join(str(error).split())
-    text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
-    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
-    text = re.sub(r"typing\.Literal\[(.*?)\]", r"value out of \1", text)
-    text = re.sub(r"Expected an? ", "expected ", text)
-    return re.sub(r"\. Got value: (.*)", r", found \1", text)
 
 
 def read_toml(path: Path) -> dict:

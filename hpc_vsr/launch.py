@@ -37,10 +37,14 @@ class Resources:
 
     Attributes
     ----------
-    nodes, ranks_per_node : int
-        One rank drives one GPU.
+    nodes : int
+        Number of nodes.
+    ranks_per_node : int
+        Processes on each node; one rank drives one GPU.
     cpus_per_rank : int
+        Cores of each process.
     gpus_per_node : int
+        GPUs on each node; 0 trains on the CPU.
     memory_gb : float
         Per node; 0 leaves it to the cluster.
     hours : float

@@ -21,8 +21,12 @@ class SplitFractions:
 
     Attributes
     ----------
-    train, val, test : float
-        Positive; they add up to 1.
+    train : float
+        Share that is trained on.
+    val : float
+        Share that chooses the best weights and tunes the Wiener noise.
+    test : float
+        Share that is measured. All are positive and add up to 1.
     """
 
     train: float = 0.7

@@ -32,8 +32,10 @@ class ModelSettings:
     input : str
         plain: LR frames as they are (the report's). deconvolved: after Wiener deconvolution with the known kernel at LR
         size, which shows the network the detail that the blur has made too faint for it to find.
-    n_2d, n_3d : int
-        Depth of the 2D and of the 3D recursion.
+    n_2d : int
+        Depth of the 2D recursion.
+    n_3d : int
+        Depth of the 3D recursion.
     depth : str
         Which frames pass through all of the 2D recursion: the centre one or the outer ones.
     """
