@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -34,6 +32,7 @@ from hpc_vsr.models import BORDER, count_parameters
 from hpc_vsr.optim import MovingAverage, learning_rate, loss_of
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
+from hpc_vsr.signals import StopFlag
 
 MAX_BAD_STEPS = 10  # consecutive steps whose loss is not finite
 
@@ -55,27 +54,6 @@ def train(experiment: Experiment) -> None:
         Trainer(experiment, manifest, ranks).run(stop)
 
 
-class StopFlag:
-    """Set by SIGTERM and SIGUSR2; the loop answers at the next step boundary. The handler does nothing else."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-
-    def __init__(self):
-        self.name: str | None = None
-        self._before: dict = {}
-
-    def __enter__(self) -> StopFlag:
-        self._before = {number: signal.signal(number, self._set) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _set(self, number: int, _frame: Any) -> None:
-        self.name = signal.Signals(number).name
-
-
 class Trainer:
     """One run: its network, its optimiser and its place in the sequence of samples."""
 
@@ -90,11 +68,8 @@ class Trainer:
         ranks.barrier()
 
         # Data: training frames on the device if they fit, validation frames always from the shards
-        memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
-        if memory is not None and self.settings.num_workers:
-            memory = None if self.settings.resident == "auto" else memory
-        self.memory = memory
-        self.frames = Split(manifest, "train", memory)
+        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
+        self.frames = Split(manifest, "train", self.memory)
         self.validation = Split(manifest, "val")
 
         # Network: every rank builds the same one
@@ -121,8 +96,9 @@ class Trainer:
             return
         self._say(self._summary())
         patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
+        num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
-                               settings.batch_size, ranks.rank, ranks.world_size, settings.num_workers, ranks.device)
+                               settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
         started, first_step, loss_sum, loss_count = time.monotonic(), self.step, 0.0, 0
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             for patch in batches:
@@ -287,7 +263,7 @@ def _ranks_per_node(ranks: Ranks) -> int:
 
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
-    parser.add_settings(Experiment, "--config", also=("resources", "sweep"))
+    parser.add_settings(Experiment, "--config", also=("resources",))
     parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
     return parser
 

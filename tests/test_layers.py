@@ -13,10 +13,11 @@ PACKAGE = ROOT / "hpc_vsr"
 # A file imports only from floors below its own. A folder is one entry: inside it files may import each other.
 FLOORS = [
     {"errors"},
-    {"config", "degrade", "distributed", "files", "memory", "metrics", "models", "progress", "sources", "splits"},
+    {"config", "degrade", "distributed", "files", "memory", "metrics", "models", "progress", "signals", "sources",
+     "splits"},
     {"baselines", "checkpoint", "shards"},
     {"manifest"},
-    {"dataset", "mpi", "optim", "runs"},
+    {"dataset", "mpi", "optim", "recipe", "runs", "slurm"},
     {"evaluate", "preprocess", "report"},
     {"experiment"},
     {"train"},

@@ -14,8 +14,9 @@ from conftest import ROOT, run_stage
 
 from hpc_vsr.cli import STAGES
 from hpc_vsr.config import Parser
-from hpc_vsr.launch import LaunchSettings, read_site
-from hpc_vsr.preprocess import Recipe
+from hpc_vsr.launch import LaunchSettings
+from hpc_vsr.recipe import Recipe
+from hpc_vsr.slurm import read_site
 
 CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base", "torch": "pytorch",
                "opencv-python-headless": "py-opencv"}
@@ -65,7 +66,7 @@ def test_constraints_pin_every_requirement_within_its_range():
 def test_every_toml_loads_and_opens_with_its_purpose_cost_and_command(path):
     settings, option = (Recipe, "--recipe") if path.parent.name == "preprocess" else (LaunchSettings, "--config")
     parser = Parser("test", "")
-    parser.add_settings(settings, option, also=("sweep",))
+    parser.add_settings(settings, option)
     parser.parse([option, str(path)])
     head = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
     assert any("Cost:" in line for line in head) and any("python -m hpc_vsr." in line for line in head)
