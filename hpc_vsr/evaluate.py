@@ -215,7 +215,7 @@ def format_rows(rows: Sequence[dict]) -> str:
     lines = [head, "-" * len(head)]
     for row in rows:
         psnr_text, pooled = ("∞" if row[key] is None else f"{row[key]:.2f}" for key in ("psnr", "psnr_pooled"))
-        lines.append(f"{row['method']:<20} {row['profile']:<8} {row['frames']:>6} {row['mse']:>10.4g} "
+        lines.append(f"{row['method']:<20} {row['profile']:<8} {row['frames']:>6} {row['mse']:>#10.4g} "
                      f"{psnr_text:>8} {pooled:>8} {row['ssim']:>7.4f}")
     return "\n".join(lines)
 

@@ -93,8 +93,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
              ("splits", ", ".join(f"{name} {first} to {stop - 1}"
                                   for name, (first, stop) in dataset["splits"].items()))]
     for run in report.content["runs"]:
-        train = run["train"]
-        facts.append((f"run {run['name']}", f"{run['model']['name']}, skip {run['model']['skip']}, "
+        model, train = run["model"], run["train"]
+        facts.append((f"run {run['name']}", f"{model['name']}, skip {model['skip']}, input {model['input']}, "
                       f"{train['steps']} steps of {train['batch_size']} samples, patches of {train['patch_size']}, "
                       f"{train['loss']}, lr {train['lr']:g}, {train['precision']}; weights of step {run['step']}, "
                       f"evaluated in {run['precision']} on the {run['device'].upper()}"))

@@ -38,7 +38,7 @@ def training_curves(report: Report) -> str:
                 loss.plot(steps, _smooth(values), color=colour, label=name)
             if curves["validation"]:
                 psnr.plot(*zip(*curves["validation"], strict=True), "o-", color=colour, markersize=4, label=name)
-        loss.set(xlabel="step", ylabel="training loss (values 0..1)", yscale="log")
+        loss.set(xlabel="step", ylabel="training loss (values 0..1)")
         psnr.set(xlabel="step", ylabel="validation PSNR (dB)")
         for axes in (loss, psnr):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

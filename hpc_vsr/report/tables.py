@@ -11,7 +11,8 @@ from hpc_vsr.report.collect import Report
 MEANINGS = {
     "paper": "Y of BT.601 in full range, rounded to 8 bit, 2 pixels cut a side; SSIM with scikit-image's defaults",
     "paper, field": "values 0..1 on the training split, 2 pixels cut a side; SSIM with scikit-image's defaults",
-    "sr": "Y of BT.601 in studio range, rounded to 8 bit, `scale` pixels cut a side; SSIM of Wang et al. 2004",
+    "sr": "Y of BT.601 in studio range, rounded to 8 bit, as many pixels cut a side as the scale; "
+          "SSIM of Wang et al. 2004",
 }
 NAMES = {"wiener": "Wiener"}
 CSV_FIELDS = ("method", "model", "params", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim", "tof",
@@ -30,7 +31,7 @@ def cells(report: Report, row: dict) -> list[str]:
     temporal = [f"{row[key]:.3f}" if key in row else "" for key in ("tof", "warp_error")] if _is_video(report) else []
     return [NAMES.get(row["method"], row["method"]), row["model"], f"{row['params']:,}" if row["params"] else "–",
             str(row["frames"]),
-            f"{row['mse']:.4g}", _decibels(row["psnr"]), _decibels(row["psnr_pooled"]), f"{row['ssim']:.4f}",
+            f"{row['mse']:#.4g}", _decibels(row["psnr"]), _decibels(row["psnr_pooled"]), f"{row['ssim']:.4f}",
             *temporal, f"{row['seconds_per_frame']:.3f}"]
 
 
