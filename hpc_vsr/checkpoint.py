@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.files import sha256, write_json, write_text, write_whole
 
 BEST = "best.json"
+KEYS = ("model_settings", "data_terms", "weights", "network", "optimiser", "scaler", "rng", "step", "samples_seen",
+        "best_psnr", "best_step", "bad_steps")
 
 
 def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score: float | None) -> Path:
@@ -42,18 +45,40 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     return path
 
 
+def record_best(folder: Path, step: int, score: float) -> None:
+    """Name the best checkpoint, if it is there and another one, or none, is named."""
+    best = folder / f"step-{step:08d}.pt"
+    if is_valid(best) and _best_path(folder) != best:
+        write_json(folder / BEST, {"file": best.name, "step": step, "psnr": score})
+
+
+def newest_valid(folder: Path) -> Path | None:
+    """The newest checkpoint that is valid; None if there is none."""
+    return next((path for path in reversed(_list(folder)) if is_valid(path)), None)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); delete it") from None
+    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise InputError(f"{path}: is not a checkpoint of this program: it lacks {', '.join(missing)}")
+    return state
+
+
 def load_newest(folder: Path) -> dict | None:
-    """State of the newest checkpoint that is valid; older ones are tried if it is not. None if there is none."""
-    for path in reversed(_list(folder)):
-        if is_valid(path):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    return None
+    """State of the newest checkpoint that is valid; None if there is none."""
+    newest = newest_valid(folder)
+    return load_checkpoint(newest) if newest else None
 
 
 def load_best(folder: Path) -> dict:
     """State of the checkpoint with the best validation score, else of the newest; `InputError` if there is none."""
     best = _best_path(folder)
-    state = torch.load(best, map_location="cpu", weights_only=True) if best and is_valid(best) else load_newest(folder)
+    state = load_checkpoint(best) if best and is_valid(best) else load_newest(folder)
     if state is None:
         raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
     return state

@@ -176,7 +176,9 @@ def _check_type(value: Any, expected: Any, where: str) -> None:
         choices = typing.get_args(expected)
         if value not in choices:
             raise InputError(f"{where}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
-    if expected not in words:
+    if expected in (str | None, Path | None, Path):
+        expected = str
+    if expected not in words or value is None:
         return
     accepted = {float: (int, float)}.get(expected, (expected,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
@@ -211,6 +213,8 @@ def from_dict(settings: type, values: dict, where: str) -> Any:
         if key not in names:
             raise InputError(f"{where}: unknown setting {key!r}{_did_you_mean(key, names)}")
         if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {key!r} is a section: write [{key}] and its settings below it")
             given[key] = from_dict(types[key], value, f"{where}: {key}")
         else:
             _check_type(value, types[key], f"{where}: {key}")

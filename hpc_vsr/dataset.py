@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -204,6 +205,12 @@ def _turn(patch: Patch, turns: int) -> Patch:
     return Patch(lr.contiguous(), hr.contiguous())
 
 
+def _leave_signals_to_parent(_worker: int) -> None:
+    """SLURM signals every process of a step; a worker that died of it would end the run before its checkpoint."""
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank: int, world_size: int,
                  num_workers: int, device: torch.device) -> Iterator[Patch]:
     """A rank's part of the batches that the positions first..last-1 make, on its device, in order.
@@ -213,6 +220,6 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
     share = batch_size // world_size
     runs = [range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size)]
     loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
-                        pin_memory=device.type == "cuda" and num_workers > 0)
+                        pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
     for batch in loader:
         yield Patch(*(values.to(device, non_blocking=True) for values in batch))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from hpc_vsr.errors import InputError
+from hpc_vsr.errors import InputError, ToldElsewhere
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,20 @@ class Ranks:
         dist.all_reduce(total)
         return total.tolist()
 
-    def from_main(self, value: Any) -> Any:
-        """The value that the main rank has, on every rank."""
-        box = [value]
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """Call `function` on the main rank and return its value on every rank.
+
+        Its `InputError` ends every rank, told once.
+        """
+        box = [None, None]
+        if self.is_main:
+            try:
+                box[0] = function()
+            except InputError as error:
+                box[1] = str(error)
         dist.broadcast_object_list(box)
+        if box[1] is not None:
+            raise InputError(box[1]) if self.is_main else ToldElsewhere(box[1])
         return box[0]
 
     def barrier(self) -> None:
@@ -62,6 +72,10 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     InputError
         If a GPU is asked for and there is none.
     """
+    num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if num_tasks > 1 and "RANK" not in os.environ:
+        raise InputError(f"srun started {num_tasks} tasks but RANK is not set, so each would train alone; launch with "
+                         "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     torch_device = choose_device(device, local_rank)
@@ -82,6 +96,7 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
         raise InputError('device: "cuda" is asked for but no GPU is visible; use "auto" or "cpu"')
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; bf16 and fp16 are there for speed
     index = local_rank % torch.cuda.device_count()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

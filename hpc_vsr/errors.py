@@ -13,6 +13,10 @@ class InputError(ValueError):
     """The user's input is wrong. The message is one line: what, where, how to mend it. Exit status 2."""
 
 
+class ToldElsewhere(InputError):
+    """An `InputError` that another rank prints; this one ends with the same status in silence."""
+
+
 class Stopped(Exception):
     """Asked to stop, saved, and the same command continues. Exit status 75 (EX_TEMPFAIL)."""
 
@@ -21,6 +25,8 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     """Run a stage and say in its exit status how it ended: 0 done, 2 bad input, 75 can continue, 1 anything else."""
     try:
         main(argv)
+    except ToldElsewhere:
+        return BAD_INPUT
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

@@ -75,6 +75,7 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
         If the run has no valid checkpoint, or its network does not fit the data set.
     """
     keep_freed_memory()
+    run.check_name()
     trained = load_trained(run)
     _check_fit(trained, manifest)
     device = choose_device("auto")
@@ -179,9 +180,11 @@ def _measure_split(split: Split, methods: Sequence[Method], num_pictures: int) -
 def _row(method: Method, split: Split, profile: str, frames: list[dict], temporal: list[dict], seconds: float) -> dict:
     columns = {key: [frame[key] for frame in frames] for key in frames[0]}
     mse = float(np.mean(columns["mse"]))
+    finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames, such as black ones, have none
     row = {
         "method": method.name, "model": method.model, "params": method.num_parameters, "split": split.name,
-        "profile": profile, "frames": len(frames), "mse": mse, "psnr": float(np.mean(columns["psnr"])),
+        "profile": profile, "frames": len(frames), "exact_frames": len(frames) - len(finite),
+        "mse": mse, "psnr": float(np.mean(finite)) if finite else math.inf,
         "psnr_pooled": psnr(mse, 255.0 if split.manifest.is_8bit else 1.0), "ssim": float(np.mean(columns["ssim"])),
     }
     if temporal:

@@ -14,7 +14,7 @@ from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.dataset import Resident, num_bytes
 from hpc_vsr.errors import InputError
 from hpc_vsr.evaluate import EvaluateSettings
-from hpc_vsr.manifest import read_manifest
+from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.models import ModelSettings, count_parameters
 from hpc_vsr.optim import Loss
 from hpc_vsr.runs import DataTerms, RunFolder
@@ -100,6 +100,8 @@ class TrainSettings:
         if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
             raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
                              f"{self.lr}, {self.final_lr} and {self.ema_decay}")
+        if self.seed >= 2**63:
+            raise InputError(f"train.seed: must be below 2^63, found {self.seed}")
         if 0 < self.patch_size < 8:
             raise InputError(f"train.patch_size: must be 0 (whole frames) or at least 8, found {self.patch_size}")
 
@@ -130,17 +132,20 @@ class Experiment:
     evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
 
 
-def open_run_folder(run_folder: RunFolder, experiment: Experiment) -> None:
-    """Write config.json before any work; `InputError` if the folder holds a run with other settings."""
-    files.create_folder(run_folder.path)
-    wanted = as_dict(experiment)
+def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
+    """Write config.json before any work; `InputError` if the folder holds a run of other settings or data."""
+    run_folder.check_name()
+    wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
     if run_folder.config.exists():
         found = run_folder.read_config()
         differing = _differences(_meaning(found), _meaning(wanted))
         if differing:
             raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
                              "choose another --out or delete that folder")
-    elif any(run_folder.path.iterdir()):
+        if found["data_fingerprint"] != manifest.fingerprint:
+            raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
+                             "choose another --out or give the data set it was trained on")
+    elif any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
         raise InputError(f"{run_folder.path}: is not empty and holds no run; choose another --out")
     files.write_json(run_folder.config, wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -76,10 +77,10 @@ def sha256(path: Path) -> str:
 
 def check_input_file(path: Path, what: str) -> None:
     """Raise `InputError` unless `path` is a readable file that is not empty."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above cannot be searched
         raise InputError(f"{path}: is a folder; {what} is wanted")
-    if not path.exists():
-        raise InputError(f"{path}: not found; {what} is wanted")
+    if not os.path.exists(path):  # noqa: PTH110
+        raise InputError(f"{path}: not found, or a folder above it cannot be searched; {what} is wanted")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read; check its permissions")
     if path.stat().st_size == 0:
@@ -90,11 +91,31 @@ def create_folder(folder: Path) -> None:
     """Make a folder and its parents and try that it can be written; `InputError` if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
+        probe = folder / ".writable"  # one name: what a kill leaves, the next run removes
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second process that would write into it; `InputError` if one does.
+
+    The lock is on the open folder itself, so it leaves no file and ends with its process however that ends. File
+    systems without such locks are written to unguarded.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{folder}: another process is writing into it; wait for it or end it "
+                                 f"(fuser {folder} names it)") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_free_space(folder: Path, num_bytes: int) -> None:

@@ -1,6 +1,6 @@
 """What a launcher runs on each rank: picklable callables that set up the ranks' environment and run a stage.
 
-They return an exit status and raise nothing, so that a launcher need not tell a user's mistake from a crash.
+They return an exit status, so that a launcher need not tell a user's mistake from a crash.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import submitit
 
-from hpc_vsr.errors import exit_status
+from hpc_vsr.errors import CAN_CONTINUE, DONE, exit_status
 from hpc_vsr.evaluate import evaluate
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.manifest import read_manifest
@@ -31,8 +31,9 @@ class TrainJob:
     experiment: Experiment
 
     def __call__(self) -> int:
-        export_ranks(submitit.JobEnvironment())
-        return exit_status(self._train)
+        environment = submitit.JobEnvironment()
+        export_ranks(environment)
+        return told_to(environment, exit_status(self._train))
 
     def _train(self, _argv: Sequence[str] | None) -> None:
         train(self.experiment)
@@ -45,12 +46,19 @@ class ReportJob:
     experiment: Experiment
 
     def __call__(self) -> int:
-        return exit_status(self._evaluate_and_report)
+        return told_to(submitit.JobEnvironment(), exit_status(self._evaluate_and_report))
 
     def _evaluate_and_report(self, _argv: Sequence[str] | None) -> None:
         run = RunFolder(self.experiment.out)
         evaluate(run, read_manifest(self.experiment.data), self.experiment.evaluate)
         write_report([run], run.report, self.experiment.evaluate.split)
+
+
+def told_to(environment: submitit.JobEnvironment, status: int) -> int:
+    """The status as the job's result; on SLURM a failure also fails the task, so that the job shows it and ends."""
+    if environment.cluster == "slurm" and status not in (DONE, CAN_CONTINUE):
+        raise RuntimeError(f"the stage ended with exit status {status}; its log says why")
+    return status
 
 
 def export_ranks(environment: submitit.JobEnvironment) -> None:

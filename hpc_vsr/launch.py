@@ -76,9 +76,9 @@ def launch(settings: LaunchSettings, cluster: Cluster, site: Site) -> None:
     if resources.nodes > 1:
         raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
     experiment = settings.experiment
-    training = _local_executor(cluster, logs, resources.ranks_per_node, resources.hours)
+    training = _local_executor(cluster, logs, resources.ranks_per_node, resources.gpus_per_node, resources.hours)
     _wait(training.submit(TrainJob(experiment)), "training", logs, cluster)
-    report = _local_executor(cluster, logs, 1, resources.hours)
+    report = _local_executor(cluster, logs, 1, min(1, resources.gpus_per_node), resources.hours)
     _wait(report.submit(ReportJob(experiment)), "report", logs, cluster)
     print((run.report / "report.md").read_text(encoding="utf-8"))
     print(f"report: {run.report / 'index.html'}")
@@ -101,11 +101,13 @@ def _submit_to_slurm(settings: LaunchSettings, site: Site, logs: Path) -> None:
           f"report: {run.report / 'index.html'}")
 
 
-def _local_executor(cluster: Cluster, logs: Path, num_tasks: int, hours: float) -> submitit.Executor:
+def _local_executor(cluster: Cluster, logs: Path, num_tasks: int, num_gpus: int, hours: float) -> submitit.Executor:
     if cluster == "debug":
         return submitit.DebugExecutor(logs)
     executor = submitit.LocalExecutor(logs)
-    executor.update_parameters(tasks_per_node=num_tasks, timeout_min=max(1, round(hours * 60)), stderr_to_stdout=True)
+    # submitit shows a local job as many GPUs as it asks for, none if it does not ask
+    executor.update_parameters(tasks_per_node=num_tasks, gpus_per_node=num_gpus,
+                               timeout_min=max(1, round(hours * 60)), stderr_to_stdout=True)
     return executor
 
 

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep freed blocks of up to 1 GiB instead of giving them back to the kernel.
 
     A network on a CPU frees and takes the same large blocks at every layer; faulting their pages in anew takes as long
-    as the convolutions (docs/performance.md). Elsewhere than on glibc this does nothing.
+    as the convolutions (docs/decisions.md). Elsewhere than on glibc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

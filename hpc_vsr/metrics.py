@@ -48,8 +48,7 @@ def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bi
     """
     data_range = 255.0 if is_8bit else 1.0
     crop = PAPER_CROP if profile == "paper" else scale
-    planes = [luma(profile, frame)[crop:-crop, crop:-crop] if is_8bit else
-              frame[0, crop:-crop, crop:-crop].astype(np.float64) for frame in (sr, hr)]
+    planes = [(luma(profile, frame) if is_8bit else _mixed(frame))[crop:-crop, crop:-crop] for frame in (sr, hr)]
     error = mean_squared_error(*planes)
     return {"mse": error, "psnr": psnr(error, data_range),
             "ssim": ssim_default(*planes, data_range) if profile == "paper" else ssim_wang(*planes, data_range)}
@@ -61,8 +60,13 @@ def luma(profile: Profile, frame: np.ndarray) -> np.ndarray:
     if profile == "paper":
         plane = rounded[0] if len(rounded) == 1 else cv2.cvtColor(_last(rounded), cv2.COLOR_RGB2YCrCb)[..., 0]
         return plane.astype(np.float64)
-    weights = np.array([0.299, 0.587, 0.114]) if len(rounded) == 3 else np.ones(1)
-    return BLACK + np.tensordot(weights, rounded.astype(np.float64), 1) * STUDIO_SPAN / 255
+    return BLACK + _mixed(rounded) * STUDIO_SPAN / 255
+
+
+def _mixed(frame: np.ndarray) -> np.ndarray:
+    """(C, H, W) to (H, W) float64: the one channel, or Y of R, G and B."""
+    weights = np.array([0.299, 0.587, 0.114]) if len(frame) == 3 else np.ones(1)
+    return np.tensordot(weights, frame.astype(np.float64), 1)
 
 
 def to_8bit(frame: np.ndarray) -> np.ndarray:
@@ -77,7 +81,9 @@ def mean_squared_error(a: np.ndarray, b: np.ndarray) -> float:
 
 def psnr(mse: float, data_range: float) -> float:
     """Peak signal-to-noise ratio 10 log10(data_range^2 / mse) in dB."""
-    return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
+    if mse == 0:
+        return math.inf
+    return -math.inf if math.isinf(mse) else 10 * math.log10(data_range**2 / mse)
 
 
 def ssim_default(a: np.ndarray, b: np.ndarray, data_range: float) -> float:

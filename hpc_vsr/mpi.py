@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from hpc_vsr.errors import BAD_INPUT, FAILED, InputError
+from hpc_vsr.errors import BAD_INPUT, FAILED, InputError, ToldElsewhere
 
 # Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
 # own step that carries its proxies.
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+SECONDS_TO_TELL = 0.5  # for the launcher to pass on the reason before it kills the rank that gave it
 
 
 class Alone:
@@ -57,16 +59,17 @@ def connect(environment: Mapping[str, str] = os.environ) -> Any:
 
 
 def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
-    """Call `function` on rank 0 and return its value on every rank; an `InputError` is raised on every rank."""
+    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, told once."""
     value, message = None, None
     if comm.rank == 0:
-        try:
-            value = function()
-        except InputError as error:
-            message = str(error)
+        with abort_together(comm):
+            try:
+                value = function()
+            except InputError as error:
+                message = str(error)
     value, message = comm.bcast((value, message))
     if message is not None:
-        raise InputError(message)
+        raise InputError(message) if comm.rank == 0 else ToldElsewhere(message)
     return value
 
 
@@ -82,4 +85,5 @@ def abort_together(comm: Any) -> Iterator[None]:
             print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         else:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        time.sleep(SECONDS_TO_TELL)
         comm.Abort(BAD_INPUT if isinstance(error, InputError) else FAILED)

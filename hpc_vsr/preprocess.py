@@ -7,8 +7,10 @@ ranks. The same command again checks what is finished and writes only what is mi
 from __future__ import annotations
 
 import collections
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +20,7 @@ from hpc_vsr import files
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.degrade import crop_to_multiple, degrade
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
+from hpc_vsr.files import only_writer
 from hpc_vsr.manifest import NAME, Manifest, write_manifest
 from hpc_vsr.mpi import abort_together, connect, on_main_rank
 from hpc_vsr.progress import Progress
@@ -25,16 +28,33 @@ from hpc_vsr.recipe import Plan, Recipe, format_plan, plan_dataset, threads_per_
 from hpc_vsr.shards import list_shard_files, read_attribute, read_entry, write_shard
 from hpc_vsr.splits import REACH, ShardPlan
 
+MEND = "delete that file and run this command again, which keeps the shards that are whole"
 
-def check_output(plan: Plan) -> None:
-    """Raise `InputError` if the output folder holds another data set, cannot be written or has too little room."""
+
+def check_output(plan: Plan) -> dict[str, str]:
+    """Check that the output folder can take this data set, and make it.
+
+    Returns
+    -------
+    dict
+        {name: SHA-256} of the shards, if the data set is complete.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another data set, cannot be written or has too little room.
+    """
     folder = plan.recipe.folder
     wanted = plan.content["fingerprint"]
+    recorded: dict[str, str] = {}
     if (folder / NAME).exists():
-        found = files.read_json(folder / NAME, "delete it and run this command again").get("fingerprint")
+        content = files.read_json(folder / NAME, MEND)
+        found = content.get("fingerprint") if isinstance(content, dict) else None
         if found != wanted:
             raise InputError(f"{folder}: holds another data set (fingerprint {found}, this one is {wanted}); "
                              "choose another --out or delete that folder")
+        with contextlib.suppress(KeyError, TypeError):
+            recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
     elif folder.is_dir():
         ours = {plan.name for plan in plan.shards}
         for path in list_shard_files(folder):
@@ -52,6 +72,11 @@ def check_output(plan: Plan) -> None:
         if made:
             folder.rmdir()
         raise
+    return recorded
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What killed processes left under temporary names."""
     for path in list_shard_files(folder):
         if path.name.startswith("."):
             path.unlink()
@@ -112,10 +137,13 @@ def share(items: Sequence[ShardPlan], rank: int, size: int) -> list[ShardPlan]:
 
 def preprocess(recipe: Recipe, comm: Any) -> Manifest:
     """Write the data set of a recipe, all ranks together; every rank returns its manifest."""
-    plan = on_main_rank(comm, lambda: _prepared(recipe))
-    with abort_together(comm):
+    plan = on_main_rank(comm, lambda: plan_dataset(recipe))
+    recorded = on_main_rank(comm, lambda: check_output(plan))
+    lock = only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext()
+    with abort_together(comm), lock:
+        on_main_rank(comm, lambda: _remove_leftovers(recipe.folder))
         cv2.setNumThreads(threads_per_rank())
-        found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes))
+        found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes, recorded.get(shard.name)))
                  for shard in share(plan.shards, comm.rank, comm.size)]
         entries = {name: entry for part in comm.allgather(found) for name, entry in part if entry is not None}
         pending = [shard for shard in plan.shards if shard.name not in entries]
@@ -131,12 +159,6 @@ def preprocess(recipe: Recipe, comm: Any) -> Manifest:
         if comm.rank == 0:
             write_manifest(manifest)
     return manifest
-
-
-def _prepared(recipe: Recipe) -> Plan:
-    plan = plan_dataset(recipe)
-    check_output(plan)
-    return plan
 
 
 def _values(plan: Plan, entries: list[dict]) -> dict:
@@ -180,8 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         recipe, arguments = build_parser().parse(argv)
         if arguments.dry_run:
+            plan = on_main_rank(comm, lambda: plan_dataset(recipe))
             if comm.rank == 0:
-                plan = plan_dataset(recipe)
                 print("\n".join(f"{key} = {value}" for key, value in as_dict(recipe).items()))
                 print(format_plan(plan))
             return

@@ -69,7 +69,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        return self.out or Path("data") / self.source_path.stem
+        return self.out or Path("data") / self.source_path.absolute().resolve().stem
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,10 @@ def open_source(recipe: Recipe) -> Source:
 
 def plan_dataset(recipe: Recipe) -> Plan:
     """Check the source and lay out the data set; nothing is written and at most a few frames are decoded."""
-    source = open_source(recipe)
+    try:
+        source = open_source(recipe)
+    except OSError as error:
+        raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
     scale = recipe.degradation.scale
     lr_size = [source.height // scale, source.width // scale]
     hr_size = [lr_size[0] * scale, lr_size[1] * scale]

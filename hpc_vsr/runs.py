@@ -16,6 +16,9 @@ from hpc_vsr.files import read_json
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.models import ModelSettings, Network, build_model
 
+CONFIG_KEYS = ("data", "model", "train", "evaluate", "data_fingerprint")
+RESERVED = ("bicubic", "wiener", "lr", "hr", "frame", "methods", "file")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -56,9 +59,17 @@ class RunFolder:
     def read_config(self) -> dict:
         """The resolved job of the run; `InputError` if this is not a run folder."""
         config = read_json(self.config, "name the folder of a training run, runs/NAME")
-        if not isinstance(config, dict) or "model" not in config:
-            raise InputError(f"{self.config}: is not the configuration of a training run")
+        missing = [key for key in CONFIG_KEYS if not isinstance(config, dict) or key not in config]
+        if missing:
+            raise InputError(f"{self.config}: is not the configuration of a training run; "
+                             f"it lacks {', '.join(missing)}")
         return config
+
+    def check_name(self) -> None:
+        """Raise `InputError` if a report could not tell the run from its other rows and pictures."""
+        if self.name in RESERVED:
+            raise InputError(f"{self.path}: a run cannot be named {self.name!r}, which a report uses; "
+                             "choose another --out")
 
 
 @dataclass(frozen=True)

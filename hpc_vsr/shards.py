@@ -47,18 +47,23 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
     return _entry(path, plan, low, high)
 
 
-def read_entry(path: Path, plan: ShardPlan, attributes: dict) -> dict | None:
-    """Entry of a finished shard, after checking every byte of its frames; None if it must be written again."""
+def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: str | None = None) -> dict | None:
+    """Entry of a finished shard after checking it; None if it must be written again.
+
+    Every byte of its frames is compared with the checksum inside the file, the numbers and the views with the frames,
+    and the whole file with the checksum that dataset.json has, if there is one.
+    """
     try:
         with h5py.File(path, "r", locking=False) as file:
             if any(file.attrs.get(key) != value for key, value in _all_attributes(plan, attributes).items()):
                 return None
             digest, low, high = file.attrs["frames_sha256"], file.attrs["hr_min"], file.attrs["hr_max"]
-        if _digest_frames(path) != digest:
+        if _digest_frames(path) != digest or not _views_are_right(path, plan):
             return None
     except (OSError, KeyError, RuntimeError, ValueError):  # what h5py raises for a damaged file
         return None
-    return _entry(path, plan, float(low), float(high))
+    entry = _entry(path, plan, float(low), float(high))
+    return entry if recorded_sha256 in (None, entry["sha256"]) else None
 
 
 def read_attribute(path: Path, name: str):
@@ -165,6 +170,16 @@ def _digest_frames(path: Path) -> str:
             valid = frames["valid"][index] if "valid" in frames else None
             _update(digest, frames["lr"][index], frames["hr"][index], valid)
     return digest.hexdigest()
+
+
+def _views_are_right(path: Path, plan: ShardPlan) -> bool:
+    """Whether the frame numbers are right and the first and last stacks show their frames."""
+    with h5py.File(path, "r", locking=False) as file:
+        frames, last = file["frames"], plan.num_samples - 1
+        return (np.array_equal(file["frame"], np.arange(plan.start + REACH, plan.stop - REACH))
+                and len(file["lr"]) == len(file["hr"]) == plan.num_samples
+                and all(np.array_equal(file["lr"][index], frames["lr"][index : index + WINDOW]) for index in (0, last))
+                and all(np.array_equal(file["hr"][index], frames["hr"][index + REACH]) for index in (0, last)))
 
 
 def _update(digest, lr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None) -> None:

@@ -44,6 +44,9 @@ class Resources:
     def __post_init__(self):
         if min(self.nodes, self.ranks_per_node, self.cpus_per_rank) < 1 or self.gpus_per_node < 0 or self.hours <= 0:
             raise InputError("resources: nodes, ranks_per_node and cpus_per_rank must be at least 1, hours above 0")
+        if 0 < self.gpus_per_node < self.ranks_per_node:
+            raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
+                             "one rank drives one GPU")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,6 @@ def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Que
         **given, "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
         # srun of SLURM 22.05 and later does not take --cpus-per-task from sbatch
         "setup": [*setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
-        # many clusters do not requeue unless asked to; SIGUSR2 would then end the job after its checkpoint
+        # many clusters do not requeue after a preemption or a node failure unless asked to
         "additional_parameters": {"requeue": True},
     }

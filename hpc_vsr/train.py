@@ -6,25 +6,29 @@ them it is one process. The same command again resumes from the newest valid che
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import resource
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr import files
 from hpc_vsr.baselines import tune_noise
-from hpc_vsr.checkpoint import load_newest, load_weights, save_checkpoint
+from hpc_vsr.checkpoint import load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
 from hpc_vsr.errors import InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, format_plan, open_run_folder, read_experiment
+from hpc_vsr.files import create_folder, only_writer
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.metrics import psnr
@@ -34,7 +38,8 @@ from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
 
-MAX_BAD_STEPS = 10  # consecutive steps whose loss is not finite
+MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
+SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
 
 
 def train(experiment: Experiment) -> None:
@@ -49,8 +54,14 @@ def train(experiment: Experiment) -> None:
     """
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
-    with join_ranks(experiment.train.device) as ranks, StopFlag() as stop:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // _ranks_per_node(ranks)))
+    with join_ranks(experiment.train.device) as ranks, StopFlag() as stop, contextlib.ExitStack() as held:
+
+        def take_folder() -> None:
+            create_folder(experiment.out)
+            held.enter_context(only_writer(experiment.out))
+
+        ranks.on_main(take_folder)
+        torch.set_num_threads(_threads(ranks))
         Trainer(experiment, manifest, ranks).run(stop)
 
 
@@ -63,9 +74,7 @@ class Trainer:
         if self.settings.batch_size % ranks.world_size:
             raise InputError(f"train.batch_size: {self.settings.batch_size} cannot be dealt equally to "
                              f"{ranks.world_size} ranks; choose a multiple")
-        if ranks.is_main:
-            open_run_folder(self.run_folder, experiment)
-        ranks.barrier()
+        ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
         # Data: training frames on the device if they fit, validation frames always from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
@@ -73,14 +82,15 @@ class Trainer:
         self.validation = Split(manifest, "val")
 
         # Network: every rank builds the same one
-        self.state = load_newest(self.run_folder.checkpoints)
+        newest = ranks.on_main(lambda: newest_valid(self.run_folder.checkpoints))  # file systems lag: one looks
+        self.state = load_checkpoint(newest) if newest else None
         self.terms = self._data_terms()
         torch.manual_seed(self.settings.seed)
         self.network = self.terms.build(experiment.model).to(ranks.device)
         self.average = MovingAverage(self.network, self.settings.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
-        self.step, self.bad_steps, self.best_psnr = 0, 0, None
+        self.step, self.bad_steps, self.best_step, self.best_psnr = 0, 0, 0, None
         if self.state is not None:
             self._restore(self.state)
         if ranks.is_main:
@@ -91,8 +101,7 @@ class Trainer:
         """Train from the present step to the last one."""
         settings, ranks = self.settings, self.ranks
         if self.step >= settings.steps:
-            self._say(f"{self.run_folder.path}: finished before, {self.step} steps, best validation "
-                      f"{self.best_psnr:.2f} dB; nothing to do")
+            self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
             return
         self._say(self._summary())
         patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
@@ -120,7 +129,7 @@ class Trainer:
                     raise Stopped(f"{self.run_folder.path}: saved at step {self.step} of {settings.steps}; "
                                   "the same command continues")
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
-                  f"{format_seconds(time.monotonic() - started)}, best validation {self.best_psnr:.2f} dB")
+                  f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
     def _train_step(self, patch) -> float:
         """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
@@ -136,15 +145,15 @@ class Trainer:
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
         value = loss.item()
-        if torch.isfinite(norm) or self.scaler.is_enabled():  # DDP averaged the gradients: all ranks agree on the norm
+        if torch.isfinite(norm):  # DDP averaged the gradients, so all ranks agree on the norm
             self.scaler.step(self.optimiser)
-            self.scaler.update()
             self.bad_steps = 0
         else:
             self.bad_steps += 1
-            if self.bad_steps == MAX_BAD_STEPS:
-                raise FloatingPointError(f"the loss was not finite in {MAX_BAD_STEPS} steps in a row up to step "
+            if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
+                raise FloatingPointError(f"the gradient was not finite in {self.bad_steps} steps in a row up to step "
                                          f"{self.step}; lower train.lr or use train.precision fp32 or bf16")
+        self.scaler.update()
         self.step += 1
         self.average.update(self.network, self.step)
         return value
@@ -165,10 +174,10 @@ class Trainer:
                 sums = [sums[0] + mse, sums[1] + psnr(mse, 1.0), sums[2] + 1]
         mse_sum, psnr_sum, frames = self.ranks.sum(sums)
         score = psnr_sum / frames
-        improved = self.best_psnr is None or score > self.best_psnr
+        improved = math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
         if improved:
-            self.best_psnr = score
-        self._log({"validation": {"mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
+            self.best_psnr, self.best_step = score, self.step
+        self._log({"validation": {"mse": finite(mse_sum / frames), "psnr": finite(score), "frames": int(frames)}})
         progress.say(f"step {self.step}: validation {score:.2f} dB{' (best)' if improved else ''}")
         return improved
 
@@ -176,11 +185,11 @@ class Trainer:
         """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
         if self.state is not None:
             return DataTerms(**self.state["data_terms"])
-        noise = 0.0
-        if self.ranks.is_main and self.experiment.model.uses_wiener:
-            noise = tune_noise(validation_pairs(self.manifest), self.manifest.scale,
-                               self.manifest.degradation.blur_sigma)
-        return DataTerms.of(self.manifest, self.ranks.from_main(noise))
+        manifest = self.manifest
+        if not self.experiment.model.uses_wiener:
+            return DataTerms.of(manifest, noise=0.0)
+        return DataTerms.of(manifest, self.ranks.on_main(
+            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
 
     def _save(self, improved: bool) -> None:
         """The main rank writes the checkpoint, the others wait."""
@@ -191,7 +200,8 @@ class Trainer:
                 "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
                 "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
                 "step": self.step, "samples_seen": self.step * self.settings.batch_size,
-                "best_psnr": self.best_psnr, "bad_steps": self.bad_steps, "config": as_dict(self.experiment),
+                "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.bad_steps,
+                "config": as_dict(self.experiment),
             }
             save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
                             self.best_psnr if improved else None)
@@ -199,20 +209,21 @@ class Trainer:
 
     def _restore(self, state: dict) -> None:
         where = f"{self.run_folder.checkpoints}/step-{state['step']:08d}.pt"
-        if state["data_terms"]["fingerprint"] != self.manifest.fingerprint:
-            raise InputError(f"{self.run_folder.path}: was trained on another data set than {self.manifest.folder}; "
-                             "choose another --out or give the data set it was trained on")
         load_weights(self.network, state["network"], where)
         load_weights(self.average.network, state["weights"], where)
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
-        self.step, self.bad_steps, self.best_psnr = state["step"], state["bad_steps"], state["best_psnr"]
+        self.step, self.bad_steps = state["step"], state["bad_steps"]
+        self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
+        if self.ranks.is_main and self.best_psnr is not None:
+            record_best(self.run_folder.checkpoints, self.best_step, self.best_psnr)
 
     def _log(self, figures: dict) -> None:
         """Append a line to metrics.jsonl."""
         if self.ranks.is_main:
             samples = self.step * self.settings.batch_size
+            figures = {key: finite(value) for key, value in figures.items()}
             line = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
             with self.run_folder.metrics.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
@@ -234,13 +245,18 @@ class Trainer:
                 f"{self.ranks.device.type}, {where}")
 
     def _best_text(self) -> str:
-        return f"  best {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
+        return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
 
     def _memory_used(self) -> int:
         """Peak bytes: of the GPU, or of this process on a CPU."""
         if self.ranks.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def finite(value: Any) -> Any:
+    """None for NaN and infinity, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def forget_after(metrics: Path, step: int) -> None:
@@ -255,6 +271,12 @@ def forget_after(metrics: Path, step: int) -> None:
         except (ValueError, KeyError):  # the line that the kill cut off
             continue
     files.write_text(metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _threads(ranks: Ranks) -> int:
+    """Cores of this rank: what SLURM gave each task, else its share of the machine."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(given) if given else max(1, len(os.sched_getaffinity(0)) // _ranks_per_node(ranks))
 
 
 def _ranks_per_node(ranks: Ranks) -> int:

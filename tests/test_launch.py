@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -59,6 +58,7 @@ def test_a_mistake_in_the_job_is_one_line_with_status_2(job, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (("--cluster", "slurmm"), ["--cluster", "slurm"]),
     (("--cluster", "local", "--resources.nodes", "2"), ["2 nodes need --cluster slurm"]),
+    (("--cluster", "local", "--resources.gpus_per_node", "1"), ["2 ranks on 1 GPUs"]),
     (("--cluster", "local", "--data", "nowhere"), ["nowhere/dataset.json"]),
     ((), ["--cluster"]),
 ])
@@ -66,9 +66,8 @@ def test_a_wrong_command_line_is_refused(job, tmp_path, arguments, words):
     assert_refused(run_stage("launch", "--config", job, *arguments, cwd=tmp_path), *words)
 
 
-@pytest.mark.skipif(shutil.which("srun") is not None, reason="this machine has SLURM")
 def test_slurm_without_srun_is_refused(job, tmp_path):
-    done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path)
+    done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path, environment={"PATH": "/nowhere"})
     assert_refused(done, "srun is not on this machine")
 
 
@@ -105,6 +104,8 @@ def test_the_scripts_say_what_a_cluster_needs_to_hear():
 @pytest.mark.parametrize("text, words", [
     ("partition = 'gpu'", ["'partition'", "valid are: cpu, gpu, setup"]),
     ("setup = 'module load'", ["a list of shell lines"]),
+    ("gpu = 'gpuA100x4'", ["'gpu' is a section"]),
+    ("[gpu]\npartition = 3", ["gpu: partition", "a text in quotes"]),
     ("[gpu]\npartitions = 'a'", ["gpu", "did you mean 'partition'"]),
 ])
 def test_a_mistake_in_a_site_file_is_refused(job, tmp_path, text, words):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import os
+import subprocess
+import sys
 import time
 
 import cv2
 import pytest
-from conftest import assert_refused, find_mpiexec, moving_pattern, run_stage, write_video
+from conftest import ROOT, assert_refused, find_mpiexec, moving_pattern, run_stage, write_video
 from test_preprocess import contents
 
 from hpc_vsr.errors import InputError
@@ -56,6 +58,16 @@ def test_a_rank_that_fails_takes_the_job_down_at_once_with_its_reason(tmp_path):
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert "error: rank 2: " in done.stderr and "39.png: is not an image" in done.stderr
     assert not (tmp_path / "d" / "dataset.json").exists()
+
+
+@pytest.mark.mpi
+def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
+    """The main rank's crash is not an InputError: it must still end the job."""
+    code = ("import sys, hpc_vsr.preprocess as p; p.plan_dataset = lambda recipe: 1 / 0;"
+            "sys.exit(p.exit_status(p.main, ['--video', 'x.mp4']))")
+    done = subprocess.run([find_mpiexec(), "-n", "2", sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
 @pytest.mark.mpi

@@ -20,6 +20,7 @@ import pytest
 from conftest import ROOT, assert_refused, moving_pattern, run_stage, write_video
 
 from hpc_vsr.degrade import Degradation, degrade
+from hpc_vsr.files import only_writer
 from hpc_vsr.sources.video import open_video
 
 
@@ -75,6 +76,28 @@ def test_what_is_damaged_is_written_again_and_the_rest_is_kept(clip, dataset, tm
     assert done.returncode == 0, done.stderr
     assert f"{5 if damage == 'manifest' else 4} finished before" in done.stderr
     assert contents(copy) == contents(dataset)
+
+
+def test_a_changed_frame_number_is_found_with_and_without_the_manifest(clip, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    for keep_manifest in (True, False):
+        with h5py.File(copy / "test-00000-of-00001.h5", "r+") as file:
+            file["frame"][0] = 7
+        if not keep_manifest:
+            (copy / "dataset.json").unlink()
+        done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy)
+        assert done.returncode == 0 and "4 finished before" in done.stderr
+        assert contents(copy) == contents(dataset)
+
+
+def test_a_second_process_on_the_folder_is_refused(clip, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    with only_writer(copy):
+        done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy)
+        assert_refused(done, "another process is writing")
+    assert run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy).returncode == 0
 
 
 def test_shards_do_not_depend_on_time_or_folder(clip, dataset, tmp_path):
@@ -226,6 +249,45 @@ def test_a_folder_that_cannot_be_written_is_refused(clip):
 def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
     assert_refused(run_stage("preprocess", *arguments, cwd=tmp_path), *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_manifest_is_refused(clip, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    for text in ("[]", "{", '{"fingerprint": 3}'):
+        (copy / "dataset.json").write_text(text)
+        assert_refused(run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy), str(copy))
+    for text in ("[]", "{"):
+        (copy / "dataset.json").write_text(text)
+        assert_refused(run_stage("train", "--data", copy, "--out", tmp_path / "r"), "dataset.json")
+
+
+@pytest.mark.parametrize("file_format", ["NETCDF3_CLASSIC", "NETCDF4"])
+def test_a_truncated_field_is_refused(tmp_path, file_format):
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
+    whole, cut = tmp_path / "whole.nc", tmp_path / "cut.nc"
+    xarray.Dataset({"u": (("time", "y", "x"), values)}).to_netcdf(whole, format=file_format, engine="netcdf4",
+                                                                unlimited_dims=["time"])
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    assert run_stage("preprocess", "--field", whole, "--variable", "u", "--out", tmp_path / "a").returncode == 0
+    assert_refused(run_stage("preprocess", "--field", cut, "--variable", "u", "--out", tmp_path / "b"), "cut.nc")
+    assert not (tmp_path / "b" / "dataset.json").exists()
+
+
+def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
+    path = tmp_path / "f.nc"
+    array = xarray.Dataset({"u": (("time", "y", "x"), values)})
+    array.to_netcdf(path, encoding={"u": {"zlib": True, "chunksizes": (1, 32, 40)}})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(data)
+    done = run_stage("preprocess", "--field", path, "--variable", "u", "--out", tmp_path / "d")
+    assert_refused(done, "f.nc: frame ", "cannot be read")
+    assert not (tmp_path / "d" / "dataset.json").exists()
 
 
 def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):

@@ -10,7 +10,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_refused, run_stage, train_tiny
+from conftest import assert_refused, moving_pattern, run_stage, train_tiny, write_video
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hpc_vsr.dataset import Split
@@ -74,6 +74,42 @@ def test_evaluating_again_gives_the_same_figures(trained, evaluation, tmp_path):
     again = json.loads((copy / "metrics-test.json").read_text())
     for row, other in zip(again["rows"], evaluation["rows"], strict=True):
         assert {**row, "seconds_per_frame": 0} == {**other, "seconds_per_frame": 0}
+
+
+def test_frames_that_are_black_throughout_do_not_hide_the_others(tmp_path):
+    frames = moving_pattern(40, 48, 64)
+    frames[36:] = 0
+    clip = write_video(tmp_path / "fade.mp4", frames)
+    assert run_stage("preprocess", "--video", clip, "--shards", 3, "--out", tmp_path / "d").returncode == 0
+    assert train_tiny(tmp_path / "d", tmp_path / "r", "--train.steps", 2).returncode == 0
+    done = run_stage("evaluate", "--run", tmp_path / "r")
+    assert done.returncode == 0 and "nan" not in done.stdout.lower(), done.stderr
+    row = row_of(json.loads((tmp_path / "r" / "metrics-test.json").read_text()), "bicubic", "paper")
+    finite = [value for value in row["per_frame"]["psnr"] if value is not None]
+    assert row["exact_frames"] == row["frames"] - len(finite) > 0
+    assert row["psnr"] == pytest.approx(np.mean(finite))
+    assert run_stage("report", tmp_path / "r").returncode == 0
+
+
+def test_a_network_measured_on_foreign_data_is_not_called_unseen(clip, trained, report, tmp_path):
+    assert "which no network has seen" in (report / "report.md").read_text()
+    other, copy = tmp_path / "d", tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    made = run_stage("preprocess", "--video", clip, "--shards", 5, "--split.train", 0.5, "--split.test", 0.4,
+                     "--out", other)
+    assert made.returncode == 0
+    assert run_stage("evaluate", "--run", copy, "--data", other).returncode == 0
+    assert run_stage("report", copy).returncode == 0
+    text = (copy / "report" / "report.md").read_text()
+    assert "no network has seen" not in text and "tiny was trained on another data set" in text
+
+
+def test_runs_with_pictures_of_other_frames_can_be_compared(dataset, trained, tmp_path):
+    second = tmp_path / "second"
+    assert train_tiny(dataset, second, "--train.steps", 2, "--evaluate.pictures", 1).returncode == 0
+    assert run_stage("evaluate", "--run", second).returncode == 0
+    for runs in ((trained, second), (second, trained)):
+        assert run_stage("report", *runs, "--out", tmp_path / "r").returncode == 0
 
 
 def test_another_split_and_precision_can_be_measured(trained, dataset, tmp_path):

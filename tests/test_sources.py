@@ -53,6 +53,42 @@ def test_any_range_of_frames_equals_the_same_frames_of_a_whole_decode(tmp_path, 
         np.testing.assert_array_equal(read(source, start, stop), whole[start:stop])
 
 
+def test_a_clip_that_was_trimmed_without_encoding_has_the_frames_that_are_shown(tmp_path):
+    """An edit list leaves out frames that the file still holds and counts."""
+    whole = write_video(tmp_path / "whole.mp4", moving_pattern(40, 48, 64), gop=40, b_frames=0)
+    trimmed = tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(packet for packet in source.demux(source.streams.video[0]) if packet.size):
+            step = packet.duration
+            packet.pts = packet.dts = (index - 5) * step  # the first five lie before zero
+            packet.stream = stream
+            target.mux(packet)
+    shown = len(decode_all(trimmed))
+    source = open_video(trimmed)
+    assert source.num_frames == shown
+    assert len(read(source, 0, shown)) == shown
+
+
+def test_key_frames_that_do_not_start_a_picture_are_passed_over(tmp_path):
+    """With intra refresh a stream has recovery points where other streams have key frames."""
+    path = tmp_path / "refresh.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options = {"x264-params": "intra-refresh=1:keyint=20:bframes=0", "threads": "1"}
+        for index, rgb in enumerate(moving_pattern(90, 48, 64)):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = open_video(path)
+    assert source.num_frames == 90
+    whole = read(source, 0, 90)
+    for start, stop in [(30, 40), (70, 90), (89, 90)]:
+        np.testing.assert_array_equal(read(source, start, stop), whole[start:stop])
+
+
 @pytest.mark.parametrize("matrix, weights", [("ITU709", (0.2126, 0.7152, 0.0722)), ("ITU601", (0.299, 0.587, 0.114))])
 @pytest.mark.parametrize("colour_range", ["MPEG", "JPEG"])
 def test_matrix_and_range_are_honoured(tmp_path, matrix, weights, colour_range):

@@ -17,6 +17,7 @@ import torch
 from conftest import ROOT, TINY, assert_refused, run_stage, train_tiny
 
 from hpc_vsr.checkpoint import is_valid, load_newest
+from hpc_vsr.files import only_writer
 from hpc_vsr.optim import learning_rate, loss_of
 
 
@@ -100,10 +101,11 @@ def test_killed_it_continues_to_the_same_bits(dataset, trained, tmp_path, step):
     assert not list(run.rglob("*.partial"))
 
 
-def start(dataset: Path, run: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "hpc_vsr.train", "--data", dataset, "--out", run, *TINY]
+def start(dataset: Path, run: Path, *more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "hpc_vsr.train", "--data", dataset, "--out", run, *TINY, *more]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([str(part) for part in command], env=env, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([str(part) for part in command], env=env, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
@@ -111,6 +113,43 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
         if (run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text():
             return
         time.sleep(0.002)
+
+
+def test_killed_before_its_configuration_was_whole_it_starts_anew(dataset, tmp_path):
+    run = tmp_path / "r"
+    run.mkdir()
+    (run / ".config.json.partial").write_text("{")
+    (run / ".writable").touch()
+    assert train_tiny(dataset, run, "--train.steps", 1).returncode == 0
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_killed_before_the_best_checkpoint_was_named_it_is_named_again(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    best = json.loads((run / "checkpoints" / "best.json").read_text())
+    (run / "checkpoints" / "best.json").write_text(json.dumps({**best, "file": "step-00000001.pt"}))
+    assert train_tiny(dataset, run).returncode == 0
+    assert json.loads((run / "checkpoints" / "best.json").read_text()) == best
+
+
+def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained, tmp_path):
+    """SLURM signals every process of a step, the workers too."""
+    run = tmp_path / "r"
+    process = start(dataset, run, "--train.resident", "never", "--train.num_workers", 1)
+    wait_for_step(run, 1, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (75, 0) and "Traceback" not in err, err
+    assert train_tiny(dataset, run).returncode == 0
+    assert_equal_to_the_bit(run, trained)
+
+
+def test_a_second_training_in_the_folder_is_refused(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    with only_writer(run):
+        assert_refused(train_tiny(dataset, run), "another process is writing")
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
@@ -199,7 +238,9 @@ def test_other_settings_on_a_run_folder_are_refused(dataset, trained):
 def test_another_data_set_on_a_run_folder_is_refused(clip, trained, tmp_path):
     other = run_stage("preprocess", "--video", clip, "--shards", 5, "--degradation.sigma", 2, "--out", tmp_path / "d")
     assert other.returncode == 0, other.stderr
+    before = (trained / "config.json").read_text()
     assert_refused(train_tiny(tmp_path / "d", trained), "another data set")
+    assert (trained / "config.json").read_text() == before
 
 
 def test_a_checkpoint_of_another_network_is_refused(dataset, trained, tmp_path):
@@ -227,6 +268,8 @@ def test_what_does_not_fit_ends_all_ranks(dataset, tmp_path, more, words):
     (("--out", "r"), ["data"]),
     (("--data", "nowhere", "--out", "r"), ["nowhere/dataset.json", "not found", "hpc_vsr.preprocess"]),
     (("--data", "nowhere"), ["--out is missing"]),
+    (("--data", "nowhere", "--out", "r", "--model.n_2d", "0"), ["n_2d", "at least 1"]),
+    (("--data", "nowhere", "--out", "r", "--train.seed", str(10**23)), ["train.seed", "below 2^63"]),
     (("--config", "job.toml"), ["job.toml", "[train]", "'learning_rate'", "valid are"]),
 ])
 def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
@@ -234,9 +277,18 @@ def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
     assert_refused(run_stage("train", *arguments, cwd=tmp_path), *words)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_srun_without_ranks_is_refused(dataset, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", environment={"SLURM_STEP_NUM_TASKS": "2"})
+    assert_refused(done, "srun started 2 tasks but RANK is not set")
+
+
+def test_a_run_named_like_a_baseline_is_refused(dataset, tmp_path):
+    assert_refused(train_tiny(dataset, tmp_path / "wiener"), "cannot be named 'wiener'")
+
+
 def test_a_gpu_that_is_not_there_is_refused(dataset, tmp_path):
-    assert_refused(train_tiny(dataset, tmp_path / "r", "--train.device", "cuda"), "no GPU is visible")
+    done = train_tiny(dataset, tmp_path / "r", "--train.device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""})
+    assert_refused(done, "no GPU is visible")
 
 
 def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):

@@ -48,8 +48,8 @@ class ModelSettings:
     depth: Literal["centre", "outer"] = "centre"
 
     def __post_init__(self):
-        if min(self.n_2d, self.n_3d) < 0:
-            raise InputError(f"model: n_2d and n_3d must not be negative, found {self.n_2d} and {self.n_3d}")
+        if min(self.n_2d, self.n_3d) < 1:
+            raise InputError(f"model: n_2d and n_3d must be at least 1, found {self.n_2d} and {self.n_3d}")
 
     @property
     def uses_wiener(self) -> bool:

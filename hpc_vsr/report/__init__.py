@@ -51,9 +51,25 @@ def lead(report: Report, split: str) -> str:
     blur = f"a Gaussian blur of {degradation['sigma']:g} pixels and " if degradation["kind"] == "BD" else ""
     first, stop = dataset["splits"][split]
     return (f"{source['frames']} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
-            f"interpolation and enlarged again. Measured on frames {first} to {stop - 1}, the {split} split, which "
-            "no network has seen.") if split == "test" else (
-            f"{source['frames']} frames of {width}x{height}, measured on the {split} split.")
+            f"interpolation and enlarged again. Measured on frames {first} to {stop - 1}, the {split} split"
+            f"{_unseen(report, split)}.{_unfinished(report)}")
+
+
+def _unseen(report: Report, split: str) -> str:
+    """Whether the networks have seen the frames that they are measured on."""
+    foreign = [run["name"] for run in report.content["runs"]
+               if run["trained_on"] != report.content["dataset"]["fingerprint"]]
+    if foreign:
+        return f"; {', '.join(foreign)} was trained on another data set, which may hold some of these frames"
+    return {"test": ", which no network has seen", "val": ", which chose the weights", "train": ""}[split]
+
+
+def _unfinished(report: Report) -> str:
+    """Says of runs that were stopped, and have not been continued, how far they are."""
+    last = {name: max((step for step, _ in curves["training"]), default=0) for name, curves in report.curves.items()}
+    stopped = [f"{run['name']} is at step {last[run['name']]} of {run['train']['steps']}"
+               for run in report.content["runs"] if last[run["name"]] < run["train"]["steps"]]
+    return f" Not finished: {'; '.join(stopped)}." if stopped else ""
 
 
 def _page(report: Report, split: str) -> str:
@@ -61,7 +77,7 @@ def _page(report: Report, split: str) -> str:
                                      undefined=jinja2.StrictUndefined, trim_blocks=True)
     profile = report.profiles[0]
     pictures = [(figures.png_uri(figures.comparison(report, index)), f"comparison of frame {frame}")
-                for index, frame in enumerate(report.pictures.get("frame", []))]
+                for index, frame in enumerate(report.pictures["frame"])] if figures.can_compare(report) else []
     return environment.get_template("page.html.j2").render(
         dataset=report.content["dataset"], lead=lead(report, split), split=split, failed=report.content["failed"],
         highlights=_highlights(report, profile), device=report.content["runs"][0]["device"].upper(),

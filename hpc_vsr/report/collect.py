@@ -89,7 +89,7 @@ def _read_evaluation(run: RunFolder, split: str) -> dict:
 def _summary(run: RunFolder, evaluation: dict) -> dict:
     config = run.read_config()
     return {"name": run.name, "model": config["model"], "train": config["train"],
-            **{key: evaluation[key] for key in ("step", "precision", "device", "wiener_noise")}}
+            **{key: evaluation[key] for key in ("step", "precision", "device", "wiener_noise", "trained_on")}}
 
 
 def read_curves(run: RunFolder) -> dict:

@@ -64,9 +64,20 @@ def psnr_over_frames(report: Report, profile: str) -> str:
         return _svg(figure)
 
 
+def can_compare(report: Report) -> bool:
+    """Whether the baselines and a network have pictures of the same frames."""
+    return bool(_pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
+
+
+def _pictured(report: Report) -> list[str]:
+    """Runs with pictures, the best first."""
+    return [row["method"] for row in report.rows(report.profiles[0])
+            if row["method"] not in BASELINES and row["method"] in report.pictures]
+
+
 def comparison(report: Report, index: int) -> bytes:
     """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
-    best = [row["method"] for row in report.rows(report.profiles[0]) if row["method"] not in BASELINES][0]
+    best = _pictured(report)[0]
     columns = ["lr", "bicubic", "wiener", best, "hr"]
     pictures = {name: _displayable(report, report.pictures[name][index]) for name in columns}
     top, left, side = _busiest_square(pictures["hr"])
@@ -141,10 +152,11 @@ def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
     """Top, left and side of the square with the most contrast, on even pixels; where a difference is to be seen."""
     grey = picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64)
     side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
-    steps = [range(0, length - side + 1, 4) for length in grey.shape]
-    scores = {(top, left): grey[top : top + side, left : left + side].std() for top in steps[0] for left in steps[1]}
-    top, left = max(scores, key=scores.get)
-    return top, left, side
+    sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2)]
+    mean, square = ((s[side:, side:] - s[:-side, side:] - s[side:, :-side] + s[:-side, :-side]) / side**2 for s in sums)
+    variance = (square - mean**2)[::4, ::4]
+    top, left = np.unravel_index(variance.argmax(), variance.shape)
+    return 4 * int(top), 4 * int(left), side
 
 
 def _smooth(values: Sequence[float], width: int = 9) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 
 from hpc_vsr.errors import InputError
 
+NETCDF3 = (b"CDF\x01", b"CDF\x02")
+
 
 class FieldSource:
     """A (time, y, x) variable; see `hpc_vsr.sources.Source`. Missing values are filled from the nearest valid one."""
@@ -31,7 +33,11 @@ class FieldSource:
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
         for index in range(start, stop):
-            values = self._array[index].values.astype(np.float32)
+            try:
+                values = self._array[index].values.astype(np.float32)
+            except (OSError, RuntimeError, ValueError) as error:  # what the back ends raise for a damaged file
+                raise InputError(f"{self.files[0]}: frame {index} of {self.channels[0]} cannot be read "
+                                 f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
             if np.isinf(values).any():
                 raise InputError(f"{self.files[0]}: {self.channels[0]} is infinite somewhere in frame {index}")
             valid = ~np.isnan(values)
@@ -81,6 +87,10 @@ def _open_variable(path: Path, variable: str):
 
 
 def _open_any(xarray, path: Path):
+    if path.is_file():
+        with path.open("rb") as stream:
+            if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated one
+                return xarray.open_dataset(path, engine="scipy")
     try:
         return xarray.open_dataset(path)
     except Exception:

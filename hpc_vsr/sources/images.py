@@ -50,7 +50,7 @@ def _list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; --frames wants a folder of images")
     paths = [path for path in folder.iterdir()
-             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
     if not paths:
         raise InputError(f"{folder}: has no images; files named {', '.join(SUFFIXES)} are wanted")
     return sorted(paths, key=lambda path: _natural_key(path.name))
@@ -64,12 +64,17 @@ def _natural_key(name: str) -> tuple:
 
 def _read_image(path: Path) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if image is None:
         raise InputError(f"{path}: is not an image that can be read; it may be truncated")
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         raise InputError(f"{path}: has {image.dtype} pixels; 8 bit, 16 bit or float32 are wanted")
+    if image.ndim == 3 and image.shape[2] not in (3, 4):
+        raise InputError(f"{path}: has {image.shape[2]} channels; gray, RGB or RGBA is wanted")
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)

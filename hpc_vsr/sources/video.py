@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from hpc_vsr.errors import InputError
@@ -57,15 +59,12 @@ class VideoSource:
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
         path = self.files[0]
-        wanted = self._timestamps[start:stop]
-        frames = self._frames_from(wanted[0])
-        for index, timestamp in enumerate(wanted, start):
+        frames = self._frames_from(start)
+        for index in range(start, stop):
             frame = self._next_frame(frames, index)
-            while frame.pts is None or frame.pts < timestamp:
-                frame = self._next_frame(frames, index)
-            if frame.pts != timestamp:
-                raise InputError(f"{path}: frame {index} (time stamp {timestamp}) is missing after decoding; "
-                                 "the file is damaged, re-encode it")
+            if frame.pts != self._timestamps[index]:
+                raise InputError(f"{path}: frame {index} (time stamp {self._timestamps[index]}) is missing after "
+                                 "decoding; the file is damaged, re-encode it")
             if frame.is_corrupt:
                 raise InputError(f"{path}: frame {index} is damaged; cut the video before it or re-encode it")
             if (frame.height, frame.width) != (self.height, self.width):
@@ -73,27 +72,45 @@ class VideoSource:
                                  f"to {frame.width}x{frame.height}; cut the video there")
             yield frame
 
-    def _frames_from(self, timestamp: int) -> Iterator[VideoFrame]:
-        """Decode from the key frame at or before `timestamp`, or from the start where the container cannot seek.
+    def _frames_from(self, index: int) -> Iterator[VideoFrame]:
+        """Decode so that the first frame is number `index`: from a key frame before it, or else from the start.
 
-        A seek is trusted only if it lands on a packet of the index, byte for byte: in an MPEG program stream it lands
-        somewhere near, with time stamps that are guessed anew.
+        An attempt counts only if it starts at a whole picture and arrives at the frame that is wanted.
         """
-        key = bisect.bisect_right(self._key_timestamps, timestamp) - 1
-        for seek_to in self._key_timestamps[max(0, key) : 0 : -1][:SEEK_ATTEMPTS]:
-            with _open(self.files[0]) as container:
-                stream = self._threaded(container)
-                container.seek(seek_to, stream=stream, backward=True)
-                packets = container.demux(stream)
-                first = next(packets, None)
-                if first is not None and first.pts is not None and first.pts <= timestamp \
-                        and self._key_packets.get(first.pts) == (first.pos, first.size):
-                    yield from first.decode()
-                    for packet in packets:
-                        yield from packet.decode()
+        timestamp = self._timestamps[index]
+        before = bisect.bisect_right(self._key_timestamps, timestamp)
+        for key in reversed(self._key_timestamps[1:before][-SEEK_ATTEMPTS:]):
+            frames = self._after_seek(key, timestamp)
+            with contextlib.suppress(av.error.FFmpegError):
+                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= timestamp), None)
+                if first is not None and first.pts == timestamp and not first.is_corrupt:
+                    yield first
+                    yield from frames
                     return
         with _open(self.files[0]) as container:
-            yield from container.decode(self._threaded(container))
+            frames = container.decode(self._threaded(container))
+            yield from (frame for frame in frames if frame.pts is not None and frame.pts >= timestamp)
+
+    def _after_seek(self, key: int, timestamp: int) -> Iterator[VideoFrame]:
+        """Frames from a key frame on; none if the seek did not land, byte for byte, on a key packet of the index.
+
+        In an MPEG program stream a seek lands somewhere near, with time stamps that are guessed anew. With intra
+        refresh a "key" packet is a picture like the others; what follows would lack what it refers to.
+        """
+        with _open(self.files[0]) as container:
+            stream = self._threaded(container)
+            container.seek(key, stream=stream, backward=True)
+            packets = container.demux(stream)
+            first = next(packets, None)
+            if first is None or first.pts is None or first.pts > timestamp \
+                    or self._key_packets.get(first.pts) != (first.pos, first.size):
+                return
+            frames = (frame for packet in itertools.chain([first], packets) for frame in packet.decode())
+            start = next((frame for frame in frames if frame.pts is not None and frame.pts >= first.pts), None)
+            if start is None or start.pts != first.pts or start.pict_type != PictureType.I:
+                return
+            yield start
+            yield from frames
 
     def _threaded(self, container):
         stream = container.streams.video[0]
@@ -155,13 +172,16 @@ def _open(path: Path):
 
 def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
     """Time stamps of all frames, ascending, and {time stamp: (position, size)} of the key frames' packets."""
-    timestamps, keys = [], {}
+    timestamps, keys, num_discarded = [], {}, 0
     with _open(path) as container:
         stream = container.streams.video[0]
         declared = stream.frames
         try:
             for packet in container.demux(stream):
-                if packet.size == 0 or packet.is_discard:
+                if packet.size == 0:
+                    continue
+                if packet.is_discard:  # an edit list leaves it out
+                    num_discarded += 1
                     continue
                 if packet.is_corrupt:
                     raise InputError(f"{path}: frame {len(timestamps)} is truncated; copy the file again")
@@ -173,7 +193,7 @@ def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
                              "the file is damaged, copy it again") from None
     if not timestamps:
         raise InputError(f"{path}: has no video frames")
-    if declared and len(timestamps) < declared:
+    if len(timestamps) + num_discarded < declared:
         raise InputError(f"{path}: holds {len(timestamps)} of the {declared} frames that it announces; "
                          "the file is truncated, copy it again")
     if None in timestamps or len(set(timestamps)) != len(timestamps):
