@@ -152,8 +152,7 @@ class Patches(Dataset):
 
     def __init__(self, frames: Split, size: int, margin: int, augment: bool, seed: int):
         height, width = frames.manifest.lr_size
-        if size > min(height, width):
-            raise InputError(f"train.patch_size: {size} LR pixels are more than the frames have, {width}x{height}")
+        assert size <= min(height, width), (size, height, width)
         self.frames, self.margin, self.augment, self.seed = frames, margin, augment, seed
         self.shape = (size, size) if size else (height, width)
 

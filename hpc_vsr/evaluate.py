@@ -128,12 +128,7 @@ def _network(run: RunFolder, trained: Trained, settings: EvaluateSettings, devic
             return network.upscale((window[None].float() - terms.offset) / terms.extent)[0].float() \
                 * terms.extent + terms.offset
 
-    return Method(run.name, trained.settings.name, count_parameters_of(trained), enlarge)
-
-
-def count_parameters_of(trained: Trained) -> int:
-    """Parameters of the network, whose gradients are off for inference."""
-    return count_parameters(trained.network.core.requires_grad_(True))
+    return Method(run.name, trained.settings.name, count_parameters(network), enlarge)
 
 
 def _measure_split(split: Split, methods: Sequence[Method], num_pictures: int) -> tuple[list[dict], dict]:

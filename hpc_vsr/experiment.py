@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpc_vsr import files
+from hpc_vsr.checkpoint import newest_valid
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.dataset import Resident, num_bytes
 from hpc_vsr.errors import InputError
@@ -132,11 +133,25 @@ class Experiment:
     evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
 
 
+def check_fit(settings: TrainSettings, manifest: Manifest, world_size: int) -> None:
+    """Raise `InputError` if the settings do not suit the data or the number of ranks; before anything is written."""
+    height, width = manifest.lr_size
+    if settings.patch_size > min(height, width):
+        raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "
+                         f"{width}x{height}")
+    if settings.batch_size % world_size:
+        raise InputError(f"train.batch_size: {settings.batch_size} cannot be dealt equally to {world_size} ranks; "
+                         "choose a multiple")
+
+
 def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
-    """Write config.json before any work; `InputError` if the folder holds a run of other settings or data."""
+    """Write config.json before any work; `InputError` if the folder holds a run of other settings or data.
+
+    A folder in which no checkpoint was written yet has nothing to lose and takes any settings.
+    """
     run_folder.check_name()
     wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
-    if run_folder.config.exists():
+    if newest_valid(run_folder.checkpoints) is not None:
         found = run_folder.read_config()
         differing = _differences(_meaning(found), _meaning(wanted))
         if differing:
@@ -145,7 +160,7 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
         if found["data_fingerprint"] != manifest.fingerprint:
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
                              "choose another --out or give the data set it was trained on")
-    elif any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
+    elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
         raise InputError(f"{run_folder.path}: is not empty and holds no run; choose another --out")
     files.write_json(run_folder.config, wanted)
 

@@ -7,28 +7,25 @@ them it is one process. The same command again resumes from the newest valid che
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import resource
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc_vsr import files
 from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
-from hpc_vsr.errors import InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, format_plan, open_run_folder, read_experiment
+from hpc_vsr.errors import Stopped, exit_status
+from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
 from hpc_vsr.files import create_folder, only_writer
+from hpc_vsr.history import append_record, forget_after
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.metrics import psnr
@@ -71,9 +68,7 @@ class Trainer:
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks):
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         self.run_folder = RunFolder(experiment.out)
-        if self.settings.batch_size % ranks.world_size:
-            raise InputError(f"train.batch_size: {self.settings.batch_size} cannot be dealt equally to "
-                             f"{ranks.world_size} ranks; choose a multiple")
+        check_fit(self.settings, manifest, ranks.world_size)
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
         # Data: training frames on the device if they fit, validation frames always from the shards
@@ -83,16 +78,16 @@ class Trainer:
 
         # Network: every rank builds the same one
         newest = ranks.on_main(lambda: newest_valid(self.run_folder.checkpoints))  # file systems lag: one looks
-        self.state = load_checkpoint(newest) if newest else None
-        self.terms = self._data_terms()
+        state = load_checkpoint(newest) if newest else None
+        self.terms = self._data_terms(state)
         torch.manual_seed(self.settings.seed)
         self.network = self.terms.build(experiment.model).to(ranks.device)
         self.average = MovingAverage(self.network, self.settings.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
         self.step, self.bad_steps, self.best_step, self.best_psnr = 0, 0, 0, None
-        if self.state is not None:
-            self._restore(self.state)
+        if state is not None:
+            self._restore(state)
         if ranks.is_main:
             forget_after(self.run_folder.metrics, self.step)
         self.ddp = DistributedDataParallel(self.network)
@@ -177,14 +172,14 @@ class Trainer:
         improved = math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
         if improved:
             self.best_psnr, self.best_step = score, self.step
-        self._log({"validation": {"mse": finite(mse_sum / frames), "psnr": finite(score), "frames": int(frames)}})
+        self._log({"validation": {"mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
         progress.say(f"step {self.step}: validation {score:.2f} dB{' (best)' if improved else ''}")
         return improved
 
-    def _data_terms(self) -> DataTerms:
+    def _data_terms(self, state: dict | None) -> DataTerms:
         """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
-        if self.state is not None:
-            return DataTerms(**self.state["data_terms"])
+        if state is not None:
+            return DataTerms(**state["data_terms"])
         manifest = self.manifest
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
@@ -223,10 +218,8 @@ class Trainer:
         """Append a line to metrics.jsonl."""
         if self.ranks.is_main:
             samples = self.step * self.settings.batch_size
-            figures = {key: finite(value) for key, value in figures.items()}
-            line = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
-            with self.run_folder.metrics.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+            record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
+            append_record(self.run_folder.metrics, record)
 
     def _say(self, text: str) -> None:
         """A line on standard error and in log.txt."""
@@ -252,25 +245,6 @@ class Trainer:
         if self.ranks.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def finite(value: Any) -> Any:
-    """None for NaN and infinity, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def forget_after(metrics: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a killed process wrote after its last checkpoint."""
-    if not metrics.exists():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):  # the line that the kill cut off
-            continue
-    files.write_text(metrics, "".join(f"{line}\n" for line in kept))
 
 
 def _threads(ranks: Ranks) -> int:

@@ -118,11 +118,6 @@ def test_all_16_symmetries_occur_and_time_runs_backwards_in_half(manifest):
     assert 30 < backwards < 70
 
 
-def test_a_patch_larger_than_the_frame_is_refused(manifest):
-    with pytest.raises(InputError, match="25 LR pixels are more than the frames have, 32x24"):
-        Patches(Split(manifest, "train", CPU), 25, 0, True, 0)
-
-
 def test_a_missing_or_short_shard_is_refused(dataset, tmp_path):
 
     copy = tmp_path / "copy"

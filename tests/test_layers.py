@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"config", "degrade", "distributed", "files", "memory", "metrics", "models", "progress", "signals", "sources",
      "splits"},
-    {"baselines", "checkpoint", "shards"},
+    {"baselines", "checkpoint", "history", "shards"},
     {"manifest"},
     {"dataset", "mpi", "optim", "recipe", "runs", "slurm"},
     {"evaluate", "preprocess", "report"},

@@ -262,6 +262,17 @@ def test_what_does_not_fit_ends_all_ranks(dataset, tmp_path, more, words):
     assert done.returncode != 0
     for word in words:
         assert word in done.stderr, done.stderr
+    assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_settings_may_change_until_there_is_a_checkpoint(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    run.mkdir()
+    config = json.loads((trained / "config.json").read_text())
+    config["train"]["lr"] = 7
+    (run / "config.json").write_text(json.dumps(config))
+    assert train_tiny(dataset, run).returncode == 0
+    assert_equal_to_the_bit(run, trained)
 
 
 @pytest.mark.parametrize("arguments, words", [

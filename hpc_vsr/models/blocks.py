@@ -68,5 +68,5 @@ def initialise(network: nn.Module) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """Number of parameters; the fixed filters are buffers and do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())

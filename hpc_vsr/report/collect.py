@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import read_json
+from hpc_vsr.history import read_history
 from hpc_vsr.runs import RunFolder
 
 BASELINES = ("bicubic", "wiener")
@@ -94,19 +94,12 @@ def _summary(run: RunFolder, evaluation: dict) -> dict:
 
 def read_curves(run: RunFolder) -> dict:
     """Training loss and validation PSNR over the steps."""
-    curves: dict = {"training": [], "validation": []}
-    if not run.metrics.exists():
-        return curves
-    for line in run.metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # a line that a kill cut off
-            continue
-        if "validation" in record:
-            curves["validation"].append((record["step"], record["validation"]["psnr"]))
-        elif "loss" in record:
-            curves["training"].append((record["step"], record["loss"]))
-    return curves
+    records = read_history(run.metrics)
+    return {
+        "training": [(record["step"], record["loss"]) for record in records if record.get("loss") is not None],
+        "validation": [(record["step"], record["validation"]["psnr"]) for record in records
+                       if record.get("validation", {}).get("psnr") is not None],
+    }
 
 
 def _read_pictures(runs: Sequence[RunFolder], split: str) -> dict:
