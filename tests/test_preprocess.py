@@ -17,6 +17,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import xarray
 from conftest import ROOT, assert_refused, moving_pattern, run_stage, write_video
 
 from hpc_vsr.degrade import Degradation, degrade
@@ -147,7 +148,6 @@ def test_images_make_the_same_data_set_as_the_video_they_are_of(tmp_path):
 
 
 def test_a_field_stays_float_and_is_scaled_by_its_training_split(tmp_path):
-    xarray = pytest.importorskip("xarray")
     values = np.random.default_rng(0).normal(size=(30, 32, 40)).astype(np.float32)
     values[25:] *= 10  # extremes in the test split must not leak into the normalisation
     values[:, :3, :4] = np.nan
@@ -264,7 +264,6 @@ def test_a_damaged_manifest_is_refused(clip, dataset, tmp_path):
 
 @pytest.mark.parametrize("file_format", ["NETCDF3_CLASSIC", "NETCDF4"])
 def test_a_truncated_field_is_refused(tmp_path, file_format):
-    xarray = pytest.importorskip("xarray")
     values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
     whole, cut = tmp_path / "whole.nc", tmp_path / "cut.nc"
     xarray.Dataset({"u": (("time", "y", "x"), values)}).to_netcdf(whole, format=file_format, engine="netcdf4",
@@ -276,7 +275,6 @@ def test_a_truncated_field_is_refused(tmp_path, file_format):
 
 
 def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):
-    xarray = pytest.importorskip("xarray")
     values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
     path = tmp_path / "f.nc"
     array = xarray.Dataset({"u": (("time", "y", "x"), values)})

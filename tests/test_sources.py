@@ -6,6 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import xarray
 from conftest import SAMPLE, moving_pattern, write_video
 
 from hpc_vsr.errors import InputError
@@ -167,7 +168,6 @@ def test_an_image_of_another_size_is_refused(tmp_path):
 
 @pytest.fixture
 def field_file(tmp_path):
-    xarray = pytest.importorskip("xarray")
     values = np.random.default_rng(0).normal(size=(20, 1, 18, 22)).astype(np.float32)
     values[3, 0, 4:7, 5:9] = np.nan
     array = xarray.DataArray(values, dims=("time", "level", "lat", "lon"), attrs={"units": "s-1"})
