@@ -10,11 +10,21 @@ DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
 
 
 class InputError(ValueError):
-    """The user's input is wrong. The message is one line: what, where, how to mend it. Exit status 2."""
+    """The user's input is wrong. The message is one line: what, where, how to mend it. Exit status 2.
+
+    Attributes
+    ----------
+    agreed : bool
+        Whether every rank has it, so that each can end by itself.
+    """
+
+    agreed = False
 
 
 class ToldElsewhere(InputError):
     """An `InputError` that another rank prints; this one ends with the same status in silence."""
+
+    agreed = True
 
 
 class Stopped(Exception):

@@ -59,17 +59,21 @@ def connect(environment: Mapping[str, str] = os.environ) -> Any:
 
 
 def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
-    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, told once."""
+    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, told once.
+
+    To be called inside `abort_together`, which answers whatever else `function` raises.
+    """
     value, message = None, None
     if comm.rank == 0:
-        with abort_together(comm):
-            try:
-                value = function()
-            except InputError as error:
-                message = str(error)
+        try:
+            value = function()
+        except InputError as error:
+            message = str(error)
     value, message = comm.bcast((value, message))
     if message is not None:
-        raise InputError(message) if comm.rank == 0 else ToldElsewhere(message)
+        error = InputError(message) if comm.rank == 0 else ToldElsewhere(message)
+        error.agreed = True
+        raise error
     return value
 
 
@@ -78,10 +82,12 @@ def abort_together(comm: Any) -> Iterator[None]:
     """An exception on one rank ends the whole job at once, with its reason; the others would wait for ever."""
     try:
         yield
-    except Exception as error:
-        if comm.size == 1:
+    except (Exception, KeyboardInterrupt) as error:
+        if comm.size == 1 or (isinstance(error, InputError) and error.agreed):
             raise
-        if isinstance(error, InputError):
+        if isinstance(error, KeyboardInterrupt):
+            print(f"rank {comm.rank}: interrupted; the same command continues", file=sys.stderr, flush=True)
+        elif isinstance(error, InputError):
             print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         else:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)

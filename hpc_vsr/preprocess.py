@@ -136,11 +136,10 @@ def share(items: Sequence[ShardPlan], rank: int, size: int) -> list[ShardPlan]:
 
 
 def preprocess(recipe: Recipe, comm: Any) -> Manifest:
-    """Write the data set of a recipe, all ranks together; every rank returns its manifest."""
+    """Write the data set of a recipe, all ranks together inside `abort_together`; every rank returns its manifest."""
     plan = on_main_rank(comm, lambda: plan_dataset(recipe))
     recorded = on_main_rank(comm, lambda: check_output(plan))
-    lock = only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext()
-    with abort_together(comm), lock:
+    with only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext():
         on_main_rank(comm, lambda: _remove_leftovers(recipe.folder))
         cv2.setNumThreads(threads_per_rank())
         found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes, recorded.get(shard.name)))
@@ -201,6 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
     try:
         recipe, arguments = build_parser().parse(argv)
+    except InputError:  # every rank has it: one line is enough
+        if comm.rank != 0:
+            sys.exit(BAD_INPUT)
+        raise
+    with abort_together(comm):
         if arguments.dry_run:
             plan = on_main_rank(comm, lambda: plan_dataset(recipe))
             if comm.rank == 0:
@@ -208,10 +212,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(format_plan(plan))
             return
         manifest = preprocess(recipe, comm)
-    except InputError:  # every rank has it: one line is enough
-        if comm.rank != 0:
-            sys.exit(BAD_INPUT)
-        raise
     if comm.rank == 0:
         size = sum(entry["bytes"] for entry in manifest.content["shards"])
         counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in manifest.content["splits"])

@@ -71,6 +71,19 @@ def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
 
 
 @pytest.mark.mpi
+def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
+    """Ctrl-C reaches the ranks one by one; one that left alone would wait for the others in MPI_Finalize."""
+    code = ("import os, sys, hpc_vsr.preprocess as p\n"
+            "def interrupted(*_):\n    raise KeyboardInterrupt\n"
+            "if os.environ['PMI_RANK'] == '1':\n    p.read_entry = interrupted\n"
+            "sys.exit(p.exit_status(p.main, sys.argv[1:]))")
+    done = subprocess.run([find_mpiexec(), "-n", "3", sys.executable, "-c", code, "--video", str(clip), "--out",
+                           str(tmp_path / "d")], capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and "rank 1: interrupted" in done.stderr
+
+
+@pytest.mark.mpi
 def test_two_ranks_that_cannot_see_each_other_are_refused(clip, tmp_path):
     """What plain srun does with an MPICH: each process is rank 0 of 1, and both would write the same shards."""
     done = run_stage("preprocess", "--video", clip, "--out", tmp_path / "d",
