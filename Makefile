@@ -1,4 +1,4 @@
-# make demo   bundled clip -> data set -> trained network -> report, in 6 minutes on 2 cores after installation
+# make demo   bundled clip -> data set -> trained network -> report, in 4 minutes on 2 cores after installation
 # make test   all tests
 # Both set up what they need in .venv, with the versions of constraints.txt.
 

@@ -72,10 +72,11 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     InputError
         If a GPU is asked for and there is none.
     """
-    num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    if num_tasks > 1 and "RANK" not in os.environ:
-        raise InputError(f"srun started {num_tasks} tasks but RANK is not set, so each would train alone; launch with "
-                         "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
+    for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
+            raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
+                             "would train alone; launch with 'python -m hpc_vsr.launch' or torchrun, or set RANK, "
+                             "WORLD_SIZE, LOCAL_RANK and MASTER_*")
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     torch_device = choose_device(device, local_rank)

@@ -44,7 +44,7 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         print(f"stopped: {stopped}", file=sys.stderr)
         return CAN_CONTINUE
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print("interrupted; run the same command again", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         sys.stderr.close()

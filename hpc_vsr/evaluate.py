@@ -224,7 +224,7 @@ def build_parser() -> Parser:
     parser.add_argument("--data", type=Path | None, default=None,
                         help="data set; the one it was trained on if not given")
     for name, kind in (("split", Literal["test", "val", "train"]), ("precision", Literal["fp32", "bf16", "fp16"])):
-        parser.add_argument(f"--{name}", type=kind | None, default=None, help=f"as in the job file's [evaluate] {name}")
+        parser.add_argument(f"--{name}", type=kind, default=None, help=f"as in the job file's [evaluate] {name}")
     return parser
 
 

@@ -16,7 +16,7 @@ from hpc_vsr.dataset import Resident, num_bytes
 from hpc_vsr.errors import InputError
 from hpc_vsr.evaluate import EvaluateSettings
 from hpc_vsr.manifest import Manifest, read_manifest
-from hpc_vsr.models import ModelSettings, count_parameters
+from hpc_vsr.models import ModelSettings, check_scale, count_parameters
 from hpc_vsr.optim import Loss
 from hpc_vsr.runs import DataTerms, RunFolder
 
@@ -133,8 +133,10 @@ class Experiment:
     evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
 
 
-def check_fit(settings: TrainSettings, manifest: Manifest, world_size: int) -> None:
+def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> None:
     """Raise `InputError` if the settings do not suit the data or the number of ranks; before anything is written."""
+    settings = experiment.train
+    check_scale(experiment.model, manifest.scale)
     height, width = manifest.lr_size
     if settings.patch_size > min(height, width):
         raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "

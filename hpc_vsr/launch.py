@@ -20,7 +20,7 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from hpc_vsr.config import Parser
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, format_plan, read_experiment
+from hpc_vsr.experiment import Experiment, check_fit, format_plan, read_experiment
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import ReportJob, TrainJob
 from hpc_vsr.manifest import read_manifest
@@ -65,12 +65,17 @@ def launch(settings: LaunchSettings, cluster: Cluster, site: Site) -> None:
     Stopped
         If training was asked to stop and can continue.
     """
-    read_manifest(settings.data)
+    check_fit(settings.experiment, read_manifest(settings.data),
+              settings.resources.nodes * settings.resources.ranks_per_node)
     run = RunFolder(settings.out)
     logs = Path("logs") / run.name
     create_folder(logs)
     if cluster == "slurm":
-        _submit_to_slurm(settings, site, logs)
+        try:
+            _submit_to_slurm(settings, site, logs)
+        except submitit.core.utils.FailedJobError as error:  # what sbatch answers: a wrong partition, account, size
+            raise InputError(f"sbatch refused the job: {str(error).strip().splitlines()[-1]}; "
+                             "check --site and [resources]") from None
         return
     resources = settings.resources
     if resources.nodes > 1:
@@ -161,6 +166,7 @@ def format_scripts(settings: LaunchSettings, cluster: Cluster, site: Site) -> st
     """The plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
     if cluster != "slurm":
         resources = settings.resources
+        check_fit(settings.experiment, read_manifest(settings.data), resources.ranks_per_node)
         return (f"{format_plan(settings.experiment)}\n"
                 f"launch   {resources.ranks_per_node} ranks on this machine ({cluster}), "
                 f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")

@@ -57,6 +57,11 @@ def check_output(plan: Plan) -> dict[str, str]:
             recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
     elif folder.is_dir():
         ours = {plan.name for plan in plan.shards}
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        foreign = sorted(set(foreign) - {path.name for path in list_shard_files(folder)})
+        if foreign:
+            raise InputError(f"{folder}: holds other files ({foreign[0]}); a data set wants a folder of its own, "
+                             "choose another --out")
         for path in list_shard_files(folder):
             if path.name.startswith("."):
                 continue  # what a killed process left: it is written again or removed

@@ -1,4 +1,4 @@
-"""Being asked to stop: by SLURM before a time limit (SIGUSR2) or at preemption (SIGTERM)."""
+"""Being asked to stop: by SLURM before a time limit (SIGUSR2) or at preemption (SIGTERM), or by Ctrl-C (SIGINT)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class StopFlag:
-    """Set by SIGTERM and SIGUSR2; the loop answers at the next step boundary. The handler does nothing else."""
+    """Set by a signal; the loop answers at the next step boundary. A second Ctrl-C ends the process at once."""
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
     def __init__(self):
         self.name: str | None = None
@@ -24,4 +24,6 @@ class StopFlag:
             signal.signal(number, handler)
 
     def _set(self, number: int, _frame: Any) -> None:
+        if self.name == "SIGINT" == signal.Signals(number).name:
+            raise KeyboardInterrupt
         self.name = signal.Signals(number).name

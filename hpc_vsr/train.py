@@ -47,7 +47,7 @@ def train(experiment: Experiment) -> None:
     InputError
         If the data set, the settings or what the run folder holds do not fit.
     Stopped
-        After SIGTERM or SIGUSR2, when a checkpoint has been written.
+        After SIGTERM, SIGUSR2 or Ctrl-C, when a checkpoint has been written.
     """
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
@@ -68,7 +68,7 @@ class Trainer:
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks):
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         self.run_folder = RunFolder(experiment.out)
-        check_fit(self.settings, manifest, ranks.world_size)
+        check_fit(experiment, manifest, ranks.world_size)
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
         # Data: training frames on the device if they fit, validation frames always from the shards

@@ -52,7 +52,18 @@ def test_launched_again_it_says_that_training_is_finished(job, tmp_path):
 
 def test_a_mistake_in_the_job_is_one_line_with_status_2(job, tmp_path):
     refused = run_stage("launch", "--config", job, "--cluster", "local", "--train.batch_size", 3, cwd=tmp_path)
-    assert_refused(refused, "training: train.batch_size: 3 cannot be dealt equally to 2 ranks")
+    assert_refused(refused, "train.batch_size: 3 cannot be dealt equally to 2 ranks")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "logs").exists()
+
+
+def test_what_sbatch_refuses_is_one_line(job, tmp_path):
+    """A stand-in for sbatch that answers as SLURM 22.05 does."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
+                     environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert_refused(done, "sbatch refused the job", "invalid partition specified: gpu")
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -225,6 +225,12 @@ def test_a_folder_with_another_data_set_is_refused_and_kept(clip, dataset):
     assert contents(dataset) == before
 
 
+def test_a_folder_with_other_files_is_refused_and_kept(clip, tmp_path):
+    (tmp_path / "thesis.md").write_text("chapter 1")
+    assert_refused(run_stage("preprocess", "--video", clip, "--out", tmp_path), "holds other files (thesis.md)")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
+
+
 def test_a_folder_with_part_of_another_data_set_is_refused(clip, dataset, tmp_path):
     shutil.copytree(dataset, tmp_path / "d")
     (tmp_path / "d" / "dataset.json").unlink()

@@ -177,7 +177,7 @@ def test_several_runs_are_compared_and_a_missing_one_is_named(dataset, trained, 
 @pytest.mark.parametrize("arguments, words", [
     (("evaluate", "--run", "nowhere"), ["nowhere/config.json", "not found", "runs/NAME"]),
     (("evaluate",), ["--run"]),
-    (("report", "nowhere"), ["no run can be reported", "hpc_vsr.evaluate"]),
+    (("report", "nowhere"), ["no run can be reported", "name the folder of a training run"]),
     (("report",), ["RUN"]),
 ])
 def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):

@@ -73,7 +73,7 @@ def test_the_loss_goes_down(dataset, tmp_path):
     assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15]), losses
 
 
-@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained, tmp_path, stop_signal):
     run = tmp_path / "r"
     process = start(dataset, run)
@@ -289,8 +289,9 @@ def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
 
 
 def test_srun_without_ranks_is_refused(dataset, tmp_path):
-    done = train_tiny(dataset, tmp_path / "r", environment={"SLURM_STEP_NUM_TASKS": "2"})
-    assert_refused(done, "srun started 2 tasks but RANK is not set")
+    for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE"):
+        done = train_tiny(dataset, tmp_path / "r", environment={variable: "2"})
+        assert_refused(done, f"2 tasks were started ({variable}) but RANK is not set", "torchrun")
 
 
 def test_a_run_named_like_a_baseline_is_refused(dataset, tmp_path):

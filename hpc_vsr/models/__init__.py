@@ -13,7 +13,7 @@ from hpc_vsr.models.blocks import count_parameters, initialise
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.enlarge import Enlarge
 
-__all__ = ["Enlarge", "ModelSettings", "Network", "build_model", "count_parameters"]
+__all__ = ["Enlarge", "ModelSettings", "Network", "build_model", "check_scale", "count_parameters"]
 
 BORDER = 2  # HR pixels that the two valid 3D convolutions take from each side
 
@@ -107,6 +107,13 @@ def _trim(frames: Tensor, margin: int) -> Tensor:
     return frames[..., margin : frames.shape[-2] - margin, margin : frames.shape[-1] - margin]
 
 
+def check_scale(settings: ModelSettings, scale: int) -> None:
+    """Raise `InputError` if the network has another scale than the data."""
+    if scale != 2:
+        raise InputError(f"model: {settings.name} enlarges 2 times, the data set is for {scale} times; "
+                         "preprocess with --degradation.scale 2")
+
+
 def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float, noise: float) -> Network:
     """Build an initialised network.
 
@@ -125,9 +132,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     InputError
         If the network has another scale than the data.
     """
-    if scale != 2:
-        raise InputError(f"model: {settings.name} enlarges 2 times, the data set is for {scale} times; "
-                         "preprocess with --degradation.scale 2")
+    check_scale(settings, scale)
     core = Delta(channels, settings.n_2d, settings.n_3d, settings.depth)
     initialise(core)
     core.keep_alive()

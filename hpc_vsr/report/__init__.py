@@ -11,6 +11,7 @@ from hpc_vsr.files import create_folder, write_json, write_text
 from hpc_vsr.report import figures, tables
 from hpc_vsr.report.collect import BASELINES, Report, collect
 from hpc_vsr.runs import RunFolder
+from hpc_vsr.splits import REACH
 
 
 def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test") -> str:
@@ -50,9 +51,9 @@ def lead(report: Report, split: str) -> str:
     (height, width), (lr_height, lr_width) = dataset["hr_size"], dataset["lr_size"]
     blur = f"a Gaussian blur of {degradation['sigma']:g} pixels and " if degradation["kind"] == "BD" else ""
     first, stop = dataset["splits"][split]
+    measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split{_unseen(report, split)}"
     return (f"{source['frames']} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
-            f"interpolation and enlarged again. Measured on frames {first} to {stop - 1}, the {split} split"
-            f"{_unseen(report, split)}.{_unfinished(report)}")
+            f"interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
 
 
 def _unseen(report: Report, split: str) -> str:

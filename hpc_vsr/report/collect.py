@@ -80,7 +80,9 @@ def collect(runs: Sequence[RunFolder], split: str = "test") -> Report:
 
 
 def _read_evaluation(run: RunFolder, split: str) -> dict:
-    evaluation = read_json(run.evaluation(split), f"run 'python -m hpc_vsr.evaluate --run {run.path}'")
+    run.read_config()
+    command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
+    evaluation = read_json(run.evaluation(split), f"run '{command}'")
     if not isinstance(evaluation, dict) or not {"rows", "dataset"} <= evaluation.keys():
         raise InputError(f"{run.evaluation(split)}: is not an evaluation; measure the run again")
     return evaluation

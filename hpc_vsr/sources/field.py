@@ -75,7 +75,8 @@ def _open_variable(path: Path, variable: str):
     try:
         dataset = _open_any(xarray, path)
     except Exception as error:  # xarray passes on whatever its back end raises
-        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
+                         f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
     if variable not in dataset.data_vars:
         names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
         raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
