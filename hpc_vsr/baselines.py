@@ -20,7 +20,8 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     Parameters
     ----------
     frames : sequence of (lr, hr)
-        (C, h, w) and (C, scale h, scale w) float32 of one value range: frames of the validation split.
+        (C, h, w) and (C, scale h, scale w) float32 of one value range: frames of the validation split. NaN in hr is
+        left out.
     scale : int
     sigma : float
         Standard deviation of the blur in HR pixels.
@@ -36,7 +37,7 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     def error(exponent: float) -> float:
         enlarge = Enlarge("wiener", scale, sigma, 10**exponent)
         with torch.inference_mode():
-            return sum(torch.mean((enlarge(lr[None])[0] - hr) ** 2).item() for lr, hr in frames)
+            return sum(torch.nanmean((enlarge(lr[None])[0] - hr) ** 2).item() for lr, hr in frames)
 
     low, high = (math.log10(limit) for limit in NOISE_RANGE)
     best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 0.01})

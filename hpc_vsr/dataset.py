@@ -32,8 +32,8 @@ class Patch(NamedTuple):
     ----------
     lr : (C, 5, p + 2 margin, q + 2 margin) Tensor
         Window of LR frames, with a margin that shows a filter what lies around the patch.
-    hr : (C, scale p - 4, scale q - 4) Tensor
-        Centre frame without the margin and without the border that the networks lose.
+    hr : (C, scale (p - 2), scale (q - 2)) Tensor
+        Centre frame without the margin and without the border that the networks lose; NaN where a field has a gap.
     """
 
     lr: Tensor
@@ -49,9 +49,11 @@ class Split:
     split : {"train", "val", "test"}
     device : torch.device, optional
         If given, all frames are kept there as they are stored; if not, they are read from the shards at each use.
+    num_frames : int
+        How many of its frames are used, the last ones; 0 uses all.
     """
 
-    def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None):
+    def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
         self.manifest, self.name = manifest, split
         entries = manifest.shards(split)
         if not entries:
@@ -60,7 +62,8 @@ class Split:
         self._readers = [ShardReader(manifest.folder / entry["name"], entry["first_frame"],
                                      entry["first_frame"] + entry["frames"]) for entry in entries]
         self.start, self.stop = self._readers[0].start, self._readers[-1].stop
-        self.centres = range(self.start + REACH, self.stop - REACH)
+        self.first = self.stop - num_frames if num_frames else self.start
+        self.centres = range(self.first + REACH, self.stop - REACH)
         self._memory: tuple[Tensor, Tensor] | None = None
         if device is not None:
             self._memory = self._load(device)
@@ -75,7 +78,7 @@ class Split:
         return torch.from_numpy(self._reader_of(start, stop).lr(start, stop))
 
     def hr_frame(self, index: int) -> Tensor:
-        """HR frame of that number, (C, H, W) as stored."""
+        """HR frame of that number, (C, H, W) as stored; NaN where the source had no value."""
         if self._memory is not None:
             return self._memory[1][index - self.start]
         return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1))[0]

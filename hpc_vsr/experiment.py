@@ -19,6 +19,7 @@ from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.models import ModelSettings, check_scale, count_parameters
 from hpc_vsr.optim import Loss
 from hpc_vsr.runs import DataTerms, RunFolder
+from hpc_vsr.splits import WINDOW
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,16 @@ class TrainSettings:
         Side of a training patch in LR pixels; 0 takes whole frames.
     augment : bool
         Mirror, turn and reverse in time.
+    num_frames : int
+        Frames of the training split that are used, the last ones; 0 uses all.
     loss : str
-        mse or charbonnier, on values 0..1.
+        mse or charbonnier, on values 0 to model.value_range.
+    mse_from : float
+        Fraction of the steps after which the loss is mse; 1 keeps the loss.
+    flow_weight : float
+        Weight of the photometric error that trains the flow of flow4x.
+    first_stage_steps : int
+        previous: steps that train the 2D part alone, which is frozen then; 0 trains both parts together.
     lr : float
         Peak learning rate of Adam.
     warmup_steps : int
@@ -73,7 +82,11 @@ class TrainSettings:
     batch_size: int = 16
     patch_size: int = 64
     augment: bool = True
+    num_frames: int = 0
     loss: Loss = "charbonnier"
+    mse_from: float = 1.0
+    flow_weight: float = 0.1
+    first_stage_steps: int = 0
     lr: float = 1e-3
     warmup_steps: int = 100
     final_lr: float = 0.01
@@ -95,9 +108,16 @@ class TrainSettings:
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
         for name in ("patch_size", "warmup_steps", "clip_norm", "validate_every", "validate_samples", "num_workers",
-                     "seed"):
+                     "seed", "num_frames", "flow_weight", "first_stage_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name}: must not be negative, found {getattr(self, name)}")
+        if not 0 <= self.mse_from <= 1:
+            raise InputError(f"train.mse_from: must be a fraction from 0 to 1, found {self.mse_from}")
+        if self.first_stage_steps >= self.steps:
+            raise InputError(f"train.first_stage_steps: must be fewer than the {self.steps} steps of train.steps, "
+                             f"found {self.first_stage_steps}")
+        if 0 < self.num_frames < WINDOW:
+            raise InputError(f"train.num_frames: must be 0 (all) or at least {WINDOW}, found {self.num_frames}")
         if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
             raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
                              f"{self.lr}, {self.final_lr} and {self.ema_decay}")
@@ -137,6 +157,13 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     """Raise `InputError` if the settings do not suit the data or the number of ranks; before anything is written."""
     settings = experiment.train
     check_scale(experiment.model, manifest.scale)
+    if settings.first_stage_steps and experiment.model.name != "previous":
+        raise InputError(f"train.first_stage_steps: {experiment.model.name} has no first stage of its own; "
+                         "set it to 0 or model.name to previous")
+    first, stop = manifest.content["splits"]["train"]
+    if settings.num_frames > stop - first:
+        raise InputError(f"train.num_frames: {settings.num_frames} are more than the training split has, "
+                         f"{stop - first}")
     height, width = manifest.lr_size
     if settings.patch_size > min(height, width):
         raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "

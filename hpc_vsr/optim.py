@@ -1,4 +1,4 @@
-"""What an optimiser step is made of: the loss, the learning rate and the moving average of the weights."""
+"""What an optimiser step is made of: the objective, the learning rate and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,53 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hpc_vsr.models import Network
+
 CHARBONNIER_EPSILON = 1e-3  # in units of the value range
 
 Loss = Literal["mse", "charbonnier"]
 
 
-def loss_of(kind: Loss, sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean over all pixels of the squared error, or of sqrt(error^2 + 1e-6) (Charbonnier); values 0..1."""
-    squared = (sr.float() - hr) ** 2
-    return squared.mean() if kind == "mse" else torch.sqrt(squared + CHARBONNIER_EPSILON**2).mean()
+class Objective(nn.Module):
+    """What training makes small; DistributedDataParallel wraps it, so its `forward` gives the loss.
+
+    Parameters
+    ----------
+    network : Network
+    flow_weight : float
+        Weight of the photometric error of the flow, for a network that has one.
+    """
+
+    def __init__(self, network: Network, flow_weight: float):
+        super().__init__()
+        self.network, self.flow_weight = network, flow_weight
+
+    def forward(self, lr: Tensor, hr: Tensor, loss: Loss, first_stage: bool = False) -> Tensor:
+        """Mean loss of a batch, a scalar, on values 0 to the network's value range; `hr` is 0..1.
+
+        `first_stage` compares what the 2D part alone makes of the centre frame.
+        """
+        unit = self.network.value_range
+        if first_stage:
+            return loss_of(loss, self.network.first_stage(lr), hr, unit)
+        if not self.network.has_flow:
+            return loss_of(loss, self.network(lr), hr, unit)
+        sr, warp_error = self.network.with_warp_error(lr)
+        return loss_of(loss, sr, hr, unit) + self.flow_weight * unit * warp_error
+
+
+def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
+    """Mean over the pixels that have a value of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
+
+    `unit` is the range in which the error is expressed: the report's MSE is that of 0..255. Where `hr` is NaN there is
+    no error; a batch without any value has the loss 0.
+    """
+    known = ~torch.isnan(hr)
+    squared = torch.where(known, sr.float() - hr, 0.0) ** 2
+    if kind == "mse":
+        return unit**2 * squared.sum() / known.sum().clamp(min=1)
+    distance = torch.sqrt(squared + CHARBONNIER_EPSILON**2)
+    return unit * torch.where(known, distance, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fraction: float) -> float:

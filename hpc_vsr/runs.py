@@ -135,7 +135,7 @@ def load_trained(run: RunFolder) -> Trained:
     state = load_best(run.checkpoints)
     where = f"{run.checkpoints}/step-{state['step']:08d}.pt"
     settings = from_dict(ModelSettings, config["model"], str(run.config))
-    if state["model_settings"] != as_dict(settings):
+    if from_dict(ModelSettings, state["model_settings"], where) != settings:
         raise InputError(f"{where}: is a checkpoint of another network, {state['model_settings']}; "
                          f"{run.config} has {config['model']}")
     terms = from_dict(DataTerms, state["data_terms"], where)

@@ -92,16 +92,20 @@ class ShardReader:
 
     def lr(self, start: int, stop: int) -> np.ndarray:
         """LR frames start..stop-1 of the source, (stop - start, C, h, w)."""
-        return self._frames("frames/lr")[start - self.start : stop - self.start]
+        return self._open()["frames/lr"][start - self.start : stop - self.start]
 
     def hr(self, start: int, stop: int) -> np.ndarray:
-        """HR frames start..stop-1 of the source, (stop - start, C, H, W)."""
-        return self._frames("frames/hr")[start - self.start : stop - self.start]
+        """HR frames start..stop-1 of the source, (stop - start, C, H, W); NaN where the source had no value."""
+        chosen = slice(start - self.start, stop - self.start)
+        frames = self._open()["frames/hr"][chosen]
+        if "valid" in self._open()["frames"]:
+            frames[~np.broadcast_to(self._open()["frames/valid"][chosen][:, None], frames.shape)] = np.nan
+        return frames
 
-    def _frames(self, name: str) -> h5py.Dataset:
+    def _open(self) -> h5py.File:
         if self._file is None:
             self._file = h5py.File(self.path, "r", locking=False)
-        return self._file[name]
+        return self._file
 
 
 def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:

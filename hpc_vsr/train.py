@@ -28,9 +28,9 @@ from hpc_vsr.files import create_folder, only_writer
 from hpc_vsr.history import append_record, forget_after
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
-from hpc_vsr.metrics import psnr
-from hpc_vsr.models import BORDER, count_parameters
-from hpc_vsr.optim import MovingAverage, learning_rate, loss_of
+from hpc_vsr.metrics import PAPER_CROP, psnr
+from hpc_vsr.models import count_parameters
+from hpc_vsr.optim import MovingAverage, Objective, learning_rate
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
@@ -73,7 +73,7 @@ class Trainer:
 
         # Data: training frames on the device if they fit, validation frames always from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
-        self.frames = Split(manifest, "train", self.memory)
+        self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
         # Network: every rank builds the same one
@@ -90,7 +90,8 @@ class Trainer:
             self._restore(state)
         if ranks.is_main:
             forget_after(self.run_folder.metrics, self.step)
-        self.ddp = DistributedDataParallel(self.network)
+        self.objective = Objective(self.network, self.settings.flow_weight)
+        self.ddp = self._wrap()
 
     def run(self, stop: StopFlag) -> None:
         """Train from the present step to the last one."""
@@ -126,15 +127,27 @@ class Trainer:
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
                   f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
+    @property
+    def in_first_stage(self) -> bool:
+        return self.step < self.settings.first_stage_steps
+
+    def _wrap(self) -> DistributedDataParallel:
+        """Choose what is trained now, the whole network or one of its two stages, and join the ranks' gradients."""
+        if self.settings.first_stage_steps:
+            self.network.requires_grad_(not self.in_first_stage)
+            self.network.core.first_stage.requires_grad_(self.in_first_stage)
+        return DistributedDataParallel(self.objective)
+
     def _train_step(self, patch) -> float:
         """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
         settings = self.settings
-        rate = learning_rate(self.step, settings.steps, settings.lr, settings.warmup_steps, settings.final_lr)
+        if settings.first_stage_steps and self.step == settings.first_stage_steps:
+            self.ddp = self._wrap()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._learning_rate()
+        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
         with autocast(self.ranks.device, settings.precision):
-            sr = self.ddp(patch.lr)
-        loss = loss_of(settings.loss, sr, patch.hr)
+            loss = self.ddp(patch.lr, patch.hr, kind, self.in_first_stage)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
@@ -153,8 +166,20 @@ class Trainer:
         self.average.update(self.network, self.step)
         return value
 
+    def _learning_rate(self) -> float:
+        """Each stage has its own warm-up and cosine."""
+        settings = self.settings
+        start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
+                                                                                 settings.steps)
+        return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
+
     def _validate(self, progress: Progress) -> bool:
-        """Mean PSNR of the averaged weights over the validation frames; each rank does its share, none does padding."""
+        """Mean PSNR of the averaged weights over the validation frames; each rank does its share, none does padding.
+
+        In the first stage it is that of the 2D part, which never is the best checkpoint.
+        """
+        first_stage = self.step <= self.settings.first_stage_steps
+        upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
         count = len(self.validation)
         wanted = min(count, self.settings.validate_samples or count)
         centres = [self.validation.centres[(2 * index + 1) * count // (2 * wanted)] for index in range(wanted)]
@@ -163,17 +188,18 @@ class Trainer:
             for centre in centres[self.ranks.rank :: self.ranks.world_size]:
                 window = self.validation.window(centre).to(self.ranks.device)
                 hr = self.validation.normalise(self.validation.hr_frame(centre)).to(self.ranks.device)
-                sr = self.average.network.upscale(window[None])[0].float()
-                error = (sr - hr)[..., BORDER:-BORDER, BORDER:-BORDER]
-                mse = torch.mean(error**2, dtype=torch.float64).item()
+                sr = upscale(window[None])[0].float()
+                error = (sr - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
+                mse = torch.nanmean(error.double() ** 2).item()
                 sums = [sums[0] + mse, sums[1] + psnr(mse, 1.0), sums[2] + 1]
         mse_sum, psnr_sum, frames = self.ranks.sum(sums)
         score = psnr_sum / frames
-        improved = math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
+        improved = not first_stage and math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
         if improved:
             self.best_psnr, self.best_step = score, self.step
         self._log({"validation": {"mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
-        progress.say(f"step {self.step}: validation {score:.2f} dB{' (best)' if improved else ''}")
+        note = " (first stage)" if first_stage else " (best)" if improved else ""
+        progress.say(f"step {self.step}: validation {score:.2f} dB{note}")
         return improved
 
     def _data_terms(self, state: dict | None) -> DataTerms:

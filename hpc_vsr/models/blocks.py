@@ -1,13 +1,21 @@
-"""Layers that the networks of the report share."""
+"""Layers that the networks of the report share.
+
+Kernels of 3D convolutions are written (depth, height, width), and depth is time.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KernelAxes = Literal["published", "temporal"]
 RECURSIVE_GAIN = 0.1
 BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4, stride 2, padding 1
+RANGE_SLOPE = 100.0
 
 
 class Conv3d(nn.Conv3d):
@@ -18,18 +26,18 @@ class Conv3d(nn.Conv3d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W) to (B, C', D', H', W')."""
+        """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last, which the CPU's kernels prefer."""
         taps, (pad_depth, *pad_plane) = self.kernel_size[0], self.padding
-        frames = x.transpose(1, 2)
+        frames = x.permute(0, 2, 3, 4, 1)
         if pad_depth:
             frames = F.pad(frames, (0, 0, 0, 0, 0, 0, pad_depth, pad_depth))
-        batch, depth, channels, height, width = frames.shape
+        batch, depth, height, width, channels = frames.shape
         depth -= taps - 1
-        folded = torch.stack([frames[:, tap : tap + depth] for tap in range(taps)], dim=3)
-        folded = folded.reshape(batch * depth, channels * taps, height, width)
-        weight = self.weight.reshape(self.out_channels, channels * taps, *self.kernel_size[1:])
-        out = F.conv2d(folded, weight, self.bias, padding=tuple(pad_plane))
-        return out.reshape(batch, depth, *out.shape[1:]).transpose(1, 2)
+        folded = torch.cat([frames[:, tap : tap + depth] for tap in range(taps)], dim=-1) if taps > 1 else frames
+        folded = folded.reshape(batch * depth, height, width, taps * channels).permute(0, 3, 1, 2)
+        weight = self.weight.transpose(1, 2).reshape(self.out_channels, taps * channels, *self.kernel_size[1:])
+        out = F.conv2d(folded, weight, self.bias, padding=tuple(pad_plane)).permute(0, 2, 3, 1)
+        return out.reshape(batch, depth, *out.shape[1:]).permute(0, 4, 1, 2, 3)
 
 
 class Recursive(nn.Module):
@@ -43,6 +51,63 @@ class Recursive(nn.Module):
         for _ in range(self.num_times):
             x = F.relu(self.block(x) + x)
         return x
+
+
+class RangeOutput(nn.Module):
+    """Keeps values within `low` .. `high`: ``(high - low) sigmoid(x / 100) + low``, the report's S(x)."""
+
+    def __init__(self, low: float, high: float):
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.high - self.low) * torch.sigmoid(x.float() / RANGE_SLOPE) + self.low
+
+
+def extract(channels: int, features: int) -> nn.Sequential:
+    """5x5 to 32 features, 1x1 to `features`; (B, channels, h, w) to (B, features, h, w)."""
+    return nn.Sequential(nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, features, 1), nn.ReLU())
+
+
+def residual_2d(features: int) -> nn.Sequential:
+    """3x3, ReLU, 3x3: what a recursion in 2D repeats."""
+    return nn.Sequential(nn.Conv2d(features, features, 3, padding=1), nn.ReLU(),
+                         nn.Conv2d(features, features, 3, padding=1))
+
+
+def residual_3d(features: int) -> nn.Sequential:
+    """3x3x3, ReLU, 3x3x3: what a recursion in 3D repeats."""
+    return nn.Sequential(Conv3d(features, features, 3, padding=1), nn.ReLU(),
+                         Conv3d(features, features, 3, padding=1))
+
+
+def enlarge(features: int, channels: int) -> nn.Sequential:
+    """1x1 to 32, transposed 4x4 of stride 2 to 16, 5x5; (B, features, h, w) to (B, channels, 2h, 2w)."""
+    return nn.Sequential(
+        nn.Conv2d(features, 32, 1), nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(16, channels, 5, padding=2),
+    )
+
+
+def enter_3d(channels: int, features: int, axes: KernelAxes) -> nn.Sequential:
+    """The two convolutions that open a 3D part.
+
+    ``published`` has the authors' kernels, (5,5,3) and (1,1,3): five frames, five rows, three columns, and then a row.
+    ``temporal`` turns them to (3,5,5) and (3,1,1) with as many parameters: five by five pixels of three frames.
+    """
+    wide, narrow = _kernels(axes)
+    return nn.Sequential(_same(channels, 32, wide), nn.ReLU(), _same(32, features, narrow), nn.ReLU())
+
+
+def leave_3d(features: int, axes: KernelAxes) -> nn.Sequential:
+    """The three convolutions that close a 3D part; the last two are valid: depth 5 to 1, two pixels lost a side."""
+    _, narrow = _kernels(axes)
+    return nn.Sequential(
+        _same(features, 32, narrow), nn.ReLU(),
+        Conv3d(32, 32, 3), nn.ReLU(),
+        Conv3d(32, 32, 3), nn.ReLU(),
+    )
 
 
 def initialise(network: nn.Module) -> None:
@@ -70,3 +135,11 @@ def initialise(network: nn.Module) -> None:
 def count_parameters(network: nn.Module) -> int:
     """Number of parameters; the fixed filters are buffers and do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _kernels(axes: KernelAxes) -> tuple[Sequence[int], Sequence[int]]:
+    return ((5, 5, 3), (1, 1, 3)) if axes == "published" else ((3, 5, 5), (3, 1, 1))
+
+
+def _same(channels: int, features: int, kernel: Sequence[int]) -> Conv3d:
+    return Conv3d(channels, features, tuple(kernel), padding=tuple(side // 2 for side in kernel))

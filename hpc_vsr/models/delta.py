@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import Conv3d, Recursive
+from hpc_vsr.models.blocks import KernelAxes, Recursive, enlarge, enter_3d, extract, leave_3d, residual_3d
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 8, 12
@@ -27,51 +28,41 @@ class Delta(nn.Module):
         Depth of the 2D and of the 3D recursion; it costs no parameters.
     depth : {"centre", "outer"}
         Which frames pass through all of the 2D recursion: the centre one, or the first and the last.
+    axes : {"published", "temporal"}
+        How the kernels of the 3D part lie.
+    extra_channels : int
+        Channels of the input that are not of the picture, such as those of a flow.
     """
 
-    def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, depth: Literal["centre", "outer"] = "centre"):
+    def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, depth: Literal["centre", "outer"] = "centre",
+                 axes: KernelAxes = "published", extra_channels: int = 0):
         super().__init__()
         self.depth = depth
-        self.heads = nn.ModuleList(_head(channels) for _ in range(NUM_FRAMES))
+        self.heads = nn.ModuleList(extract(channels + extra_channels, FEATURES_2D) for _ in range(NUM_FRAMES))
         self.block = Recursive(nn.Conv2d(FEATURES_2D, FEATURES_2D, 3, padding=1), n_2d)
-        self.enlarge = nn.Sequential(
-            nn.Conv2d(FEATURES_2D, 32, 1), nn.ReLU(),
-            nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(16, channels, 5, padding=2), nn.ReLU(),
-        )
-        f = FEATURES_3D
-        self.enter_3d = nn.Sequential(
-            Conv3d(channels, 32, (5, 5, 3), padding=(2, 2, 1)), nn.ReLU(),
-            Conv3d(32, f, (1, 1, 3), padding=(0, 0, 1)), nn.ReLU(),
-        )
-        self.block_3d = Recursive(
-            nn.Sequential(Conv3d(f, f, 3, padding=1), nn.ReLU(), Conv3d(f, f, 3, padding=1)), n_3d)
-        self.leave_3d = nn.Sequential(
-            Conv3d(f, 32, (1, 1, 3), padding=(0, 0, 1)), nn.ReLU(),
-            Conv3d(32, 32, 3), nn.ReLU(),
-            Conv3d(32, 32, 3), nn.ReLU(),
-        )
+        self.enlarge = enlarge(FEATURES_2D, channels)
+        self.enter_3d = enter_3d(channels, FEATURES_3D, axes)
+        self.block_3d = Recursive(residual_3d(FEATURES_3D), n_3d)
+        self.leave_3d = leave_3d(FEATURES_3D, axes)
         self.last = nn.Conv2d(32, channels, 5, padding=2)
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
-        maps = []
-        for position, head in enumerate(self.heads):
-            features = head(lr[:, :, position])
-            for _ in range(self._num_blocks(position)):
-                features = self.block(features)
-            maps.append(self.enlarge(features))
-        volume = self.leave_3d(self.block_3d(self.enter_3d(torch.stack(maps, dim=2))))
+        maps = torch.stack([self.frame_map(lr, position) for position in range(NUM_FRAMES)], dim=2)
+        volume = self.leave_3d(self.block_3d(self.enter_3d(maps)))
         return self.last(volume[:, :, 0])
 
-    def keep_alive(self) -> None:
-        """Lift the maps that the five frames become above zero, where their one ReLU would stop all learning."""
-        nn.init.constant_(self.enlarge[-2].bias, 0.5)
+    def frame_map(self, lr: Tensor, position: int) -> Tensor:
+        """What the 2D part makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        features = self.heads[position](lr[:, :, position])
+        for _ in range(self._num_blocks(position)):
+            features = self.block(features)
+        return F.relu(self.enlarge(features))
+
+    def keep_alive(self, level: float) -> None:
+        """Lift the maps that the five frames become to `level`: below zero their one ReLU would stop all learning."""
+        nn.init.constant_(self.enlarge[-1].bias, level)
 
     def _num_blocks(self, position: int) -> int:
         offset = abs(position - NUM_FRAMES // 2)
         return 2 - offset if self.depth == "centre" else offset
-
-
-def _head(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, FEATURES_2D, 1), nn.ReLU())

@@ -1,0 +1,87 @@
+"""The report's proposed scheme for 4 times: enlarge every frame, find how they move, then join frames and flow in 3D.
+
+The report describes it and did not build it; the flow network is ours.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpc_vsr.models.blocks import KernelAxes
+from hpc_vsr.models.delta import NUM_FRAMES, Delta
+from hpc_vsr.models.flow import FlowPyramid, photometric_error
+from hpc_vsr.models.previous import FrameNetwork
+
+CENTRE = NUM_FRAMES // 2
+TRIM = 2  # 4x pixels cut a side, besides the two that the 3D part loses, so that one LR pixel is lost in all
+FLOW_UNIT = 0.1  # a flow of ten pixels looks to the network like the value range
+
+
+class Flow4x(nn.Module):
+    """Five LR frames to the centre frame at four times the size, less one LR pixel a side.
+
+    The 2D front is the first stage of `Previous`, the 2D and 3D back is `Delta` with two more input channels.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of a frame.
+    n_2d, n_3d : int
+        Depth of the recursions of the back.
+    axes : {"published", "temporal"}
+        How the kernels of the 3D part lie.
+    residual : bool
+        Whether the front adds to a bicubically enlarged frame.
+    """
+
+    def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, axes: KernelAxes = "published",
+                 residual: bool = True):
+        super().__init__()
+        self.residual = residual
+        self.front = FrameNetwork(channels)
+        self.flow = FlowPyramid(channels)
+        self.back = Delta(channels, n_2d, n_3d, axes=axes, extra_channels=2)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        return self.back.last
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, C, 5, h, w) to (B, C, 4h - 8, 4w - 8)."""
+        return self._join(*self.move(lr))
+
+    def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and how far the frames are from the centre frame after the flow; see `photometric_error`."""
+        frames, pyramids = self.move(lr)
+        fixed = [frame.detach().float() for frame in frames]  # the flow learns to follow them, not they to be still
+        errors = [photometric_error(fixed[CENTRE], fixed[position], pyramid) for position, pyramid in pyramids.items()]
+        return self._join(frames, pyramids), sum(errors) / len(errors)
+
+    def move(self, lr: Tensor) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
+        """The five frames at twice the size, (B, C, 2h, 2w), and {position: flow of the centre to it at all levels}."""
+        frames = [self.frame_map(lr, position) for position in range(NUM_FRAMES)]
+        return frames, {position: self.flow(frames[CENTRE], frame) for position, frame in enumerate(frames)
+                        if position != CENTRE}
+
+    def frame_map(self, lr: Tensor, position: int) -> Tensor:
+        """What the front makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        frame = lr[:, :, position]
+        enlarged = self.front(frame)
+        if self.residual:
+            enlarged = enlarged + F.interpolate(frame, scale_factor=2, mode="bicubic", align_corners=False)
+        return enlarged
+
+    def keep_alive(self, level: float) -> None:
+        """Start the flow at rest and the front at its residual path, and keep the maps of the back above zero."""
+        self.back.keep_alive(level)
+        nn.init.zeros_(self.flow.refine[-1].weight)
+        if self.residual:
+            nn.init.zeros_(self.front.enlarge[-1].weight)
+
+    def _join(self, frames: list[Tensor], pyramids: dict[int, list[Tensor]]) -> Tensor:
+        still = frames[CENTRE].new_zeros(len(frames[CENTRE]), 2, *frames[CENTRE].shape[-2:])
+        flows = [pyramids[position][-1] if position in pyramids else still for position in range(NUM_FRAMES)]
+        stacked = [torch.cat([frame, FLOW_UNIT * flow], dim=1) for frame, flow in zip(frames, flows, strict=True)]
+        return self.back(torch.stack(stacked, dim=2))[..., TRIM:-TRIM, TRIM:-TRIM]

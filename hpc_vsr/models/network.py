@@ -1,0 +1,108 @@
+"""A network of the report, completed: its residual path, its values, and the border that its user never loses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from hpc_vsr.models.blocks import RangeOutput
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.flow4x import Flow4x
+
+LOST = 1  # LR pixels that a network loses at each side
+
+
+class Network(nn.Module):
+    """A network of the report with its residual path, and with the border that its user never loses.
+
+    Values are 0..1 on the training split.
+
+    Parameters
+    ----------
+    core : nn.Module
+        (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2)), with `frame_map` for one frame of its 2D part.
+    skip : Enlarge or None
+        Makes what the core's output is added to, from the centre frame.
+    sharpen : Enlarge or None
+        Deconvolves the frames that the core sees.
+    value_range : float
+        The core sees values 0 to this.
+    limit : RangeOutput or None
+        Keeps the core's output in a range.
+
+    Attributes
+    ----------
+    reach : int
+        LR pixels around its output that `forward` wants besides the core's; 0 for the published networks.
+    """
+
+    def __init__(self, core: nn.Module, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
+                 limit: RangeOutput | None = None):
+        super().__init__()
+        self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
+        self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
+        return self._complete(self.core(self._core_input(lr)), lr)
+
+    def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """The output as `forward` gives it, and the photometric error of the flow (flow4x alone)."""
+        out, error = self.core.with_warp_error(self._core_input(lr))
+        return self._complete(out, lr), error / self.value_range
+
+    def first_stage(self, lr: Tensor) -> Tensor:
+        """What the 2D part makes of the centre frame, with the border that `forward` loses cut off.
+
+        (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, 2 (h - 2), 2 (w - 2)).
+        """
+        core_input = self._core_input(lr)
+        enlarged = self.core.frame_map(core_input, core_input.shape[2] // 2)
+        return _trim(enlarged.float() / self.value_range, 2 * LOST)
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        """(B, C, 5, h, w) to exactly (B, C, s h, s w): the frames are extended by replicated pixels first."""
+        return self(self._extend(lr))
+
+    def upscale_first_stage(self, lr: Tensor) -> Tensor:
+        """`first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        return self.first_stage(self._extend(lr))
+
+    @property
+    def has_flow(self) -> bool:
+        return isinstance(self.core, Flow4x)
+
+    def _extend(self, lr: Tensor) -> Tensor:
+        return F.pad(lr, (self.reach + LOST,) * 4 + (0, 0), mode="replicate")
+
+    def _core_input(self, lr: Tensor) -> Tensor:
+        if self.sharpen is None:
+            return _trim(lr, self.reach) * self.value_range
+        frames = _trim(lr, self.reach - self.sharpen.reach).transpose(1, 2)  # B, 5, C, h, w
+        sharp = self.sharpen.at_lr_size(frames.flatten(0, 1))
+        return sharp.unflatten(0, frames.shape[:2]).transpose(1, 2) * self.value_range
+
+    def _complete(self, out: Tensor, lr: Tensor) -> Tensor:
+        out = (out if self.limit is None else self.limit(out)) / self.value_range
+        if self.skip is None:
+            return out
+        centre = lr[:, :, lr.shape[2] // 2]
+        return out.float() + self.skip.inner(_trim(centre, self.reach - self.skip.reach + LOST))
+
+
+def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:
+    """Floating-point operations for one frame of `lr_size` (height, width): two for each multiplication and addition.
+
+    Counted by PyTorch on tensors without values.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        network.upscale(torch.empty(1, channels, 5, *lr_size))
+    return counter.get_total_flops()
+
+
+def _trim(frames: Tensor, margin: int) -> Tensor:
+    """Cut `margin` pixels from each side."""
+    return frames[..., margin : frames.shape[-2] - margin, margin : frames.shape[-1] - margin]

@@ -1,0 +1,62 @@
+"""The earlier two-stage network: each frame enlarged by itself, then five enlarged frames joined in 3D.
+
+10,577 parameters in 2D and 63,129 in 3D. The first stage is trained alone and frozen before the second
+(`train.first_stage_steps`), or both together, which is what the report set out to improve.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpc_vsr.models.blocks import Conv3d, KernelAxes, enlarge, enter_3d, extract, leave_3d
+
+FEATURES = 8
+
+
+class FrameNetwork(nn.Module):
+    """One frame to twice its size: (B, C, h, w) to (B, C, 2h, 2w). 10,577 parameters for one channel."""
+
+    def __init__(self, channels: int = 1):
+        super().__init__()
+        self.extract = extract(channels, FEATURES)
+        self.map = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
+        self.enlarge = enlarge(FEATURES, channels)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        return self.enlarge(F.relu(self.map(self.extract(frame))))
+
+
+class Previous(nn.Module):
+    """Five LR frames to the centre frame at twice the size, less two pixels a side.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of a frame; 1 gives the published network.
+    axes : {"published", "temporal"}
+        How the kernels of the 3D part lie.
+    """
+
+    def __init__(self, channels: int = 1, axes: KernelAxes = "published"):
+        super().__init__()
+        self.first_stage = FrameNetwork(channels)
+        self.enter_3d = enter_3d(channels, FEATURES, axes)
+        self.map_3d = nn.Sequential(Conv3d(FEATURES, FEATURES, 3, padding=1), nn.ReLU(),
+                                    Conv3d(FEATURES, FEATURES, 3, padding=1), nn.ReLU())
+        self.leave_3d = leave_3d(FEATURES, axes)
+        self.last = nn.Conv2d(32, channels, 3, padding=1)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
+        maps = torch.stack([self.frame_map(lr, position) for position in range(lr.shape[2])], dim=2)
+        volume = self.leave_3d(self.map_3d(self.enter_3d(maps)))
+        return self.last(volume[:, :, 0])
+
+    def frame_map(self, lr: Tensor, position: int) -> Tensor:
+        """What the first stage makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        return self.first_stage(lr[:, :, position])
+
+    def keep_alive(self, level: float) -> None:
+        """Nothing to do: the enlarged frames pass no ReLU."""
