@@ -8,6 +8,8 @@ paper
 sr
     Of the super-resolution literature: Y of BT.601 in studio range (16..235), `scale` pixels cut from each side, SSIM
     of Wang et al. 2004 (11x11 Gaussian of sigma 1.5) over the region where the window fits. Video only.
+field
+    Of simulations, in physical units: `hpc_vsr.field_metrics`. Fields only.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
-Profile = Literal["paper", "sr"]
+Profile = Literal["paper", "sr", "field"]
 PAPER_CROP = 2
 WANG_SIGMA, WANG_RADIUS = 1.5, 5
 BLACK, STUDIO_SPAN = 16.0, 219.0
@@ -27,7 +29,7 @@ BLACK, STUDIO_SPAN = 16.0, 219.0
 
 def list_profiles(is_8bit: bool) -> list[Profile]:
     """The profiles that apply to 8-bit video, or to a field."""
-    return ["paper", "sr"] if is_8bit else ["paper"]
+    return ["paper", "sr"] if is_8bit else ["paper", "field"]
 
 
 def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bit: bool) -> dict[str, float]:
@@ -37,7 +39,8 @@ def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bi
     ----------
     profile : {"paper", "sr"}
     sr, hr : (C, H, W) float32 arrays
-        Grey levels 0..255 of Y or RGB if `is_8bit`, else values that are 0..1 on the training split.
+        Grey levels 0..255 of Y or RGB if `is_8bit`, else values that are 0..1 on the training split. NaN in `hr` has
+        no value: it is left out of the MSE, and equal in both for the SSIM.
     scale : int
     is_8bit : bool
 
@@ -49,7 +52,9 @@ def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bi
     data_range = 255.0 if is_8bit else 1.0
     crop = PAPER_CROP if profile == "paper" else scale
     planes = [(luma(profile, frame) if is_8bit else _mixed(frame))[crop:-crop, crop:-crop] for frame in (sr, hr)]
-    error = mean_squared_error(*planes)
+    known = ~np.isnan(planes[1])
+    error = mean_squared_error(*(plane[known] for plane in planes))
+    planes = [np.where(known, plane, 0.0) for plane in planes]
     return {"mse": error, "psnr": psnr(error, data_range),
             "ssim": ssim_default(*planes, data_range) if profile == "paper" else ssim_wang(*planes, data_range)}
 

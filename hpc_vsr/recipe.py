@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Recipe:
     frames : Path
         Folder of PNG, TIFF or JPEG images, taken in natural order.
     field : Path
-        NetCDF, HDF5 or Zarr file; needs --variable.
+        NetCDF, HDF5 or Zarr file, or a pattern in quotes for several, such as "out_*.nc"; needs --variable.
     variable : str
         Variable of the field, with dimensions (time, y, x).
     out : Path
@@ -69,7 +70,8 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        return self.out or Path("data") / self.source_path.absolute().resolve().stem
+        stem = self.source_path.absolute().resolve().stem
+        return self.out or Path("data") / (re.sub(r"[*?\[\]]+", "", stem).strip("_-.") or "field")
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,11 @@ def open_source(recipe: Recipe) -> Source:
         from hpc_vsr.sources.images import open_images
 
         return open_images(recipe.frames, recipe.channels)
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.sources.field import list_field_files, open_field
 
-    if not recipe.field.is_dir():  # a Zarr store is a folder
-        files.check_input_file(recipe.field, "a NetCDF, HDF5 or Zarr file")
+    for path in list_field_files(recipe.field):
+        if not path.is_dir():  # a Zarr store is a folder
+            files.check_input_file(path, "a NetCDF, HDF5 or Zarr file")
     return open_field(recipe.field, recipe.variable)
 
 
@@ -179,8 +182,13 @@ def threads_per_rank() -> int:
 
 def _hash_files(paths: Sequence[Path]) -> str:
     """SHA-256 of the one file, or of the list of names and SHA-256 of several."""
-    if len(paths) == 1 and paths[0].is_file():
-        return files.sha256(paths[0])
-    if len(paths) == 1:  # a Zarr store
-        return _hash_files(sorted(path for path in paths[0].rglob("*") if path.is_file()))
-    return fingerprint([[path.name, files.sha256(path)] for path in paths])
+    if len(paths) == 1:
+        return _hash_one(paths[0])
+    return fingerprint([[path.name, _hash_one(path)] for path in paths])
+
+
+def _hash_one(path: Path) -> str:
+    if path.is_file():
+        return files.sha256(path)
+    parts = sorted(part for part in path.rglob("*") if part.is_file())  # a Zarr store
+    return fingerprint([[str(part.relative_to(path)), files.sha256(part)] for part in parts])

@@ -198,3 +198,36 @@ def test_a_field_without_that_variable_lists_what_it_has(field_file):
 
     with pytest.raises(InputError, match=r"no variable 'vort'; it has: vorticity\('time', 'level', 'lat', 'lon'\)"):
         open_field(field_file[0], "vort")
+
+
+def test_a_field_in_several_files_is_one(tmp_path):
+    from hpc_vsr.sources.field import open_field
+
+    values = np.random.default_rng(0).normal(size=(13, 16, 18)).astype(np.float32)
+    lat = ("lat", np.linspace(60, 45, 16), {"units": "degrees_north"})
+    whole = xarray.Dataset({"u": (("time", "lat", "lon"), values, {"units": "m s-1"})},
+                           coords={"time": np.arange(13.0), "lat": lat})
+    for name, part in (("u_2.nc", slice(0, 5)), ("u_10.nc", slice(5, 12)), ("u_11.nc", slice(12, 13))):
+        whole.isel(time=part).to_netcdf(tmp_path / name)
+    source = open_field(tmp_path / "u_*.nc", "u")
+    assert [path.name for path in source.files] == ["u_2.nc", "u_10.nc", "u_11.nc"] and source.num_frames == 13
+    np.testing.assert_array_equal(read(source, 3, 13)[:, 0], values[3:])
+    assert source.description["coordinates"] == [
+        {"name": "lat", "units": "degrees_north", "first": 60.0, "last": 45.0},
+        {"name": "lon", "units": "grid points", "first": 0.0, "last": 17.0}]
+    (tmp_path / "u_11.nc").rename(tmp_path / "u_1.nc")
+    with pytest.raises(InputError, match=r"u_2\.nc: starts at time 0\.0, before the file before it ends"):
+        open_field(tmp_path / "u_*.nc", "u")
+    with pytest.raises(InputError, match="no file fits this pattern"):
+        open_field(tmp_path / "v_*.nc", "u")
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_a_zarr_store_is_a_field(field_file, tmp_path):
+    from hpc_vsr.sources.field import open_field
+
+    with xarray.open_dataset(field_file[0]) as dataset:
+        dataset.to_zarr(tmp_path / "field.zarr")
+    source = open_field(tmp_path / "field.zarr", "vorticity")
+    valid = ~np.isnan(field_file[1])
+    np.testing.assert_array_equal(read(source, 0, 20)[:, 0][valid], field_file[1][valid])

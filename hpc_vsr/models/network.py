@@ -75,6 +75,17 @@ class Network(nn.Module):
     def has_flow(self) -> bool:
         return isinstance(self.core, Flow4x)
 
+    @property
+    def scale_of_first_stage(self) -> int:
+        return 2
+
+    def flows(self, lr: Tensor) -> dict[int, Tensor]:
+        """{position: displacement of the centre frame to that frame} of flow4x, (B, 2, 4h, 4w) in HR pixels."""
+        _, pyramids = self.core.move(self._core_input(self._extend(lr)))
+        cut = 2 * LOST  # the margin that `_core_input` leaves, at twice the size
+        return {position: 2 * F.interpolate(_trim(flows[-1], cut), scale_factor=2, mode="bilinear", align_corners=False)
+                for position, flows in pyramids.items()}
+
     def _extend(self, lr: Tensor) -> Tensor:
         return F.pad(lr, (self.reach + LOST,) * 4 + (0, 0), mode="replicate")
 

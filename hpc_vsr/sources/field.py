@@ -2,69 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hpc_vsr.errors import InputError
+from hpc_vsr.sources.order import natural_order
 
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
 class FieldSource:
-    """A (time, y, x) variable; see `hpc_vsr.sources.Source`. Missing values are filled from the nearest valid one."""
+    """A (time, y, x) variable of one or more files; see `hpc_vsr.sources.Source`.
+
+    Missing values are filled from the nearest valid one.
+    """
 
     dtype = "float32"
 
-    def __init__(self, path: Path, variable: str):
-        self.files = [path]
-        self._array = _open_variable(path, variable)
+    def __init__(self, paths: Sequence[Path], variable: str):
+        self.files = list(paths)
+        self._arrays = [_open_variable(path, variable) for path in paths]
+        first = self._arrays[0]
+        for path, array in zip(paths, self._arrays, strict=True):
+            if array.shape[1:] != first.shape[1:] or array.attrs.get("units") != first.attrs.get("units"):
+                raise InputError(f"{path}: {variable} is {_shape_text(array)}, in {paths[0].name} it is "
+                                 f"{_shape_text(first)}; one grid and one unit are wanted")
+        _check_order(paths, self._arrays)
+        self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
         self.channels = (variable,)
-        self.num_frames, self.height, self.width = self._array.shape
-        attributes = self._array.attrs
+        self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
         self.description = {
             "variable": variable,
-            "units": str(attributes.get("units", "1")),
-            "long_name": str(attributes.get("long_name", variable)),
-            "dimensions": [str(name) for name in self._array.dims],
+            "units": str(first.attrs.get("units", "1")),
+            "long_name": str(first.attrs.get("long_name", variable)),
+            "dimensions": [str(name) for name in first.dims],
+            "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
         }
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
         for index in range(start, stop):
+            part = bisect.bisect_right(self._starts, index) - 1
+            path, inside = self.files[part], index - self._starts[part]
             try:
-                values = self._array[index].values.astype(np.float32)
+                values = self._arrays[part][inside].values.astype(np.float32)
             except (OSError, RuntimeError, ValueError) as error:  # what the back ends raise for a damaged file
-                raise InputError(f"{self.files[0]}: frame {index} of {self.channels[0]} cannot be read "
+                raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
                                  f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
             if np.isinf(values).any():
-                raise InputError(f"{self.files[0]}: {self.channels[0]} is infinite somewhere in frame {index}")
+                raise InputError(f"{path}: {self.channels[0]} is infinite somewhere in frame {inside}")
             valid = ~np.isnan(values)
             if valid.all():
                 yield values[None], None
             elif not valid.any():
-                raise InputError(f"{self.files[0]}: {self.channels[0]} has no valid value in frame {index}; "
+                raise InputError(f"{path}: {self.channels[0]} has no valid value in frame {inside}; "
                                  "cut the file to the frames that have data")
             else:
                 yield _fill_from_nearest(values, valid)[None], valid
 
 
 def open_field(path: Path, variable: str) -> FieldSource:
-    """Open one variable of a NetCDF, HDF5 or Zarr file.
+    """Open one variable of NetCDF, HDF5 or Zarr files.
 
     Parameters
     ----------
     path : Path
+        A file or a Zarr store, or a pattern such as ``out_*.nc`` for several, which follow each other in natural order.
     variable : str
         A variable with the dimensions (time, y, x); others of length one are dropped.
 
     Raises
     ------
     InputError
-        If xarray is not installed, the file cannot be read, or the variable is missing or of another shape.
+        If xarray is not installed, a file cannot be read, the variable is missing or of another shape, or the files
+        are not in order of time.
     """
-    return FieldSource(path, variable)
+    return FieldSource(list_field_files(path), variable)
+
+
+def list_field_files(path: Path) -> list[Path]:
+    """The files that a path or a pattern names, in natural order; `InputError` if there is none."""
+    if path.exists() or not any(mark in path.name for mark in "*?["):
+        return [path]
+    found = natural_order(path.parent.glob(path.name))
+    if not found:
+        raise InputError(f"{path}: no file fits this pattern")
+    return found
+
+
+def _shape_text(array) -> str:
+    return f"{' x '.join(map(str, array.shape[1:]))} in {array.attrs.get('units', 'no unit')}"
+
+
+def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
+    """Raise `InputError` if a file begins before the one before it ends, by the coordinate of their first dimension."""
+    name = arrays[0].dims[0]
+    if any(name not in array.coords or not len(array) for array in arrays):
+        return
+    for path, array, before in zip(paths[1:], arrays[1:], arrays, strict=False):
+        start, end = array.coords[name].values[0], before.coords[name].values[-1]
+        if not start > end:
+            raise InputError(f"{path}: starts at {name} {start}, before the file before it ends ({end}); "
+                             "name the files in the order of time, without overlap")
+
+
+def _describe_axis(array, name) -> dict:
+    """Name, units, first and last value of a coordinate; the numbers of the rows if there is none."""
+    size = array.sizes[name]
+    if name not in array.coords or array.coords[name].dtype.kind not in "fiu":
+        return {"name": str(name), "units": "grid points", "first": 0.0, "last": float(size - 1)}
+    axis = array.coords[name]
+    return {"name": str(name), "units": str(axis.attrs.get("units", "")), "first": float(axis.values[0]),
+            "last": float(axis.values[-1])}
 
 
 def _open_variable(path: Path, variable: str):
@@ -80,10 +133,20 @@ def _open_variable(path: Path, variable: str):
     if variable not in dataset.data_vars:
         names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
         raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
-    array = dataset[variable].squeeze(drop=True)
+    array = _without_single_dimensions(dataset[variable])
     if array.ndim != 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {variable} is {array.dtype} with dimensions {tuple(map(str, array.dims))}; "
                          "numbers over (time, y, x) are wanted")
+    return array
+
+
+def _without_single_dimensions(array):
+    """Drop dimensions of length one until three are left, but not the first: a file may hold one time step."""
+    for name in array.dims[1:]:
+        if array.ndim > 3 and array.sizes[name] == 1:
+            array = array.squeeze(name, drop=True)
+    if array.ndim > 3 and len(array) == 1:
+        array = array.squeeze(array.dims[0], drop=True)
     return array
 
 

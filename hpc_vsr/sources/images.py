@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.sources.colour import NAMES, Channels, select_channels
+from hpc_vsr.sources.order import natural_order
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -53,13 +53,7 @@ def _list_images(folder: Path) -> list[Path]:
              if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
     if not paths:
         raise InputError(f"{folder}: has no images; files named {', '.join(SUFFIXES)} are wanted")
-    return sorted(paths, key=lambda path: _natural_key(path.name))
-
-
-def _natural_key(name: str) -> tuple:
-    """Digits compare as numbers; names equal but for leading zeros stay apart through the name itself."""
-    parts = re.split(r"(\d+)", name.lower())
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
+    return natural_order(paths)
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""The ways to enlarge a frame that a report compares: the two baselines, the network, and what can be made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpc_vsr.manifest import Manifest
+from hpc_vsr.models import Enlarge, Reduce, back_project, count_flops, count_parameters
+from hpc_vsr.runs import Trained, autocast
+from hpc_vsr.splits import REACH
+
+NUM_SYMMETRIES = 8
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to enlarge the centre frame of a window.
+
+    Attributes
+    ----------
+    name : str
+    model : str
+        "baseline" or the name of the network.
+    num_parameters, flops : int
+        Size, and floating-point operations of one frame; 0 for a baseline.
+    enlarge : callable
+        (C, 5, h, w) window of stored values to (C, H, W) float32 in the same values.
+    fits_hr : bool
+        Whether the result is fitted to HR by a gain and an offset before it is measured.
+    """
+
+    name: str
+    model: str
+    num_parameters: int
+    flops: int
+    enlarge: Callable[[Tensor], Tensor]
+    fits_hr: bool = False
+
+
+def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Method]:
+    """Bicubic, and Wiener deconvolution of it with the noise-to-signal power `noise`."""
+    filters = {"bicubic": Enlarge("bicubic", manifest.scale),
+               "wiener": Enlarge("wiener", manifest.scale, manifest.degradation.blur_sigma, noise)}
+
+    def enlarger(enlarge: Enlarge) -> Callable[[Tensor], Tensor]:
+        return lambda window: enlarge(window[None, :, REACH].float())[0]
+
+    return [Method(name, "baseline", 0, 0, enlarger(enlarge.to(device))) for name, enlarge in filters.items()]
+
+
+def network_methods(name: str, trained: Trained, manifest: Manifest, precision: str, device: torch.device,
+                    self_ensemble: bool, back_projection: int, first_stage: bool) -> Iterator[Method]:
+    """The network of a run named `name`, and apart from it, if asked for:
+
+    ``NAME x8``: the mean over the 8 symmetries of a square. ``NAME bp``: after `back_projection` steps of
+    back-projection. ``NAME 2D`` and ``NAME 2D fitted``: what its 2D part alone makes of the centre frame, and the same
+    fitted to HR by the best gain and offset, which is the most that could be said for it.
+    """
+    network, terms = trained.network.to(device), trained.terms
+    model, num_parameters = trained.settings.name, count_parameters(network)
+    flops = count_flops(network, terms.channels, manifest.lr_size)
+
+    def in_values_of_network(upscale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def enlarge(window: Tensor) -> Tensor:
+            with autocast(device, precision):
+                out = upscale((window[None].float() - terms.offset) / terms.extent)
+            return out[0].float() * terms.extent + terms.offset
+        return enlarge
+
+    alone = in_values_of_network(network.upscale)
+    yield Method(name, model, num_parameters, flops, alone)
+    if self_ensemble:
+        yield Method(f"{name} x8", model, num_parameters, NUM_SYMMETRIES * flops,
+                     in_values_of_network(lambda window: _over_symmetries(network.upscale, window)))
+    if back_projection:
+        reduce = Reduce(manifest.scale, manifest.degradation.blur_sigma).to(device)
+        bicubic = Enlarge("bicubic", manifest.scale).to(device)
+        yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
+            alone(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
+    if first_stage and network.scale_of_first_stage == manifest.scale:
+        part = in_values_of_network(network.upscale_first_stage)
+        yield Method(f"{name} 2D", model, num_parameters, flops, part)
+        yield Method(f"{name} 2D fitted", model, num_parameters, flops, part, fits_hr=True)
+
+
+def _over_symmetries(upscale: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
+    """Mean of the results for the window mirrored and turned in 8 ways, each turned back."""
+    total = 0
+    for turns in range(4):
+        for mirrored in (False, True):
+            seen = torch.rot90(window, turns, (-2, -1))
+            out = upscale(seen.flip(-1) if mirrored else seen).float()
+            total = total + torch.rot90(out.flip(-1) if mirrored else out, -turns, (-2, -1))
+    return total / NUM_SYMMETRIES

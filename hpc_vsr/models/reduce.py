@@ -1,0 +1,71 @@
+"""The degradation as a differentiable filter, and back-projection, which makes an SR frame agree with its LR frame."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpc_vsr.models.enlarge import Enlarge
+
+BLUR_REACH = 4  # in sigmas, where OpenCV cuts the kernel for floating-point frames
+CUBIC = -0.75  # OpenCV's parameter of cubic interpolation
+
+
+class Reduce(nn.Module):
+    """(B, C, s h, s w) to (B, C, h, w): Gaussian blur, then cubic reduction, as `hpc_vsr.degrade` for float frames.
+
+    Parameters
+    ----------
+    scale : int
+    sigma : float
+        Standard deviation of the blur in HR pixels; 0 for none.
+    """
+
+    def __init__(self, scale: int, sigma: float):
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("blur", _gaussian(sigma).float())
+        self.register_buffer("taps", _cubic_taps(scale).float())
+
+    def forward(self, hr: Tensor) -> Tensor:
+        batch, channels, height, width = hr.shape
+        planes = hr.float().reshape(batch * channels, 1, height, width)
+        with torch.autocast(hr.device.type, enabled=False):
+            for kernel, stride, mode in ((self.blur, 1, "reflect"), (self.taps, self.scale, "replicate")):
+                margin = (len(kernel) - stride) // 2
+                planes = F.pad(planes, (margin,) * 4, mode=mode) if margin else planes
+                planes = F.conv2d(planes, kernel.view(1, 1, 1, -1), stride=(1, stride))
+                planes = F.conv2d(planes, kernel.view(1, 1, -1, 1), stride=(stride, 1))
+        return planes.reshape(batch, channels, *planes.shape[-2:])
+
+
+def back_project(sr: Tensor, lr: Tensor, reduce: Reduce, enlarge: Enlarge, num_times: int) -> Tensor:
+    """Add to SR what its reduction lacks of LR, enlarged; `num_times` times (Irani and Peleg 1991)."""
+    for _ in range(num_times):
+        sr = sr + enlarge(lr - reduce(sr))
+    return sr
+
+
+def _gaussian(sigma: float) -> Tensor:
+    if sigma == 0:
+        return torch.ones(1, dtype=torch.float64)
+    size = round(sigma * BLUR_REACH * 2 + 1) | 1  # OpenCV's rule
+    distance = torch.arange(size, dtype=torch.float64) - size // 2
+    kernel = torch.exp(-0.5 * (distance / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def _cubic_taps(scale: int) -> Tensor:
+    """Weights of the HR pixels around the middle of an LR pixel: four, as OpenCV does not widen them when reducing."""
+    assert scale % 2 == 0, scale
+    near, far = 0.5, 1.5  # distances of the middle from the four HR pixels around it
+    inner = (CUBIC + 2) * near**3 - (CUBIC + 3) * near**2 + 1
+    outer = CUBIC * far**3 - 5 * CUBIC * far**2 + 8 * CUBIC * far - 4 * CUBIC
+    taps = torch.zeros(max(4, scale), dtype=torch.float64)
+    middle = len(taps) // 2
+    taps[middle - 2 : middle + 2] = torch.tensor([outer, inner, inner, outer], dtype=torch.float64)
+    assert math.isclose(taps.sum().item(), 1), taps
+    return taps
