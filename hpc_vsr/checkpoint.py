@@ -69,19 +69,23 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def load_newest(folder: Path) -> dict | None:
-    """State of the newest checkpoint that is valid; None if there is none."""
-    newest = newest_valid(folder)
-    return load_checkpoint(newest) if newest else None
+def find_best(folder: Path) -> Path:
+    """The checkpoint with the best validation score, else the newest; `InputError` if there is no valid one."""
+    best = _best_path(folder)
+    chosen = best if best and is_valid(best) else newest_valid(folder)
+    if chosen is None:
+        raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
+    return chosen
 
 
 def load_best(folder: Path) -> dict:
-    """State of the checkpoint with the best validation score, else of the newest; `InputError` if there is none."""
-    best = _best_path(folder)
-    state = load_checkpoint(best) if best and is_valid(best) else load_newest(folder)
-    if state is None:
-        raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
-    return state
+    """State of the checkpoint that `find_best` chooses."""
+    return load_checkpoint(find_best(folder))
+
+
+def best_sha256(folder: Path) -> str:
+    """SHA-256 of the checkpoint that `find_best` chooses."""
+    return sha256(find_best(folder))
 
 
 def is_valid(path: Path) -> bool:

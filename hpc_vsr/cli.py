@@ -13,12 +13,13 @@ STAGES = {
     "train": ("hpc_vsr.train", "train a network on a data set"),
     "evaluate": ("hpc_vsr.evaluate", "measure a trained network and the baselines"),
     "report": ("hpc_vsr.report.__main__", "make a page, tables and JSON of one or more runs"),
+    "import_weights": ("hpc_vsr.import_weights", "make a run of the weights that the report's authors published"),
     "launch": ("hpc_vsr.launch", "train, evaluate and report a job file, here or on a SLURM cluster"),
 }
 
 
 def usage() -> str:
-    lines = [f"  {name:<11} {meaning}" for name, (_, meaning) in STAGES.items()]
+    lines = [f"  {name:<14} {meaning}" for name, (_, meaning) in STAGES.items()]
     return "\n".join([
         f"hpc-vsr {__version__}: high-resolution video from low-resolution video",
         "usage: hpc-vsr STAGE [options]        hpc-vsr STAGE --help", "", *lines, "",

@@ -31,6 +31,10 @@ class Stopped(Exception):
     """Asked to stop, saved, and the same command continues. Exit status 75 (EX_TEMPFAIL)."""
 
 
+class Failed(Exception):
+    """Something that the stage started or waited for has failed; the message says what and where. Exit status 1."""
+
+
 def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Run a stage and say in its exit status how it ended: 0 done, 2 bad input, 75 can continue, 1 anything else."""
     try:
@@ -43,6 +47,9 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return CAN_CONTINUE
+    except Failed as failed:
+        print(f"failed: {failed}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted; run the same command again", file=sys.stderr)
         return FAILED

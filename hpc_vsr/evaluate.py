@@ -6,6 +6,7 @@ pictures) into the run folder; `hpc_vsr.report` shows them.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import typing
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from typing import Literal
 import numpy as np
 
 from hpc_vsr.baselines import tune_noise
+from hpc_vsr.checkpoint import best_sha256
 from hpc_vsr.config import Parser, as_dict, from_dict
 from hpc_vsr.dataset import Split, validation_pairs
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.files import write_json, write_whole
+from hpc_vsr.files import read_json, write_json, write_whole
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import baselines, network_methods
@@ -46,6 +48,8 @@ class EvaluateSettings:
         Measure also the network followed by so many steps of back-projection, as a row of its own; 0 does not.
     first_stage : bool
         Measure also what the 2D part alone makes of the centre frame, as rows of its own.
+    published : str
+        Which table of the published results the report sets beside ours: none, climate or diamond.
     """
 
     split: Literal["test", "val", "train"] = "test"
@@ -54,6 +58,7 @@ class EvaluateSettings:
     self_ensemble: bool = False
     back_projection: int = 0
     first_stage: bool = False
+    published: Literal["none", "climate", "diamond"] = "none"
 
     def __post_init__(self):
         if not 1 <= self.pictures <= 20:
@@ -84,7 +89,8 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
     result = {
         "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
         "precision": settings.precision, "device": device.type, "wiener_noise": noise,
-        "trained_on": trained.terms.fingerprint, "settings": as_dict(settings), "rows": rows,
+        "trained_on": trained.terms.fingerprint, "checkpoint_sha256": best_sha256(run.checkpoints),
+        "settings": as_dict(settings), "rows": rows,
     }
     if trained.network.has_flow:
         result["flow"] = measure_flow(trained.network, split, device)
@@ -92,6 +98,18 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
         np.savez_compressed(stream, **pictures)
     write_json(run.evaluation(settings.split), result)
     return result
+
+
+def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
+    """`evaluate`, unless these weights were measured with these settings on this data set before."""
+    with contextlib.suppress(InputError):
+        found = read_json(run.evaluation(settings.split), "")
+        wanted = {"settings": as_dict(settings), "checkpoint_sha256": best_sha256(run.checkpoints)}
+        if (all(found.get(key) == value for key, value in wanted.items())
+                and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
+            print(f"{run.path}: measured before", file=sys.stderr)
+            return
+    evaluate(run, manifest, settings)
 
 
 def describe(manifest: Manifest) -> dict:

@@ -182,7 +182,7 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
     wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
     if newest_valid(run_folder.checkpoints) is not None:
         found = run_folder.read_config()
-        differing = _differences(_meaning(found), _meaning(wanted))
+        differing = _differences(decisive_settings(found), decisive_settings(wanted))
         if differing:
             raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
                              "choose another --out or delete that folder")
@@ -194,9 +194,17 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
     files.write_json(run_folder.config, wanted)
 
 
-def _meaning(config: dict) -> dict[str, Any]:
+def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
+    """Whether the run folder holds this experiment, trained to its last step."""
+    newest = newest_valid(run_folder.checkpoints)
+    if newest is None or int(newest.stem.removeprefix("step-")) < experiment.train.steps:
+        return False
+    return decisive_settings(run_folder.read_config()) == decisive_settings(as_dict(experiment))
+
+
+def decisive_settings(config: dict) -> dict[str, Any]:
     """The settings that decide what is learned, as {section.key: value}."""
-    sections = {"model": config["model"], "train": config["train"]}
+    sections = {"model": config["model"], "train": config["train"] or {}}
     return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
             if not (section == "train" and key in NEUTRAL)}
 

@@ -6,6 +6,7 @@ They return an exit status, so that a launcher need not tell a user's mistake fr
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import submitit
 
-from hpc_vsr.errors import CAN_CONTINUE, DONE, exit_status
-from hpc_vsr.evaluate import evaluate
-from hpc_vsr.experiment import Experiment
+from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, exit_status
+from hpc_vsr.evaluate import evaluate_if_needed
+from hpc_vsr.experiment import Experiment, has_finished
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.report import write_report
 from hpc_vsr.runs import RunFolder
@@ -41,17 +42,42 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class ReportJob:
-    """Measures an experiment's network and writes its report; one rank."""
+    """Measures the networks of experiments and writes one report of them; one rank.
 
-    experiment: Experiment
+    Attributes
+    ----------
+    experiments : tuple of Experiment
+    out : Path
+        Folder of the report.
+    """
+
+    experiments: tuple[Experiment, ...]
+    out: Path
 
     def __call__(self) -> int:
         return told_to(submitit.JobEnvironment(), exit_status(self._evaluate_and_report))
 
     def _evaluate_and_report(self, _argv: Sequence[str] | None) -> None:
-        run = RunFolder(self.experiment.out)
-        evaluate(run, read_manifest(self.experiment.data), self.experiment.evaluate)
-        write_report([run], run.report, self.experiment.evaluate.split)
+        for experiment in self.experiments:
+            run = RunFolder(experiment.out)
+            try:
+                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
+            except InputError as error:
+                if len(self.experiments) == 1:
+                    raise
+                print(f"{run.path}: not measured: {error}", file=sys.stderr)
+        runs = [RunFolder(experiment.out) for experiment in self.experiments]
+        write_report(runs, self.out, self.experiments[0].evaluate.split)
+        missing = unfinished(self.experiments)
+        if missing:
+            raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
+                         f"report in {self.out} lists them, and the same launch trains them alone")
+
+
+def unfinished(experiments: Sequence[Experiment]) -> list[str]:
+    """Names of the runs that have not been trained to their last step."""
+    return [RunFolder(experiment.out).name for experiment in experiments
+            if not has_finished(RunFolder(experiment.out), experiment)]
 
 
 def told_to(environment: submitit.JobEnvironment, status: int) -> int:

@@ -2,6 +2,9 @@
 
 Training runs on `resources.nodes` x `resources.ranks_per_node` ranks; when it has ended, however it ended, a second job
 measures the network and writes the report. With --cluster slurm both are submitted and the command returns.
+
+A job file with a [sweep] stands for many runs: each point of the grid is trained once, here one after the other, on
+SLURM as a job array, and one report compares them. Launched again, only what is missing or unfinished is trained.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ import submitit
 from submitit.slurm.slurm import SlurmExecutor
 
 from hpc_vsr.config import Parser
-from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, check_fit, format_plan, read_experiment
+from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
+from hpc_vsr.experiment import Experiment, format_plan, has_finished, read_experiment
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import ReportJob, TrainJob
-from hpc_vsr.manifest import read_manifest
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.slurm import Resources, Site, read_site, report_parameters, train_parameters
+from hpc_vsr.sweep import check_all, expand, read_sweep
 
 Cluster = Literal["local", "debug", "slurm"]
 POLL_SECONDS = 0.5
@@ -33,17 +36,29 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class LaunchSettings(Experiment):
-    """A job file with the resources that it asks for."""
+    """A job file with the resources that it asks for.
 
+    Attributes
+    ----------
+    max_parallel : int
+        How many runs of a sweep SLURM starts at a time.
+    resources : Resources
+    """
+
+    max_parallel: int = 8
     resources: Resources = dataclasses.field(default_factory=Resources)
+
+    def __post_init__(self):
+        if self.max_parallel < 1:
+            raise InputError(f"max_parallel: must be at least 1, found {self.max_parallel}")
 
     @property
     def experiment(self) -> Experiment:
         return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
 
 
-def script_text(folder: Path, parameters: dict[str, Any]) -> str:
-    """The sbatch script that submitit would submit; needs no SLURM."""
+def script_text(folder: Path, parameters: dict[str, Any], num_elements: int = 1) -> str:
+    """The sbatch script that submitit would submit, as an array if it has several elements; needs no SLURM."""
 
     class Text(SlurmExecutor):
         @classmethod
@@ -52,58 +67,99 @@ def script_text(folder: Path, parameters: dict[str, Any]) -> str:
 
     executor = Text(folder)
     executor.update_parameters(**parameters)
+    if num_elements > 1:
+        executor.parameters["map_count"] = num_elements  # what submitit sets for an array
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
-def launch(settings: LaunchSettings, cluster: Cluster, site: Site) -> None:
+def launch(settings: LaunchSettings, experiments: list[Experiment], cluster: Cluster, site: Site) -> None:
     """Submit training and report; locally also wait for them, show the log and print the table.
+
+    Parameters
+    ----------
+    settings : LaunchSettings
+    experiments : list of Experiment
+        The runs: one, or the points of a sweep.
+    cluster : {"local", "debug", "slurm"}
+    site : Site
 
     Raises
     ------
     InputError
-        If the data set is not complete, the cluster is not there, or a job says that its input is wrong.
+        If a data set is not complete, the cluster is not there, or a job says that its input is wrong.
     Stopped
         If training was asked to stop and can continue.
     """
-    check_fit(settings.experiment, read_manifest(settings.data),
-              settings.resources.nodes * settings.resources.ranks_per_node)
-    run = RunFolder(settings.out)
-    logs = Path("logs") / run.name
+    resources = settings.resources
+    check_all(experiments, resources.nodes * resources.ranks_per_node)
+    job_name = RunFolder(settings.out).name
+    logs = Path("logs") / job_name
     create_folder(logs)
+    pending = [experiment for experiment in experiments if not has_finished(RunFolder(experiment.out), experiment)]
+    if len(experiments) > 1:
+        print(f"{settings.out}: {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
+              file=sys.stderr)
+    report = ReportJob(tuple(experiments), RunFolder(settings.out).report)
     if cluster == "slurm":
         try:
-            _submit_to_slurm(settings, site, logs)
+            _submit_to_slurm(settings, pending, report, site, logs)
         except submitit.core.utils.FailedJobError as error:  # what sbatch answers: a wrong partition, account, size
             raise InputError(f"sbatch refused the job: {str(error).strip().splitlines()[-1]}; "
                              "check --site and [resources]") from None
         return
-    resources = settings.resources
     if resources.nodes > 1:
         raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
-    experiment = settings.experiment
-    training = _local_executor(cluster, logs, resources.ranks_per_node, resources.gpus_per_node, resources.hours)
-    _wait(training.submit(TrainJob(experiment)), "training", logs, cluster)
-    report = _local_executor(cluster, logs, 1, min(1, resources.gpus_per_node), resources.hours)
-    _wait(report.submit(ReportJob(experiment)), "report", logs, cluster)
-    print((run.report / "report.md").read_text(encoding="utf-8"))
-    print(f"report: {run.report / 'index.html'}")
+    _run_here(settings, pending, report, cluster, logs)
 
 
-def _submit_to_slurm(settings: LaunchSettings, site: Site, logs: Path) -> None:
+def _run_here(settings: LaunchSettings, pending: list[Experiment], report: ReportJob, cluster: Cluster, logs: Path
+              ) -> None:
+    """Train one run after the other, then report; a run that fails does not keep the others from being trained."""
+    resources = settings.resources
+    alone = len(report.experiments) == 1
+    for experiment in pending or (report.experiments if alone else []):  # a single finished run says so
+        training = _local_executor(cluster, logs, resources.ranks_per_node, resources.gpus_per_node, resources.hours)
+        name = "training" if alone else f"training of {RunFolder(experiment.out).name}"
+        try:
+            _wait(training.submit(TrainJob(experiment)), name, logs, cluster)
+        except (InputError, Failed) as error:
+            if alone:
+                raise
+            print(f"failed: {error}", file=sys.stderr, flush=True)
+    executor = _local_executor(cluster, logs, 1, min(1, resources.gpus_per_node), resources.hours)
     try:
-        training = submitit.SlurmExecutor(logs)
+        _wait(executor.submit(report), "report", logs, cluster)
+    finally:
+        if (report.out / "report.md").exists():
+            print((report.out / "report.md").read_text(encoding="utf-8"))
+            print(f"report: {report.out / 'index.html'}", flush=True)
+
+
+def _submit_to_slurm(settings: LaunchSettings, pending: list[Experiment], report: ReportJob, site: Site, logs: Path
+                     ) -> None:
+    try:
+        training, executor = submitit.SlurmExecutor(logs), submitit.SlurmExecutor(logs)
     except RuntimeError:
         raise InputError("--cluster slurm: srun is not on this machine; log in to the cluster, "
                          "or use --cluster local, or --dry-run to see the scripts") from None
-    run = RunFolder(settings.out)
-    training.update_parameters(**train_parameters(run.name, settings.resources, site))
-    train_job = training.submit(TrainJob(settings.experiment))
-    report = submitit.SlurmExecutor(logs)
-    report.update_parameters(**report_parameters(run.name, settings.resources, site, train_job.job_id))
-    report_job = report.submit(ReportJob(settings.experiment))
-    print(f"training {train_job.job_id} and report {report_job.job_id} are submitted; logs in {logs}/\n"
-          f"watch: squeue -j {train_job.job_id},{report_job.job_id}; tail -f {train_job.paths.stderr}\n"
-          f"report: {run.report / 'index.html'}")
+    name = RunFolder(settings.out).name
+    is_sweep = len(report.experiments) > 1
+    training.update_parameters(**train_parameters(name, settings.resources, site, settings.max_parallel * is_sweep))
+    if is_sweep and pending:
+        with training.batch():
+            jobs = [training.submit(TrainJob(experiment)) for experiment in pending]
+    else:
+        jobs = [] if is_sweep else [training.submit(TrainJob(experiment)) for experiment in report.experiments]
+    identity = jobs[0].job_id.split("_")[0] if jobs else None
+    executor.update_parameters(**report_parameters(name, settings.resources, site, identity))
+    report_job = executor.submit(report)
+    number = f" ({len(jobs)} of {len(report.experiments)} runs, as an array)" if is_sweep else ""
+    training_text = f"training {identity}{number} and report {report_job.job_id} are" if jobs else \
+        f"nothing is left to train; report {report_job.job_id} is"
+    watched = ",".join(filter(None, (identity, report_job.job_id)))
+    print(f"{training_text} submitted; logs in {logs}/\n"
+          f"watch: squeue -j {watched}" + (f"; tail -f {jobs[0].paths.stderr}" if jobs else "") +
+          f"\nreport: {report.out / 'index.html'}")
 
 
 def _local_executor(cluster: Cluster, logs: Path, num_tasks: int, num_gpus: int, hours: float) -> submitit.Executor:
@@ -125,7 +181,7 @@ def _wait(job: submitit.Job, stage: str, logs: Path, cluster: Cluster) -> None:
             time.sleep(POLL_SECONDS)
         statuses = job.results()
     except submitit.core.utils.UncompletedJobError:
-        raise RuntimeError(f"{stage}: ended without a result; see {job.paths.stdout}") from None
+        raise Failed(f"{stage}: ended without a result; see {job.paths.stdout}") from None
     except KeyboardInterrupt:
         job.cancel()
         raise
@@ -137,8 +193,8 @@ def _wait(job: submitit.Job, stage: str, logs: Path, cluster: Cluster) -> None:
     if CAN_CONTINUE in statuses:
         raise Stopped(f"{stage}: saved; the same command continues")
     if any(status != DONE for status in statuses):
-        raise RuntimeError(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
-                           f"see {logs}")
+        raise Failed(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
+                     f"see {logs}")
 
 
 def _show_from(log: Path, position: int) -> int:
@@ -162,24 +218,29 @@ def _last_error(log: Path) -> str:
     return errors[-1] if errors else ""
 
 
-def format_scripts(settings: LaunchSettings, cluster: Cluster, site: Site) -> str:
+def format_scripts(settings: LaunchSettings, experiments: list[Experiment], cluster: Cluster, site: Site) -> str:
     """The plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
+    resources = settings.resources
+    points = "" if len(experiments) == 1 else "\n".join(
+        [f"sweep    {len(experiments)} runs", *(f"         {experiment.out}" for experiment in experiments)]) + "\n"
     if cluster != "slurm":
-        resources = settings.resources
-        check_fit(settings.experiment, read_manifest(settings.data), resources.ranks_per_node)
-        return (f"{format_plan(settings.experiment)}\n"
+        check_all(experiments, resources.ranks_per_node)
+        return (f"{format_plan(experiments[0])}\n{points}"
                 f"launch   {resources.ranks_per_node} ranks on this machine ({cluster}), "
                 f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
     run = RunFolder(settings.out).name
     logs = Path("logs") / run
-    scripts = {"training": train_parameters(run, settings.resources, site),
-               "report": report_parameters(run, settings.resources, site, after="TRAINING")}
-    return "\n".join(f"### {name}\n{script_text(logs, parameters)}" for name, parameters in scripts.items())
+    throttle = settings.max_parallel * (len(experiments) > 1)
+    scripts = {"training": train_parameters(run, resources, site, throttle),
+               "report": report_parameters(run, resources, site, after="TRAINING")}
+    return points + "\n".join(
+        f"### {name}\n{script_text(logs, parameters, len(experiments) if name == 'training' else 1)}"
+        for name, parameters in scripts.items())
 
 
 def build_parser() -> Parser:
     parser = Parser("launch", __doc__)
-    parser.add_settings(LaunchSettings, "--config")
+    parser.add_settings(LaunchSettings, "--config", also=("sweep",))
     parser.add_argument("--cluster", type=Cluster, required=True,
                         help="local: processes of this machine; debug: this process; slurm: submit to the cluster")
     parser.add_argument("--site", type=Path | None, default=None,
@@ -191,10 +252,11 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     settings, arguments = read_experiment(build_parser(), argv)
     site = read_site(arguments.site)
+    experiments = expand(settings.experiment, read_sweep(arguments.config), str(arguments.config))
     if arguments.dry_run:
-        print(format_scripts(settings, arguments.cluster, site))
+        print(format_scripts(settings, experiments, arguments.cluster, site))
         return
-    launch(settings, arguments.cluster, site)
+    launch(settings, experiments, arguments.cluster, site)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def read_site(path: Path | None) -> Site:
     return dataclasses.replace(from_dict(Site, table, str(path)), setup=tuple(setup))
 
 
-def train_parameters(run: str, resources: Resources, site: Site) -> dict[str, Any]:
-    """submitit's parameters of the training of a run on SLURM."""
+def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0) -> dict[str, Any]:
+    """submitit's parameters of the training of a run on SLURM, or of an array of runs, `max_parallel` at a time."""
     parameters = {
         **_common_parameters(f"train-{run}", site.setup, resources.hours, site.gpu),
         "nodes": resources.nodes,
@@ -105,17 +105,19 @@ def train_parameters(run: str, resources: Resources, site: Site) -> dict[str, An
     if resources.gpus_per_node:
         parameters["gpus_per_node"] = resources.gpus_per_node
         parameters["srun_args"] += ["--gpu-bind=none"]
+    if max_parallel:
+        parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
         parameters["mem"] = f"{resources.memory_gb:g}GB"
     return parameters
 
 
-def report_parameters(run: str, resources: Resources, site: Site, after: str) -> dict[str, Any]:
+def report_parameters(run: str, resources: Resources, site: Site, after: str | None) -> dict[str, Any]:
     """submitit's parameters of the report of a run on SLURM; it starts `after` the training, however that ended."""
     return {
         **_common_parameters(f"report-{run}", site.setup, 1.0, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
-        "dependency": f"afterany:{after}",
+        **({"dependency": f"afterany:{after}"} if after else {}),
     }
 
 

@@ -20,8 +20,9 @@ FLOORS = [
     {"dataset", "mpi", "optim", "recipe", "runs", "slurm"},
     {"methods"},
     {"scores"},
-    {"evaluate", "preprocess", "report"},
-    {"experiment"},
+    {"evaluate", "preprocess"},
+    {"experiment", "import_weights"},
+    {"report", "sweep"},
     {"train"},
     {"job"},
     {"launch"},
@@ -33,7 +34,7 @@ ONLY_USERS = {
     "av": {"sources/video"},
     "xarray": {"sources/field"},
     "submitit": {"job", "launch"},
-    "matplotlib": {"report/figures"},
+    "matplotlib": {"report/figures", "report/pictures"},
     "skimage": {"metrics"},
 }
 

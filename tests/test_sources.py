@@ -213,8 +213,8 @@ def test_a_field_in_several_files_is_one(tmp_path):
     assert [path.name for path in source.files] == ["u_2.nc", "u_10.nc", "u_11.nc"] and source.num_frames == 13
     np.testing.assert_array_equal(read(source, 3, 13)[:, 0], values[3:])
     assert source.description["coordinates"] == [
-        {"name": "lat", "units": "degrees_north", "first": 60.0, "last": 45.0},
-        {"name": "lon", "units": "grid points", "first": 0.0, "last": 17.0}]
+        {"name": "lat", "units": "degrees_north", "size": 16, "first": 60.0, "last": 45.0},
+        {"name": "lon", "units": "grid points", "size": 18, "first": 0.0, "last": 17.0}]
     (tmp_path / "u_11.nc").rename(tmp_path / "u_1.nc")
     with pytest.raises(InputError, match=r"u_2\.nc: starts at time 0\.0, before the file before it ends"):
         open_field(tmp_path / "u_*.nc", "u")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, assert_refused, run_stage, train_tiny
 
-from hpc_vsr.checkpoint import is_valid, load_newest
+from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
 from hpc_vsr.files import only_writer
 from hpc_vsr.optim import learning_rate, loss_of
 
@@ -27,7 +27,7 @@ def torchrun(num_ranks: int) -> tuple[str, ...]:
 
 
 def final_weights(run: Path) -> dict[str, torch.Tensor]:
-    state = load_newest(run / "checkpoints")
+    state = load_checkpoint(newest_valid(run / "checkpoints"))
     return {**{f"network.{name}": value for name, value in state["network"].items()},
             **{f"average.{name}": value for name, value in state["weights"].items()}}
 
@@ -82,7 +82,7 @@ def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained,
     _, err = process.communicate(timeout=120)
     assert process.returncode in (75, 0), err  # 0 if the last step was faster
     if process.returncode == 75:
-        assert "the same command continues" in err and load_newest(run / "checkpoints")["step"] < 6
+        assert "the same command continues" in err and load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 6
     assert train_tiny(dataset, run).returncode == 0
     assert_equal_to_the_bit(run, trained)
 
@@ -160,7 +160,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     assert not is_valid(newest)
-    assert load_newest(run / "checkpoints")["step"] < 6
+    assert load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 6
     done = train_tiny(dataset, run)
     assert done.returncode == 0 and "resumed at step" in done.stderr, done.stderr
     assert_equal_to_the_bit(run, trained)
@@ -205,7 +205,7 @@ def test_the_published_setting_runs_too(dataset, tmp_path):
                       "--train.loss", "mse", "--train.final_lr", 1, "--train.ema_decay", 0, "--train.augment", "false",
                       "--train.warmup_steps", 0, "--train.steps", 3)
     assert done.returncode == 0, done.stderr
-    state = load_newest(tmp_path / "r" / "checkpoints")
+    state = load_checkpoint(newest_valid(tmp_path / "r" / "checkpoints"))
     for name, value in state["network"].items():
         assert torch.equal(value, state["weights"][name]), name
 

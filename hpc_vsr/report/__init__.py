@@ -8,13 +8,13 @@ from pathlib import Path
 import jinja2
 
 from hpc_vsr.files import create_folder, write_json, write_text
-from hpc_vsr.report import figures, tables
-from hpc_vsr.report.collect import BASELINES, Report, collect
+from hpc_vsr.report import figures, pictures, tables
+from hpc_vsr.report.collect import Report, collect
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.splits import REACH
 
 
-def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test") -> str:
+def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", level: float | None = None) -> str:
     """Write a report of runs into a folder.
 
     Parameters
@@ -23,6 +23,8 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test") -> s
     out : Path
     split : str
         Which evaluations to show.
+    level : float, optional
+        Validation PSNR in dB of which is said when each run first reached it.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test") -> s
     InputError
         If no run can be reported, or they were measured on different data sets.
     """
-    report = collect(runs, split)
+    report = collect(runs, split, level)
     create_folder(out)
     text = tables.markdown(report, lead(report, split))
     write_text(out / "metrics.csv", tables.csv_text(report))
@@ -69,29 +71,33 @@ def _unfinished(report: Report) -> str:
     """Says of runs that were stopped, and have not been continued, how far they are."""
     last = {name: max((step for step, _ in curves["training"]), default=0) for name, curves in report.curves.items()}
     stopped = [f"{run['name']} is at step {last[run['name']]} of {run['train']['steps']}"
-               for run in report.content["runs"] if last[run["name"]] < run["train"]["steps"]]
+               for run in report.content["runs"] if run["train"] and last[run["name"]] < run["train"]["steps"]]
     return f" Not finished: {'; '.join(stopped)}." if stopped else ""
 
 
 def _page(report: Report, split: str) -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("hpc_vsr.report", "."), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True)
-    profile = report.profiles[0]
-    pictures = [(figures.png_uri(figures.comparison(report, index)), f"comparison of frame {frame}")
-                for index, frame in enumerate(report.pictures["frame"])] if figures.can_compare(report) else []
+    profile = report.main_profile
+    shown = [(pictures.png_uri(pictures.comparison(report, index)), f"comparison of frame {frame}")
+             for index, frame in enumerate(report.pictures["frame"])] if pictures.can_compare(report) else []
     return environment.get_template("page.html.j2").render(
         dataset=report.content["dataset"], lead=lead(report, split), split=split, failed=report.content["failed"],
         highlights=_highlights(report, profile), device=report.content["runs"][0]["device"].upper(),
-        tables=[{"profile": name, "meaning": tables.meaning(report, name), "columns": tables.columns(report),
-                 "rows": [tables.cells(report, row) for row in report.rows(name)]} for name in report.profiles],
-        pictures=pictures, frames_svg=figures.psnr_over_frames(report, profile),
+        tables=tables.result_tables(report), comparison=tables.comparison_table(report),
+        ablation=tables.ablation_table(report), ablation_svg=figures.ablations(report),
+        flow=tables.flow_table(report), published=tables.published_table(report),
+        differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
+        spectra_svg=None if report.is_video else figures.power_spectra(report),
+        frames_svg=figures.psnr_over_frames(report, profile),
         training_svg=figures.training_curves(report), facts=_facts(report))
 
 
 def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
     """The answers that a reader wants first: how much better than the baselines."""
     rows = {row["method"]: row for row in report.rows(profile)}
-    networks = [row for row in report.rows(profile) if row["method"] not in BASELINES]
+    names = {run["name"] for run in report.content["runs"]}
+    networks = [row for row in report.rows(profile) if row["method"] in names]
     if not networks or networks[0]["psnr"] is None:
         return []
     best = networks[0]
@@ -111,6 +117,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
                                   for name, (first, stop) in dataset["splits"].items()))]
     for run in report.content["runs"]:
         model, train = run["model"], run["train"]
+        if train is None:
+            facts.append((f"run {run['name']}", f"{model['name']}, weights of {run['imported']['file']} "
+                          f"(SHA-256 {run['imported']['sha256']})"))
+            continue
         facts.append((f"run {run['name']}", f"{model['name']}, skip {model['skip']}, input {model['input']}, "
                       f"{train['steps']} steps of {train['batch_size']} samples, patches of {train['patch_size']}, "
                       f"{train['loss']}, lr {train['lr']:g}, {train['precision']}; weights of step {run['step']}, "

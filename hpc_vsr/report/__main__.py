@@ -24,13 +24,16 @@ def build_parser() -> Parser:
                         help="folder of the report; RUN/report of the first run if not given")
     parser.add_argument("--split", type=Literal["test", "val", "train"], default="test",
                         help="which evaluations to show")
+    parser.add_argument("--level", type=float | None, default=None, metavar="DB",
+                        help="say at which epoch each run's validation PSNR first reached this; the highest that all "
+                             "runs reach if not given")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
     runs = [RunFolder(path) for path in arguments.runs]
-    print(write_report(runs, arguments.out or runs[0].report, arguments.split))
+    print(write_report(runs, arguments.out or runs[0].report, arguments.split, arguments.level))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hpc_vsr.config import as_dict, from_dict
 from hpc_vsr.errors import InputError
+from hpc_vsr.experiment import TrainSettings
 from hpc_vsr.files import read_json
 from hpc_vsr.history import read_history
+from hpc_vsr.models import ModelSettings
+from hpc_vsr.report.ablation import Group, common_level, group_runs
+from hpc_vsr.report.published import published_rows
 from hpc_vsr.runs import RunFolder
 
 BASELINES = ("bicubic", "wiener")
@@ -24,7 +29,7 @@ class Report:
     content : dict
         What becomes report.json.
     curves : dict
-        {run: {"training": [(step, loss)], "validation": [(step, psnr)], "samples": [...]}} from metrics.jsonl.
+        {run: {"training": [(step, loss)], "validation": [(step, psnr, epoch)]}} from metrics.jsonl.
     pictures : dict
         {"frame": (P,), "lr": (P, C, h, w), "hr" and each method: (P, C, H, W)} float32 in stored values.
     """
@@ -32,6 +37,20 @@ class Report:
     content: dict
     curves: dict = field(default_factory=dict)
     pictures: dict = field(default_factory=dict)
+
+    @property
+    def is_video(self) -> bool:
+        return self.content["dataset"]["dtype"] == "uint8"
+
+    @property
+    def main_profile(self) -> str:
+        """The profile in which runs are ranked."""
+        return self.profiles[0]
+
+    def groups(self) -> list[Group]:
+        """The runs in groups that differ in the seed alone, the best first."""
+        rows = [row for row in self.content["rows"] if row["profile"] == self.main_profile]
+        return group_runs(self.content["runs"], rows, self.curves, self.content["level"])
 
     def rows(self, profile: str) -> list[dict]:
         """Rows of one profile, the best PSNR first."""
@@ -43,10 +62,11 @@ class Report:
         return list(dict.fromkeys(row["profile"] for row in self.content["rows"]))
 
 
-def collect(runs: Sequence[RunFolder], split: str = "test") -> Report:
+def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None = None) -> Report:
     """Read the evaluations of runs that share a data set.
 
-    A run that has no evaluation is listed under ``failed`` with the reason.
+    A run that has no evaluation is listed under ``failed`` with the reason. `level` is the validation PSNR of which
+    the report says when it was first reached; the highest that all runs reach, if not given.
 
     Raises
     ------
@@ -74,32 +94,42 @@ def collect(runs: Sequence[RunFolder], split: str = "test") -> Report:
         for row in evaluation["rows"]:
             rows.setdefault((row["method"], row["profile"]), row)
     summaries = [_summary(run, evaluations[run.name]) for run in runs if run.name in evaluations]
-    content = {"dataset": first, "runs": summaries, "rows": list(rows.values()), "published": [], "failed": failed}
     measured = [run for run in runs if run.name in evaluations]
-    return Report(content, {run.name: read_curves(run) for run in measured}, _read_pictures(measured, split))
+    curves = {run.name: read_curves(run) for run in measured}
+    tables = [evaluation["settings"]["published"] for evaluation in evaluations.values()]
+    table = next((name for name in tables if name != "none"), None)
+    content = {"dataset": first, "runs": summaries, "rows": list(rows.values()),
+               "published": published_rows(list(rows.values()), summaries, table) if table else [],
+               "level": common_level(curves) if level is None else level, "failed": failed}
+    return Report(content, curves, _read_pictures(measured, split))
 
 
 def _read_evaluation(run: RunFolder, split: str) -> dict:
     run.read_config()
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
     evaluation = read_json(run.evaluation(split), f"run '{command}'")
-    if not isinstance(evaluation, dict) or not {"rows", "dataset"} <= evaluation.keys():
+    if not isinstance(evaluation, dict) or not {"rows", "dataset", "settings"} <= evaluation.keys():
         raise InputError(f"{run.evaluation(split)}: is not an evaluation; measure the run again")
     return evaluation
 
 
 def _summary(run: RunFolder, evaluation: dict) -> dict:
     config = run.read_config()
-    return {"name": run.name, "model": config["model"], "train": config["train"],
+    model = as_dict(from_dict(ModelSettings, config["model"], str(run.config)))  # with what older runs do not have
+    train = as_dict(from_dict(TrainSettings, config["train"], str(run.config))) if config["train"] else None
+    records = read_history(run.metrics)
+    return {"name": run.name, "model": model, "train": train, "imported": config.get("imported"),
+            "epochs": records[-1].get("epoch") if records else None,
+            "is_8bit": evaluation["dataset"]["dtype"] == "uint8", "flow": evaluation.get("flow"),
             **{key: evaluation[key] for key in ("step", "precision", "device", "wiener_noise", "trained_on")}}
 
 
 def read_curves(run: RunFolder) -> dict:
-    """Training loss and validation PSNR over the steps."""
+    """Training loss over the steps, and validation PSNR with its step and epoch."""
     records = read_history(run.metrics)
     return {
         "training": [(record["step"], record["loss"]) for record in records if record.get("loss") is not None],
-        "validation": [(record["step"], record["validation"]["psnr"]) for record in records
+        "validation": [(record["step"], record["validation"]["psnr"], record["epoch"]) for record in records
                        if record.get("validation", {}).get("psnr") is not None],
     }
 

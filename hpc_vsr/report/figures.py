@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from hpc_vsr.field_metrics import RESOLVED
+from hpc_vsr.report.ablation import ablation_lines, varied_settings
 from hpc_vsr.report.collect import BASELINES, Report
 
 STYLE = {"font.family": "sans-serif", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -23,7 +23,8 @@ STYLE = {"font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
 RUN_COLOURS = ("#0b6e99", "#c0392b", "#2e7d32", "#7b3fa0", "#b8860b", "#00796b")
 BASELINE_COLOURS = {"bicubic": "#9aa3ad", "wiener": "#5b6673"}
 NAMES = {"lr": "LR", "bicubic": "bicubic", "wiener": "Wiener", "hr": "HR"}
-ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
+MAX_PANELS, MAX_LEGEND = 9, 10
+LOG_FROM = 20  # largest over smallest value from which an axis is logarithmic
 
 
 def training_curves(report: Report) -> str:
@@ -37,13 +38,14 @@ def training_curves(report: Report) -> str:
                 loss.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
                 loss.plot(steps, _smooth(values), color=colour, label=name)
             if curves["validation"]:
-                psnr.plot(*zip(*curves["validation"], strict=True), "o-", color=colour, markersize=4, label=name)
-        loss.set(xlabel="step", ylabel="training loss (values 0..1)")
+                steps, values, _ = zip(*curves["validation"], strict=True)
+                psnr.plot(steps, values, "o-", color=colour, markersize=4, label=name)
+        loss.set(xlabel="step", ylabel="training loss")
         psnr.set(xlabel="step", ylabel="validation PSNR (dB)")
         for axes in (loss, psnr):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if axes.has_data():
-                axes.legend()
+            if axes.has_data() and len(report.curves) <= MAX_LEGEND:
+                axes.legend(fontsize=9 if len(report.curves) <= 6 else 7)
         return _svg(figure)
 
 
@@ -52,11 +54,14 @@ def psnr_over_frames(report: Report, profile: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 3.2), layout="constrained")
         axes = figure.subplots()
-        for row in report.rows(profile):
+        shown = report.rows(profile)
+        shown = [row for row in shown[:MAX_LEGEND] if row["method"] not in BASELINES] + \
+                [row for row in shown if row["method"] in BASELINES]
+        for row in shown:
             frames = row["per_frame"]["frame"]
             values = [np.nan if value is None else value for value in row["per_frame"]["psnr"]]
             axes.plot(frames, values, label=NAMES.get(row["method"], row["method"]),
-                      color=_method_colour(report, row["method"]),
+                      color=method_colour(report, row["method"]),
                       linestyle="--" if row["method"] in BASELINES else "-")
         axes.set(xlabel="frame of the source", ylabel=f"PSNR (dB, {profile})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -64,99 +69,59 @@ def psnr_over_frames(report: Report, profile: str) -> str:
         return _svg(figure)
 
 
-def can_compare(report: Report) -> bool:
-    """Whether the baselines and a network have pictures of the same frames."""
-    return bool(_pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
+def power_spectra(report: Report) -> str:
+    """Power spectra of HR and of every method, and of their errors as a share of HR's, over the wavenumber, as SVG."""
+    rows = report.rows("field")
+    units = report.content["dataset"]["units"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11.4, 4.0), layout="constrained")
+        power, share = figure.subplots(1, 2)
+        k = np.array(rows[0]["spectrum"]["wavenumber"])
+        hr = np.array(rows[0]["spectrum"]["hr"])
+        power.loglog(k, hr, color="#1f2933", linewidth=2.4, label="HR")
+        for row in rows:
+            look = {"label": NAMES.get(row["method"], row["method"]), "color": method_colour(report, row["method"]),
+                    "linestyle": "--" if row["method"] in BASELINES else "-"}
+            power.loglog(k, row["spectrum"]["sr"], **look)
+            share.loglog(k, np.array(row["spectrum"]["error"]) / hr, **look)
+        share.axhline(RESOLVED, color="#8a93a0", linewidth=1, linestyle=":")
+        share.annotate("resolved below", (k[0], RESOLVED), textcoords="offset points", xytext=(2, 4), fontsize=8)
+        power.set(xlabel="wavenumber (cycles per HR pixel)", ylabel=f"power ({units})$^2$")
+        share.set(xlabel="wavenumber (cycles per HR pixel)", ylabel="power of the error / power of HR")
+        share.legend(fontsize=9)
+        power.legend(fontsize=9)
+        return _svg(figure)
 
 
-def _pictured(report: Report) -> list[str]:
-    """Runs with pictures, the best first."""
-    return [row["method"] for row in report.rows(report.profiles[0])
-            if row["method"] not in BASELINES and row["method"] in report.pictures]
-
-
-def comparison(report: Report, index: int) -> bytes:
-    """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
-    best = _pictured(report)[0]
-    columns = ["lr", "bicubic", "wiener", best, "hr"]
-    pictures = {name: _displayable(report, report.pictures[name][index]) for name in columns}
-    top, left, side = _busiest_square(pictures["hr"])
-    scale = pictures["hr"].shape[0] // pictures["lr"].shape[0]
-    frame = report.pictures["frame"][index]
-    psnrs = {row["method"]: dict(zip(row["per_frame"]["frame"], row["per_frame"]["psnr"], strict=True))[int(frame)]
-             for row in report.rows(report.profiles[0])}
-    height, width = pictures["hr"].shape[:2]
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        ratio = height / width
-        figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 0.9), layout="constrained", dpi=110)
-        figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
-        grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
-        image = None
-        for column, name in enumerate(columns):
-            shown, zoom, difference = grid[:, column]
-            label = NAMES.get(name, name)
-            value = psnrs.get(name)
-            shown.set_title(f"{label}\n{value:.2f} dB" if value is not None else f"{label}\n ", fontsize=12)
-            factor = scale if name == "lr" else 1
-            _show(shown, pictures[name])
-            shown.add_patch(Rectangle((left / factor - 0.5, top / factor - 0.5), side / factor, side / factor,
-                                      fill=False, edgecolor="#ffb000", linewidth=1.5))
-            rows, columns_ = (slice(start // factor, (start + side) // factor) for start in (top, left))
-            _show(zoom, pictures[name][rows, columns_])
-            if name in ("lr", "hr"):
-                difference.set_axis_off()
-            else:
-                image = _show_error(difference, pictures[name], pictures["hr"])
-        for axes, text in zip(grid[:2, 0], ("whole frame", f"{side} x {side} HR pixels"), strict=True):
-            axes.set_ylabel(text)
-        bar = figure.colorbar(image, cax=grid[2, 0].inset_axes((0.62, 0.1, 0.06, 0.8)), ticklocation="left")
-        bar.set_label("SR - HR\n(grey levels)")
-        figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
-
-
-def png_uri(png: bytes) -> str:
-    """A PNG as a data URI, so that a page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _show(axes, picture: np.ndarray) -> None:
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    _hide_frame(axes)
-
-
-def _hide_frame(axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def _show_error(axes, picture: np.ndarray, hr: np.ndarray):
-    error = picture.astype(np.float32) - hr.astype(np.float32)
-    image = axes.imshow(error.mean(axis=2) if error.ndim == 3 else error, cmap="RdBu_r", vmin=-64, vmax=64,
-                        interpolation="nearest")
-    _hide_frame(axes)
-    return image
-
-
-def _displayable(report: Report, frame: np.ndarray) -> np.ndarray:
-    """(C, H, W) stored values to (H, W) or (H, W, 3) uint8; a field spans its training range."""
-    dataset = report.content["dataset"]
-    offset, extent = (dataset["normalisation"][key] for key in ("offset", "extent"))
-    shown = np.clip(np.rint((frame - offset) * (255 / extent)), 0, 255).astype(np.uint8)
-    return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
-
-
-def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
-    """Top, left and side of the square with the most contrast, on even pixels; where a difference is to be seen."""
-    grey = picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64)
-    side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
-    sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2)]
-    mean, square = ((s[side:, side:] - s[:-side, side:] - s[side:, :-side] + s[:-side, :-side]) / side**2 for s in sums)
-    variance = (square - mean**2)[::4, ::4]
-    top, left = np.unravel_index(variance.argmax(), variance.shape)
-    return 4 * int(top), 4 * int(left), side
+def ablations(report: Report) -> str | None:
+    """PSNR over each setting in which runs differ, as SVG; None if there is nothing to draw."""
+    groups = report.groups()
+    panels = [(key, lines) for key in varied_settings(report.content["runs"])
+              if (lines := ablation_lines(groups, key))][:MAX_PANELS]
+    if not panels:
+        return None
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(max(5.2, 3.8 * columns), 3.3 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, (key, lines) in zip(grid.flat, panels, strict=False):
+            for (others, points), colour in zip(lines, _colours(lines), strict=True):
+                values = [value for value, _ in points]
+                numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+                x = values if numeric else [str(value) for value in values]
+                spread = [0 if np.isnan(group.psnr_spread) else group.psnr_spread for _, group in points]
+                label = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in others.items())
+                axes.errorbar(x, [group.psnr for _, group in points], yerr=spread if any(spread) else None,
+                              fmt="o-", color=colour, markersize=5, capsize=3, label=label)
+                if numeric and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
+                    axes.set_xscale("log")
+            axes.set(xlabel=key, ylabel=f"PSNR (dB, {report.main_profile})")
+            if len(lines) > 1 and len(lines) <= MAX_LEGEND:
+                axes.legend(fontsize=7)
+        for axes in list(grid.flat)[len(panels):]:
+            axes.set_axis_off()
+        return _svg(figure)
 
 
 def _smooth(values: Sequence[float], width: int = 9) -> np.ndarray:
@@ -169,11 +134,12 @@ def _colours(names) -> list[str]:
     return [RUN_COLOURS[index % len(RUN_COLOURS)] for index in range(len(names))]
 
 
-def _method_colour(report: Report, method: str) -> str:
+def method_colour(report: Report, method: str) -> str:
+    """The colour of a method in all figures; what is made of a run's network has the run's."""
     if method in BASELINE_COLOURS:
         return BASELINE_COLOURS[method]
-    names = list(report.curves)
-    return RUN_COLOURS[names.index(method) % len(RUN_COLOURS)]
+    run = next((name for name in report.curves if method == name or method.startswith(f"{name} ")), method)
+    return RUN_COLOURS[list(report.curves).index(run) % len(RUN_COLOURS)]
 
 
 def _svg(figure: Figure) -> str:

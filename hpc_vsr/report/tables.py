@@ -4,51 +4,138 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from hpc_vsr.report.collect import Report
+from hpc_vsr.report.ablation import varied_settings
+from hpc_vsr.report.collect import BASELINES, Report
+from hpc_vsr.report.published import RAW, SOURCES
 
 MEANINGS = {
     "paper": "Y of BT.601 in full range, rounded to 8 bit, 2 pixels cut a side; SSIM with scikit-image's defaults",
     "paper, field": "values 0..1 on the training split, 2 pixels cut a side; SSIM with scikit-image's defaults",
     "sr": "Y of BT.601 in studio range, rounded to 8 bit, as many pixels cut a side as the scale; "
           "SSIM of Wang et al. 2004",
+    "field": "physical units, whole frame; PSNR and SSIM for the range of the training split; 99 %, 99.9 %: quantiles "
+             "of the absolute value, SR less HR",
 }
 NAMES = {"wiener": "Wiener"}
-CSV_FIELDS = ("method", "model", "params", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim", "tof",
-              "warp_error", "seconds_per_frame")
+CSV_FIELDS = ("method", "model", "params", "flops", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim",
+              "tof", "warp_error", "rmse", "bias", "q99_error", "q999_error", "log_spectral_distance", "band_large",
+              "band_medium", "band_small", "effective_resolution", "lr_consistency", "seconds_per_frame")
 
 
-def columns(report: Report) -> list[str]:
-    """Heads of the columns of `cells`."""
-    temporal = ["tOF (px)", "warp (levels)"] if _is_video(report) else []
-    return ["method", "network", "parameters", "frames", "MSE", "PSNR (dB)", "pooled (dB)", "SSIM", *temporal,
-            "s / frame"]
+@dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes
+    ----------
+    title, meaning : str
+    heads : list of str
+    rows : list of list of str
+    num_text : int
+        How many columns from the left are text; the others are numbers.
+    """
+
+    title: str
+    meaning: str
+    heads: list[str]
+    rows: list[list[str]]
+    num_text: int = 2
 
 
-def cells(report: Report, row: dict) -> list[str]:
-    """One row as text."""
-    temporal = [f"{row[key]:.3f}" if key in row else "" for key in ("tof", "warp_error")] if _is_video(report) else []
-    return [NAMES.get(row["method"], row["method"]), row["model"], f"{row['params']:,}" if row["params"] else "–",
-            str(row["frames"]),
-            f"{row['mse']:#.4g}", _decibels(row["psnr"]), _decibels(row["psnr_pooled"]), f"{row['ssim']:.4f}",
-            *temporal, f"{row['seconds_per_frame']:.3f}"]
+def result_tables(report: Report) -> list[Table]:
+    """The rows of the report, one table a profile."""
+    return [_profile_table(report, profile) for profile in report.profiles]
 
 
-def meaning(report: Report, profile: str) -> str:
-    """What a profile measures, in a line."""
-    return MEANINGS[profile if _is_video(report) else f"{profile}, field"]
+def comparison_table(report: Report) -> Table | None:
+    """The networks side by side: size, cost, quality, spread over seeds; None for a single run."""
+    groups = report.groups()
+    if len(report.content["runs"]) < 2:
+        return None
+    baseline = next(row["psnr"] for row in report.rows(report.main_profile) if row["method"] == "wiener")
+    rows = []
+    for group in groups:
+        spread = f" ± {group.psnr_spread:.2f}" if len(group.runs) > 1 else ""
+        rows.append([group.name, group.model, f"{group.num_parameters:,}", f"{group.flops / 1e9:.1f}",
+                     f"{group.psnr:.2f}{spread}", f"{group.psnr - baseline:+.2f}" if baseline else "–",
+                     f"{group.ssim:.4f}", f"{group.seconds:.3f}", str(len(group.runs))])
+    return Table("Networks", f"ranked by PSNR ({report.main_profile}); spread: standard deviation over seeds; "
+                 "operations counted as two for a multiplication and an addition",
+                 ["run", "network", "parameters", "GFLOP / frame", "PSNR (dB)", "over Wiener (dB)", "SSIM", "s / frame",
+                  "runs"], rows)
+
+
+def ablation_table(report: Report) -> Table | None:
+    """The settings in which runs differ, beside what they give; None if they differ in none."""
+    keys = varied_settings(report.content["runs"])
+    groups = [group for group in report.groups() if group.settings]
+    if not keys or len(groups) < 2:
+        return None
+    level = report.content["level"]
+    level_head = [f"epochs to {level:g} dB"] if level is not None else []
+    rows = []
+    for group in sorted(groups, key=lambda group: [_sortable(value) for value in group.settings.values()]):
+        reached = [] if level is None else ["–" if group.epochs_to_level is None else f"{group.epochs_to_level:.3g}"]
+        spread = f" ± {group.psnr_spread:.2f}" if len(group.runs) > 1 else ""
+        rows.append([*(_setting(value) for value in group.settings.values()), f"{group.psnr:.2f}{spread}",
+                     f"{group.ssim:.4f}", *reached])
+    return Table("Settings", "what the runs differ in, and what they reach; epochs at which the validation PSNR of the "
+                 "averaged weights first had that level" if level is not None else "what the runs differ in",
+                 [*(key.split(".")[-1] for key in keys), "PSNR (dB)", "SSIM", *level_head], rows, len(keys))
+
+
+def published_table(report: Report) -> Table | None:
+    """The report's own table with the published figures beside ours; None if no run asked for it."""
+    published = report.content["published"]
+    if not published:
+        return None
+    rows = []
+    for item in published:
+        label = item["network"] + (f" ({item['note']})" if item["note"] else "")
+        theirs = [_number(item["mse"]), _decibels(item["psnr"]), f"{item['ssim']:.4f}"]
+        for position, ours in enumerate(item["ours"] or [None]):
+            shown = [label, *theirs] if position == 0 else ["", "", "", ""]
+            rows.append([*shown, "not trained", "", "", ""] if ours is None else
+                        [*shown, ours["run"], _number(ours["mse"]), _decibels(ours["psnr"]), f"{ours['ssim']:.4f}"])
+    table = published[0]["table"]
+    return Table(f"The report's {table.capitalize()} table", f"published on {SOURCES[table]}. {RAW}",
+                 ["published", "MSE", "PSNR (dB)", "SSIM", "ours", "MSE", "PSNR (dB)", "SSIM"], rows, 1)
+
+
+def protocol_differences(report: Report) -> list[tuple[str, str]]:
+    """(run, in what it departs from the published protocol besides its data)."""
+    seen = {ours["run"]: "; ".join(ours["differences"]) or "none" for item in report.content["published"]
+            for ours in item["ours"] if item["network"] != "raw"}
+    return list(seen.items())
+
+
+def flow_table(report: Report) -> Table | None:
+    """How well the flows of flow4x carry a neighbour onto the centre frame; None if no run has a flow."""
+    runs = [run for run in report.content["runs"] if run["flow"]]
+    if not runs:
+        return None
+    units = "grey levels" if report.is_video else report.content["dataset"]["units"]
+    rows = [[run["name"], *(f"{run['flow'][name]:.4g}" for name in ("learned", "dis", "zero")),
+             str(run["flow"]["pairs"])] for run in runs]
+    return Table("Flow", "root mean square difference between the HR centre frame and its HR neighbours after warping "
+                 f"by a flow found on LR frames, in {units}",
+                 ["run", "learned", "DIS", "no motion", "pairs of frames"], rows, 1)
 
 
 def markdown(report: Report, lead: str) -> str:
     """The whole report as Markdown, its tables aligned."""
     dataset = report.content["dataset"]
     parts = [f"# {dataset['source']['name']}, {dataset['degradation']['scale']} times", lead]
-    for profile in report.profiles:
-        heads = columns(report)
-        rows = [cells(report, row) for row in report.rows(profile)]
-        parts.append(f"Profile **{profile}**: {meaning(report, profile)}.")
-        parts.append(_aligned([heads, *rows]))
+    optional = [comparison_table(report), ablation_table(report), flow_table(report), published_table(report)]
+    for table in [*result_tables(report), *filter(None, optional)]:
+        parts += [f"**{table.title}**: {table.meaning.rstrip('.')}.", _aligned(table)]
+    if report.content["published"]:
+        parts.append("Departures from the published protocol, besides the data:")
+        parts.append("\n".join(f"- {run}: {text}" for run, text in protocol_differences(report)))
     if report.content["failed"]:
         parts.append("Runs that are missing:")
         parts.append("\n".join(f"- {item['run']}: {item['reason']}" for item in report.content["failed"]))
@@ -64,19 +151,75 @@ def csv_text(report: Report) -> str:
     return buffer.getvalue()
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
+def _profile_table(report: Report, profile: str) -> Table:
+    units = report.content["dataset"]["units"]
+    columns: list[tuple[str, Callable[[dict], str]]] = [
+        ("method", lambda row: NAMES.get(row["method"], row["method"])),
+        ("network", lambda row: row["model"]),
+        ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
+    ]
+    if profile == "field":
+        columns += [(f"RMSE ({units})", _of("rmse")), (f"bias ({units})", _of("bias")),
+                    ("99 %", _of("q99_error")), ("99.9 %", _of("q999_error")),
+                    ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", lambda row: f"{row['ssim']:.4f}"),
+                    ("log-spectral (dB)", lambda row: f"{row['log_spectral_distance']:.2f}"),
+                    *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
+                    ("resolution (px)", lambda row: _number(row["effective_resolution"])),
+                    (f"LR ({units})", _of("lr_consistency"))]
+        return Table("field", f"{MEANINGS['field']}; all errors in {units}", [head for head, _ in columns],
+                     [[text(row) for _, text in columns] for row in report.rows(profile)])
+    columns += [("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
+                ("PSNR (dB)", lambda row: _decibels(row["psnr"])),
+                ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", lambda row: f"{row['ssim']:.4f}")]
+    if report.is_video:
+        columns += [("tOF (px)", _optional("tof")), ("warp (levels)", _optional("warp_error"))]
+    columns.append(("s / frame", lambda row: f"{row['seconds_per_frame']:.3f}"))
+    meaning = MEANINGS[profile if report.is_video else f"{profile}, field"]
+    return Table(profile, meaning, [head for head, _ in columns],
+                 [[text(row) for _, text in columns] for row in report.rows(profile)])
+
+
+def _of(key: str) -> Callable[[dict], str]:
+    return lambda row: f"{row[key]:#.4g}"
+
+
+def _decibels_of(key: str) -> Callable[[dict], str]:
+    return lambda row: f"{row[key]:+.2f}"
+
+
+def _optional(key: str) -> Callable[[dict], str]:
+    return lambda row: f"{row[key]:.3f}" if key in row else ""
+
+
+def _setting(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _sortable(value) -> tuple:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (0, value, "") if is_number else (1, 0, str(value))
+
+
+def _aligned(table: Table) -> str:
+    cells = [table.heads, *table.rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.heads))]
+    lines = ["| " + " | ".join(cell.ljust(width) if column < table.num_text else cell.rjust(width)
                                for column, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
-             for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) if column < 2 else "-" * (width + 1) + ":"
+             for row in cells]
+    rule = "|" + "|".join("-" * (width + 2) if column < table.num_text else "-" * (width + 1) + ":"
                           for column, width in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def _decibels(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.2f}"
+    return "∞" if value is None or math.isinf(value) else f"{value:.2f}"
 
 
-def _is_video(report: Report) -> bool:
-    return report.content["dataset"]["dtype"] == "uint8"
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+__all__ = ["BASELINES", "Table", "ablation_table", "comparison_table", "csv_text", "flow_table", "markdown",
+           "protocol_differences", "published_table", "result_tables"]

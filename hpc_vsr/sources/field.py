@@ -111,12 +111,13 @@ def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
 
 
 def _describe_axis(array, name) -> dict:
-    """Name, units, first and last value of a coordinate; the numbers of the rows if there is none."""
+    """Name, units, size, first and last value of a coordinate; the numbers of the rows if there is none."""
     size = array.sizes[name]
     if name not in array.coords or array.coords[name].dtype.kind not in "fiu":
-        return {"name": str(name), "units": "grid points", "first": 0.0, "last": float(size - 1)}
+        return {"name": str(name), "units": "grid points", "size": size, "first": 0.0,
+                "last": float(size - 1)}
     axis = array.coords[name]
-    return {"name": str(name), "units": str(axis.attrs.get("units", "")), "first": float(axis.values[0]),
+    return {"name": str(name), "units": str(axis.attrs.get("units", "")), "size": size, "first": float(axis.values[0]),
             "last": float(axis.values[-1])}
 
 

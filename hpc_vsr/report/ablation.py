@@ -1,0 +1,128 @@
+"""What many runs say together: which setting made which difference, the spread over seeds, how fast a level came."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+SEED = "train.seed"
+WITHOUT_MEANING = {"train.keep_checkpoints", "train.log_every", "train.num_workers", "train.resident", "train.device",
+                   "train.checkpoint_every"}
+LEVEL_STEP = 0.5  # dB
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes
+    ----------
+    runs : tuple of str
+    model : str
+    settings : dict
+        {"section.key": value} of the settings in which the report's runs differ, but the seed.
+    num_parameters, flops : int
+    psnr, psnr_spread, ssim, seconds : float
+        Means over the runs, and the standard deviation of PSNR (NaN for one run).
+    epochs : float or None
+        Epochs of training.
+    epochs_to_level : float or None
+        Mean number of epochs at which the validation first reached the report's level; None if a run never did.
+    """
+
+    runs: tuple[str, ...]
+    model: str
+    settings: dict[str, Any]
+    num_parameters: int
+    flops: int
+    psnr: float
+    psnr_spread: float
+    ssim: float
+    seconds: float
+    epochs: float | None
+    epochs_to_level: float | None
+
+    @property
+    def name(self) -> str:
+        return self.runs[0] if len(self.runs) == 1 else f"{self.runs[0]} and {len(self.runs) - 1} other seeds"
+
+
+def varied_settings(runs: list[dict]) -> list[str]:
+    """Settings in which the trained runs of a report differ, as "section.key"; the seed is not one of them."""
+    flat = [_flat(run) for run in runs if run["train"] is not None]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    return [key for key in keys if key != SEED and key not in WITHOUT_MEANING
+            and len({repr(settings.get(key)) for settings in flat}) > 1]
+
+
+def common_level(curves: dict) -> float | None:
+    """The highest validation PSNR, in steps of half a decibel, that all runs with a validation curve reach; dB."""
+    best = [max(psnr for _, psnr, _ in curve["validation"]) for curve in curves.values() if curve["validation"]]
+    return math.floor(min(best) / LEVEL_STEP) * LEVEL_STEP if best else None
+
+
+def first_epoch_at(curve: list[tuple[int, float, float]], level: float) -> float | None:
+    """Epoch of the first validation with at least `level` dB; None if there is none. Curve: (step, psnr, epoch)."""
+    return next((epoch for _, psnr, epoch in curve if psnr >= level), None)
+
+
+def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | None) -> list[Group]:
+    """The runs in groups that differ in the seed alone, the best first.
+
+    Parameters
+    ----------
+    runs, rows : list of dict
+        Of report.json; rows of one profile.
+    curves : dict
+        {run: {"validation": [(step, psnr, epoch), ...]}}.
+    level : float or None
+        Validation PSNR in dB.
+    """
+    keys = varied_settings(runs)
+    by_method = {row["method"]: row for row in rows}
+    members: dict[str, list[dict]] = {}
+    for run in runs:
+        flat = {key: value for key, value in _flat(run).items() if key != SEED and key not in WITHOUT_MEANING}
+        members.setdefault(repr(sorted(flat.items())) if run["train"] else run["name"], []).append(run)
+    groups = []
+    for same in members.values():
+        own = [by_method[run["name"]] for run in same]
+        scores = [math.inf if row["psnr"] is None else row["psnr"] for row in own]
+        reached = [first_epoch_at(curves[run["name"]]["validation"], level) for run in same] if level else [None]
+        groups.append(Group(
+            tuple(run["name"] for run in same), same[0]["model"]["name"],
+            {key: _flat(same[0]).get(key) for key in keys} if same[0]["train"] else {},
+            own[0]["params"], own[0]["flops"], statistics.fmean(scores),
+            statistics.stdev(scores) if len(scores) > 1 else math.nan, statistics.fmean(row["ssim"] for row in own),
+            statistics.fmean(row["seconds_per_frame"] for row in own), same[0]["epochs"],
+            None if None in reached else statistics.fmean(reached)))
+    return sorted(groups, key=lambda group: group.psnr, reverse=True)
+
+
+def ablation_lines(groups: list[Group], key: str) -> list[tuple[dict, list[tuple[Any, Group]]]]:
+    """Groups that differ in one setting alone, as lines over its values.
+
+    Returns
+    -------
+    list of (others, points)
+        The other varied settings that the groups of a line share, and (value, group) in order of the value. Lines of a
+        single point are left out.
+    """
+    lines: dict[str, tuple[dict, list]] = {}
+    for group in groups:
+        if key in group.settings:
+            others = {name: value for name, value in group.settings.items() if name != key}
+            lines.setdefault(repr(others), (others, []))[1].append((group.settings[key], group))
+    found = [(others, sorted(points, key=lambda point: _order(point[0]))) for others, points in lines.values()]
+    return [(others, points) for others, points in found if len(points) > 1]
+
+
+def _order(value: Any) -> tuple:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (0, value, "") if is_number else (1, 0, str(value))
+
+
+def _flat(run: dict) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section in ("model", "train") for key, value in (run[section] or {}).items()}

@@ -1,0 +1,196 @@
+"""LR, the baselines, the best network and HR of one frame side by side: whole, enlarged, and what is wrong with them.
+
+Video is shown in grey levels or colour; a field in its physical units, with its coordinates, a colour bar and a
+perceptually uniform map.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hpc_vsr.report.collect import BASELINES, Report
+from hpc_vsr.report.figures import NAMES, STYLE
+
+ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
+FIELD_MAP, ERROR_MAP = "viridis", "RdBu_r"
+VIDEO_ERROR = 64  # grey levels at the ends of the error's colour bar
+TAIL = 0.2  # percent of the values beyond the ends of a field's colour bar
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the values of a data set are shown.
+
+    Attributes
+    ----------
+    colours : dict
+        Arguments of `imshow`.
+    error_limit : float
+        Error at the ends of its colour bar.
+    value_label, error_label : str
+        With units.
+    axes : list of dict or None
+        The coordinates of rows and columns of a field.
+    """
+
+    colours: dict
+    error_limit: float
+    value_label: str
+    error_label: str
+    axes: list[dict] | None
+
+
+def can_compare(report: Report) -> bool:
+    """Whether the baselines and a network have pictures of the same frames."""
+    return bool(_pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
+
+
+def comparison(report: Report, index: int) -> bytes:
+    """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
+    columns = ["lr", "bicubic", "wiener", _pictured(report)[0], "hr"]
+    pictures = {name: _displayable(report, report.pictures[name][index]) for name in columns}
+    look = _choose_look(report, index)
+    top, left, side = _busiest_square(pictures["hr"])
+    scale = report.content["dataset"]["degradation"]["scale"]
+    frame = int(report.pictures["frame"][index])
+    psnrs = {row["method"]: dict(zip(row["per_frame"]["frame"], row["per_frame"]["psnr"], strict=True))[frame]
+             for row in report.rows(report.main_profile)}
+    height, width = pictures["hr"].shape[:2]
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        ratio = height / width
+        figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 1.2), layout="constrained", dpi=110)
+        figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
+        grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
+        value_image = error_image = None
+        for column, name in enumerate(columns):
+            whole, zoom, difference = grid[:, column]
+            value = psnrs.get(name)
+            title = NAMES.get(name, name)
+            whole.set_title(f"{title}\n{value:.2f} dB" if value is not None else f"{title}\n ", fontsize=12)
+            factor = scale if name == "lr" else 1
+            value_image = whole.imshow(pictures[name], interpolation="nearest", extent=_extent(look, (height, width)),
+                                       aspect="auto", **look.colours)
+            rows, columns_ = (slice(start // factor, (start + side) // factor) for start in (top, left))
+            zoom.imshow(pictures[name][rows, columns_], interpolation="nearest", **look.colours)
+            whole.add_patch(_mark(look, (height, width), top, left, side))
+            for axes in (zoom, difference):
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            _label(whole, look, is_first=column == 0)
+            if name in ("lr", "hr"):
+                difference.set_axis_off()
+            else:
+                error_image = _show_error(difference, pictures[name], pictures["hr"], look)
+        grid[1, 0].set_ylabel(f"{side} x {side} HR pixels")
+        if look.axes is None:
+            grid[0, 0].set_ylabel("whole frame")
+        for image, cell, label in ((value_image, grid[2, -1], look.value_label), (error_image, grid[2, 0],
+                                                                                look.error_label)):
+            if image is value_image and look.axes is None:
+                continue
+            bar = figure.colorbar(image, cax=cell.inset_axes((0.62, 0.1, 0.06, 0.8)), ticklocation="left")
+            bar.set_label(label)
+        figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def png_uri(png: bytes) -> str:
+    """A PNG as a data URI, so that a page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _pictured(report: Report) -> list[str]:
+    """Networks with pictures, the best first."""
+    names = {run["name"] for run in report.content["runs"]}
+    return [row["method"] for row in report.rows(report.main_profile)
+            if row["method"] in names and row["method"] in report.pictures]
+
+
+def _choose_look(report: Report, index: int) -> Look:
+    dataset = report.content["dataset"]
+    if report.is_video:
+        return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR\n(grey levels)", None)
+    hr, wiener = report.pictures["hr"][index], report.pictures["wiener"][index]
+    low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
+    source, units = dataset["source"], dataset["units"]
+    limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
+    name = source.get("long_name", dataset["channels"][0])
+    coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
+    return Look(coloured, limit, f"{name}\n({units})", f"SR - HR\n({units})", source.get("coordinates") or _pixels())
+
+
+def _pixels() -> list[dict]:
+    return [{"name": name, "units": "pixels"} for name in ("row", "column")]
+
+
+def _edges(axis: dict, size: int, source_size: int) -> tuple[float, float]:
+    """Where the first and the last of `size` cells begin and end, in the units of the coordinate."""
+    if "first" not in axis or source_size < 2:
+        return -0.5, size - 0.5
+    spacing = (axis["last"] - axis["first"]) / (source_size - 1)
+    return axis["first"] - spacing / 2, axis["first"] + spacing * (size - 0.5)
+
+
+def _extent(look: Look, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    if look.axes is None:
+        return -0.5, size[1] - 0.5, size[0] - 0.5, -0.5
+    (top, bottom), (left, right) = (_edges(axis, count, axis.get("size", count))
+                                    for axis, count in zip(look.axes, size, strict=True))
+    return left, right, bottom, top
+
+
+def _mark(look: Look, size: tuple[int, int], top: int, left: int, side: int) -> Rectangle:
+    x0, x1, y1, y0 = _extent(look, size)
+    dx, dy = (x1 - x0) / size[1], (y1 - y0) / size[0]
+    return Rectangle((x0 + left * dx, y0 + top * dy), side * dx, side * dy, fill=False, edgecolor="#ffb000",
+                     linewidth=1.5)
+
+
+def _label(axes, look: Look, is_first: bool) -> None:
+    if look.axes is None:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return
+    rows, columns = (f"{axis['name']} ({axis['units']})" if axis["units"] else axis["name"] for axis in look.axes)
+    axes.set_xlabel(columns, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.locator_params(nbins=4)
+    if is_first:
+        axes.set_ylabel(rows, fontsize=8)
+    else:
+        axes.set_yticks([])
+
+
+def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
+    error = picture.astype(np.float64) - hr.astype(np.float64)
+    return axes.imshow(error.mean(axis=2) if error.ndim == 3 else error, cmap=ERROR_MAP, vmin=-look.error_limit,
+                       vmax=look.error_limit, interpolation="nearest", aspect="auto")
+
+
+def _displayable(report: Report, frame: np.ndarray) -> np.ndarray:
+    """(C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
+    if not report.is_video:
+        return frame[0]
+    shown = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+    return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
+
+
+def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
+    """Top, left and side of the square with the most contrast, on even pixels; where a difference is to be seen."""
+    grey = np.nan_to_num(picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64))
+    grey = grey / (np.abs(grey).max() or 1)
+    side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
+    sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2)]
+    mean, square = ((s[side:, side:] - s[:-side, side:] - s[side:, :-side] + s[:-side, :-side]) / side**2 for s in sums)
+    variance = (square - mean**2)[::4, ::4]
+    top, left = np.unravel_index(variance.argmax(), variance.shape)
+    return 4 * int(top), 4 * int(left), side
