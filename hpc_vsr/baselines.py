@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpc_vsr.models import Enlarge
 
-NOISE_RANGE = (1e-4, 1e-1)
+NOISE_RANGE = (1e-6, 1e-1)
 
 
 def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float) -> float:
@@ -29,10 +29,10 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     Returns
     -------
     float
-        Between 1e-4 and 1e-1, to three digits. Without a blur there is nothing to deconvolve and it is 1e-4.
+        Between 1e-6 and 1e-1, to three digits. Without a blur there is nothing to deconvolve and it is 1e-1.
     """
     if sigma == 0:
-        return NOISE_RANGE[0]
+        return NOISE_RANGE[1]
 
     def error(exponent: float) -> float:
         enlarge = Enlarge("wiener", scale, sigma, 10**exponent)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 CUBIC_REACH = 2  # LR pixels that cubic interpolation sees on each side
 KERNEL_REACH = 16  # in sigmas; within 0.004 dB of a Fourier transform of the whole frame for a noise of 1e-4 and more
+LONG_REACH, LITTLE_NOISE = 24, 1e-4  # below that noise the filter rings further
 
 
 class Enlarge(nn.Module):
@@ -65,7 +66,7 @@ class Enlarge(nn.Module):
 
 def _wiener(sigma: float, noise: float) -> Tensor:
     """Kernel of the Wiener filter for a Gaussian blur, (K, K) with K odd; it sums to 1, so that flat areas stay."""
-    reach = math.ceil(KERNEL_REACH * sigma)
+    reach = math.ceil((KERNEL_REACH if noise >= LITTLE_NOISE else LONG_REACH) * sigma)
     size = max(512, 8 * reach)
     frequency = torch.fft.fftfreq(size, dtype=torch.float64)
     blur = torch.exp(-2 * (math.pi * sigma * frequency) ** 2)
