@@ -25,6 +25,7 @@ from hpc_vsr.metrics import psnr, ssim_default
 BANDS = {"large": (0.0, 0.125), "medium": (0.125, 0.25), "small": (0.25, 0.5)}  # cycles per HR pixel
 QUANTILES = {"q99_error": 0.99, "q999_error": 0.999}
 RESOLVED = 0.5  # a scale is resolved where the error has less than this share of the power
+EMPTY = 1e-9  # of the largest power: what a simulation's truncation has left in a ring, and no method can restore
 
 
 def measure_field(sr: np.ndarray, hr: np.ndarray, offset: float, extent: float) -> dict[str, float]:
@@ -74,14 +75,17 @@ def summarise_spectra(k: np.ndarray, sr: np.ndarray, hr: np.ndarray, error: np.n
     Returns
     -------
     dict
-        ``log_spectral_distance``: root mean square of 10 log10(SR / HR) over the rings, dB.
+        ``log_spectral_distance``: root mean square of 10 log10(SR / HR), dB, over the rings in which HR has more than
+        a billionth of its largest power.
         ``band_large``, ``band_medium``, ``band_small``: 10 log10 of the power of SR over that of HR in the band, dB.
         ``effective_resolution``: wavelength in HR pixels from which on the error has less than half the power of HR;
         None if it never has.
     """
     tiny = np.finfo(np.float64).tiny
-    ratio = 10 * np.log10((sr + tiny) / (hr + tiny))
-    figures: dict[str, float | None] = {"log_spectral_distance": float(np.sqrt(np.mean(ratio**2)))}
+    filled = hr > EMPTY * hr.max()
+    ratio = 10 * np.log10((sr[filled] + tiny) / hr[filled])
+    distance = float(np.sqrt(np.mean(ratio**2))) if len(ratio) else 0.0
+    figures: dict[str, float | None] = {"log_spectral_distance": distance}
     for name, (low, high) in BANDS.items():
         inside = (k > low) & (k <= high)
         figures[f"band_{name}"] = float(10 * np.log10((sr[inside].sum() + tiny) / (hr[inside].sum() + tiny)))

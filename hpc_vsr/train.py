@@ -53,6 +53,7 @@ def train(experiment: Experiment) -> None:
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
     with join_ranks(experiment.train.device) as ranks, StopFlag() as stop, contextlib.ExitStack() as held:
+        check_fit(experiment, manifest, ranks.world_size)
 
         def take_folder() -> None:
             create_folder(experiment.out)
@@ -69,7 +70,6 @@ class Trainer:
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks):
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         self.run_folder = RunFolder(experiment.out)
-        check_fit(experiment, manifest, ranks.world_size)
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
         # Data: training frames on the device if they fit, validation frames always from the shards

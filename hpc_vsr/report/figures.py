@@ -54,10 +54,7 @@ def psnr_over_frames(report: Report, profile: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 3.2), layout="constrained")
         axes = figure.subplots()
-        shown = report.rows(profile)
-        shown = [row for row in shown[:MAX_LEGEND] if row["method"] not in BASELINES] + \
-                [row for row in shown if row["method"] in BASELINES]
-        for row in shown:
+        for row in _networks_and_baselines(report, report.rows(profile)):
             frames = row["per_frame"]["frame"]
             values = [np.nan if value is None else value for value in row["per_frame"]["psnr"]]
             axes.plot(frames, values, label=NAMES.get(row["method"], row["method"]),
@@ -79,7 +76,7 @@ def power_spectra(report: Report) -> str:
         k = np.array(rows[0]["spectrum"]["wavenumber"])
         hr = np.array(rows[0]["spectrum"]["hr"])
         power.loglog(k, hr, color="#1f2933", linewidth=2.4, label="HR")
-        for row in rows:
+        for row in _networks_and_baselines(report, rows):
             look = {"label": NAMES.get(row["method"], row["method"]), "color": method_colour(report, row["method"]),
                     "linestyle": "--" if row["method"] in BASELINES else "-"}
             power.loglog(k, row["spectrum"]["sr"], **look)
@@ -103,7 +100,7 @@ def ablations(report: Report) -> str | None:
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(panels))
         rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(max(5.2, 3.8 * columns), 3.3 * rows), layout="constrained")
+        figure = Figure(figsize=(3.8 * columns, 3.3 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (key, lines) in zip(grid.flat, panels, strict=False):
             for (others, points), colour in zip(lines, _colours(lines), strict=True):
@@ -113,7 +110,7 @@ def ablations(report: Report) -> str | None:
                 spread = [0 if np.isnan(group.psnr_spread) else group.psnr_spread for _, group in points]
                 label = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in others.items())
                 axes.errorbar(x, [group.psnr for _, group in points], yerr=spread if any(spread) else None,
-                              fmt="o-", color=colour, markersize=5, capsize=3, label=label)
+                              fmt="o-" if numeric else "o", color=colour, markersize=5, capsize=3, label=label)
                 if numeric and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
                     axes.set_xscale("log")
             axes.set(xlabel=key, ylabel=f"PSNR (dB, {report.main_profile})")
@@ -121,7 +118,14 @@ def ablations(report: Report) -> str | None:
                 axes.legend(fontsize=7)
         for axes in list(grid.flat)[len(panels):]:
             axes.set_axis_off()
-        return _svg(figure)
+        return f'<div style="max-width: {24 * columns}rem">{_svg(figure)}</div>'
+
+
+def _networks_and_baselines(report: Report, rows: list[dict]) -> list[dict]:
+    """The best networks, without what is made of them, and the baselines; as many as a legend can name."""
+    names = {run["name"] for run in report.content["runs"]}
+    return [*[row for row in rows if row["method"] in names][:MAX_LEGEND],
+            *[row for row in rows if row["method"] in BASELINES]]
 
 
 def _smooth(values: Sequence[float], width: int = 9) -> np.ndarray:

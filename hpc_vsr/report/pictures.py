@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from hpc_vsr.report.collect import BASELINES, Report
 from hpc_vsr.report.figures import NAMES, STYLE
@@ -95,8 +96,11 @@ def comparison(report: Report, index: int) -> bytes:
                                                                                 look.error_label)):
             if image is value_image and look.axes is None:
                 continue
-            bar = figure.colorbar(image, cax=cell.inset_axes((0.62, 0.1, 0.06, 0.8)), ticklocation="left")
+            bar = figure.colorbar(image, cax=cell.inset_axes((0.06, 0.6, 0.88, 0.14)), orientation="horizontal")
             bar.set_label(label)
+            bar.locator = MaxNLocator(3)
+            bar.formatter.set_powerlimits((-2, 4))
+            bar.update_ticks()
         figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -118,14 +122,14 @@ def _pictured(report: Report) -> list[str]:
 def _choose_look(report: Report, index: int) -> Look:
     dataset = report.content["dataset"]
     if report.is_video:
-        return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR\n(grey levels)", None)
+        return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR (grey levels)", None)
     hr, wiener = report.pictures["hr"][index], report.pictures["wiener"][index]
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
     source, units = dataset["source"], dataset["units"]
     limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
     name = source.get("long_name", dataset["channels"][0])
     coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
-    return Look(coloured, limit, f"{name}\n({units})", f"SR - HR\n({units})", source.get("coordinates") or _pixels())
+    return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", source.get("coordinates") or _pixels())
 
 
 def _pixels() -> list[dict]:

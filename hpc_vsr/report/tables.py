@@ -154,21 +154,21 @@ def csv_text(report: Report) -> str:
 def _profile_table(report: Report, profile: str) -> Table:
     units = report.content["dataset"]["units"]
     columns: list[tuple[str, Callable[[dict], str]]] = [
-        ("method", lambda row: NAMES.get(row["method"], row["method"])),
-        ("network", lambda row: row["model"]),
-        ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
-    ]
+        ("method", lambda row: NAMES.get(row["method"], row["method"]))]
     if profile == "field":
-        columns += [(f"RMSE ({units})", _of("rmse")), (f"bias ({units})", _of("bias")),
+        columns += [("RMSE", _of("rmse")), ("bias", _of("bias")),
                     ("99 %", _of("q99_error")), ("99.9 %", _of("q999_error")),
                     ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", lambda row: f"{row['ssim']:.4f}"),
                     ("log-spectral (dB)", lambda row: f"{row['log_spectral_distance']:.2f}"),
                     *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
                     ("resolution (px)", lambda row: _number(row["effective_resolution"])),
-                    (f"LR ({units})", _of("lr_consistency"))]
-        return Table("field", f"{MEANINGS['field']}; all errors in {units}", [head for head, _ in columns],
-                     [[text(row) for _, text in columns] for row in report.rows(profile)])
-    columns += [("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
+                    ("LR", _of("lr_consistency"))]
+        meaning = f"{MEANINGS['field']}; RMSE, bias, quantiles and LR in {units}"
+        return Table("field", meaning, [head for head, _ in columns],
+                     [[text(row) for _, text in columns] for row in report.rows(profile)], num_text=1)
+    columns += [("network", lambda row: row["model"]),
+                ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
+                ("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
                 ("PSNR (dB)", lambda row: _decibels(row["psnr"])),
                 ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", lambda row: f"{row['ssim']:.4f}")]
     if report.is_video:
