@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.errors import InputError
-from hpc_vsr.models import Enlarge, ModelSettings, build_model, count_parameters
+from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_parameters
 from hpc_vsr.models.blocks import Conv3d
 from hpc_vsr.models.delta import Delta
 
@@ -127,3 +128,21 @@ def test_every_layer_learns_at_the_first_steps():
 def test_a_network_for_twice_the_size_refuses_data_for_four_times():
     with pytest.raises(InputError, match="enlarges 2 times, the data set is for 4 times"):
         build_model(ModelSettings(), 1, 4, 3.0, 1e-3)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("sigma", [0.0, 1.2, 3.0])
+def test_reducing_is_the_degradation(scale, sigma):
+    hr = np.random.default_rng(0).normal(size=(1, 64, 80)).astype(np.float32)
+    expected = degrade(hr, Degradation("BD" if sigma else "BI", sigma or 1.0, scale))
+    found = Reduce(scale, sigma)(torch.from_numpy(hr)[None])[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_back_projection_brings_the_result_nearer_to_lr():
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(64, 80)), (0, 0), 2.0)
+    reduce, enlarge = Reduce(2, 3.0), Enlarge("bicubic", 2)
+    lr = reduce(torch.from_numpy(smooth).float()[None, None])
+    results = [back_project(enlarge(lr), lr, reduce, enlarge, num_times) for num_times in (0, 1, 4)]
+    errors = [(reduce(result) - lr).square().mean() for result in results]
+    assert errors[2] < errors[1] < errors[0]

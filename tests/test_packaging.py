@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import re
 import shlex
 import tomllib
@@ -17,6 +18,7 @@ from hpc_vsr.config import Parser
 from hpc_vsr.launch import LaunchSettings
 from hpc_vsr.recipe import Recipe
 from hpc_vsr.slurm import read_site
+from hpc_vsr.sweep import expand, read_sweep
 
 CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base", "torch": "pytorch",
                "opencv-python-headless": "py-opencv"}
@@ -66,10 +68,12 @@ def test_constraints_pin_every_requirement_within_its_range():
 def test_every_toml_loads_and_opens_with_its_purpose_cost_and_command(path):
     settings, option = (Recipe, "--recipe") if path.parent.name == "preprocess" else (LaunchSettings, "--config")
     parser = Parser("test", "")
-    parser.add_settings(settings, option)
-    parser.parse([option, str(path)])
+    parser.add_settings(settings, option, also=("sweep",))
+    found, _ = parser.parse([option, str(path)])
+    if settings is LaunchSettings:
+        assert expand(dataclasses.replace(found.experiment, out=Path("runs")), read_sweep(path), str(path))
     head = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
-    assert any("Cost:" in line for line in head) and any("python -m hpc_vsr." in line for line in head)
+    assert any("Cost: " in line for line in head) and any("python -m hpc_vsr." in line for line in head)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("slurm/sites/*.toml")), ids=lambda path: path.stem)

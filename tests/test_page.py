@@ -24,7 +24,7 @@ def test_the_page_shows_its_table_and_logs_nothing(report, tmp_path):  # noqa: F
     done = browse(tmp_path, "--enable-logging=stderr", "--v=0", "--dump-dom", page)
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr, done.stderr
-    for words in ("<td>Wiener</td>", "<td>tiny</td>", "id=\"pictures\"", "<svg"):
+    for words in ('<td class="text">Wiener</td>', '<td class="text">tiny</td>', "id=\"pictures\"", "<svg"):
         assert words in done.stdout
 
 

@@ -10,6 +10,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import xarray
 from conftest import assert_refused, moving_pattern, run_stage, train_tiny, write_video
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -122,7 +123,7 @@ def test_another_split_and_precision_can_be_measured(trained, dataset, tmp_path)
 
 def test_report_json_has_the_shape_of_the_design(report, evaluation):
     content = json.loads((report / "report.json").read_text())
-    assert content.keys() == {"dataset", "runs", "rows", "published", "failed"}
+    assert content.keys() == {"dataset", "runs", "rows", "published", "level", "failed"}
     assert content["rows"] == evaluation["rows"]
     keys = {"method", "model", "params", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim"}
     assert all(keys <= row.keys() for row in content["rows"])
@@ -198,3 +199,67 @@ def test_runs_on_different_data_sets_are_refused(clip, trained, tmp_path):
     assert run_stage("evaluate", "--run", tmp_path / "r").returncode == 0
     done = run_stage("report", trained, tmp_path / "r", "--out", tmp_path / "out")
     assert_refused(done, "one report for each data set")
+
+
+def test_what_is_made_of_a_network_is_reported_apart(trained, dataset, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    done = run_stage("evaluate", "--run", copy, "--self_ensemble", "true", "--back_projection", 2, "--first_stage",
+                     "true")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((copy / "metrics-test.json").read_text())
+    rows = {row["method"]: row for row in again["rows"] if row["profile"] == "paper"}
+    assert list(rows) == ["bicubic", "wiener", "tiny", "tiny x8", "tiny bp", "tiny 2D", "tiny 2D fitted"]
+    before = row_of(json.loads((trained / "metrics-test.json").read_text()), "tiny", "paper")
+    assert rows["tiny"]["psnr"] == before["psnr"]  # the network's own row does not change
+    assert rows["tiny x8"]["flops"] == 8 * rows["tiny"]["flops"] > 0
+    assert rows["tiny 2D fitted"]["mse"] < rows["tiny 2D"]["mse"]
+    assert rows["tiny x8"]["psnr"] != rows["tiny"]["psnr"] != rows["tiny bp"]["psnr"]
+    assert run_stage("report", copy).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def field_run(tmp_path_factory):
+    """A run on a field with a gap, measured and reported."""
+    folder = tmp_path_factory.mktemp("field")
+    frames = moving_pattern(30, 48, 64)[..., 0] * 1e-6
+    frames[:, 8:14, 10:16] = np.nan
+    coordinates = {"lat": ("lat", np.linspace(60, 36.5, 48), {"units": "degrees_north"}),
+                   "lon": ("lon", np.arange(64) * 0.5, {"units": "degrees_east"})}
+    array = xarray.Dataset({"vorticity": (("time", "lat", "lon"), frames.astype(np.float32),
+                                          {"units": "s-1", "long_name": "relative vorticity"})}, coords=coordinates)
+    array.to_netcdf(folder / "f.nc")
+    done = run_stage("preprocess", "--field", folder / "f.nc", "--variable", "vorticity", "--shards", 3, "--out",
+                     folder / "data")
+    assert done.returncode == 0, done.stderr
+    for done in (train_tiny(folder / "data", folder / "run", "--train.steps", 2),
+                 run_stage("evaluate", "--run", folder / "run"), run_stage("report", folder / "run")):
+        assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_a_field_is_reported_in_its_units_with_spectra(field_run):
+    content = json.loads((field_run / "report" / "report.json").read_text())
+    row = next(row for row in content["rows"] if row["profile"] == "field" and row["method"] == "bicubic")
+    assert 1e-7 < row["rmse"] < 1e-3 and row["rmse"] == pytest.approx(row["mse"] ** 0.5)
+    assert {"bias", "q99_error", "q999_error", "log_spectral_distance", "band_small", "effective_resolution",
+            "lr_consistency"} <= row.keys()
+    assert len(row["spectrum"]["wavenumber"]) == len(row["spectrum"]["sr"]) == 24
+    text = (field_run / "report" / "report.md").read_text()
+    assert "in s-1." in text and "nan" not in text.lower().replace("nanometre", "")
+    page = (field_run / "report" / "index.html").read_text()
+    assert 'id="spectra"' in page and "power of the error / power of HR" in page and "power (s-1)" in page
+
+
+def test_gaps_of_a_field_do_not_count(field_run):
+    """The wrong values that were filled in are in no figure: the rows are those of the known pixels alone."""
+    manifest = read_manifest(field_run.parent / "data")
+    split = Split(manifest, "test")
+    row = next(row for row in json.loads((field_run / "metrics-test.json").read_text())["rows"]
+               if row["profile"] == "field" and row["method"] == "bicubic")
+    for index, centre in enumerate(split.centres):
+        hr = split.hr_frame(centre)[0].numpy()
+        assert np.isnan(hr[8:14, 10:16]).all() and np.isnan(hr).sum() == 36
+        lr = split.lr_frames(centre, centre + 1)[0, 0].numpy()
+        sr = cv2.resize(lr, (64, 48), interpolation=cv2.INTER_CUBIC)
+        assert row["per_frame"]["mse"][index] == pytest.approx(np.nanmean((sr - hr) ** 2.0), rel=1e-3)

@@ -17,7 +17,9 @@ import torch
 from conftest import ROOT, TINY, assert_refused, run_stage, train_tiny
 
 from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
+from hpc_vsr.dataset import Split
 from hpc_vsr.files import only_writer
+from hpc_vsr.manifest import read_manifest
 from hpc_vsr.optim import learning_rate, loss_of
 
 
@@ -210,6 +212,55 @@ def test_the_published_setting_runs_too(dataset, tmp_path):
         assert torch.equal(value, state["weights"][name]), name
 
 
+def test_the_first_stage_is_trained_alone_and_frozen_then(dataset, tmp_path):
+    """previous in two stages: six steps of the 2D part, then six of the 3D part; a resumed run knows its stage."""
+    run, stopped = tmp_path / "r", tmp_path / "s"
+    arguments = ("--model.name", "previous", "--model.skip", "none", "--train.steps", 12,
+                 "--train.first_stage_steps", 6, "--train.keep_checkpoints", 12, "--train.ema_decay", 0)
+    assert train_tiny(dataset, run, *arguments).returncode == 0
+    states = {step: load_checkpoint(run / "checkpoints" / f"step-{step:08d}.pt")["network"] for step in (2, 6, 8, 12)}
+    for name, value in states[6].items():
+        in_first = ".first_stage." in name
+        assert torch.equal(states[2][name], value) != in_first, name  # what is learned up to step 6
+        assert torch.equal(value, states[12][name]) == in_first, name  # and after it
+    rates = {line["step"]: line["lr"] for line in records(run) if "lr" in line}
+    assert rates[7] == rates[1]  # each stage has its own warm-up
+    best = json.loads((run / "checkpoints" / "best.json").read_text())
+    assert best["step"] > 6
+
+    shutil.copytree(run, stopped)
+    for path in (stopped / "checkpoints").glob("*"):
+        if path.name[:13] not in ("step-00000002", "step-00000008"):
+            path.unlink()
+    assert train_tiny(dataset, stopped, *arguments).returncode == 0
+    assert_equal_to_the_bit(run, stopped)
+
+
+@pytest.mark.parametrize("name", ["previous", "parallel5"])
+def test_every_network_trains_on_two_ranks(dataset, tmp_path, name):
+    done = train_tiny(dataset, tmp_path / "r", "--model.name", name, "--train.steps", 2, launcher=torchrun(2))
+    assert done.returncode == 0, done.stderr
+
+
+def test_flow4x_trains_and_its_flow_is_measured(clip, tmp_path):
+    made = run_stage("preprocess", "--video", clip, "--shards", 3, "--degradation.scale", 4, "--out", tmp_path / "d")
+    assert made.returncode == 0, made.stderr
+    done = train_tiny(tmp_path / "d", tmp_path / "r", "--model.name", "flow4x", "--train.patch_size", 8,
+                      "--train.steps", 2, launcher=torchrun(2))
+    assert done.returncode == 0, done.stderr
+    assert run_stage("evaluate", "--run", tmp_path / "r").returncode == 0
+    flow = json.loads((tmp_path / "r" / "metrics-test.json").read_text())["flow"]
+    assert flow["pairs"] == 4 * flow["frames"] and min(flow[name] for name in ("learned", "dis", "zero")) > 0
+    assert run_stage("report", tmp_path / "r").returncode == 0
+    assert 'id="flow"' in (tmp_path / "r" / "report" / "index.html").read_text()
+
+
+def test_only_the_chosen_frames_are_trained_on(dataset):
+    manifest = read_manifest(dataset)
+    whole, part = Split(manifest, "train"), Split(manifest, "train", num_frames=8)
+    assert len(part) == 4 and part.centres == whole.centres[-4:]
+
+
 def test_checkpoints_load_without_running_code(trained):
     for path in (trained / "checkpoints").glob("*.pt"):
         torch.load(path, weights_only=True)
@@ -219,6 +270,16 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
     rates = [learning_rate(step, 110, 1.0, 10, 0.1) for step in range(110)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10] == 1.0 and rates[60] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_frames_without_a_value_are_not_in_the_loss():
+    hr = torch.tensor([[1.0, float("nan")], [0.0, 2.0]])
+    sr = torch.tensor([[0.0, 7.0], [0.0, 2.0]], requires_grad=True)
+    loss = loss_of("mse", sr, hr)
+    loss.backward()
+    assert loss.item() == pytest.approx(1 / 3) and sr.grad[0, 1] == 0 and torch.isfinite(sr.grad).all()
+    assert loss_of("mse", sr, hr, unit=255).item() == pytest.approx(255**2 / 3)
+    assert loss_of("charbonnier", sr, torch.full((2, 2), float("nan"))).item() == 0
 
 
 def test_the_losses_are_what_their_names_say():

@@ -48,6 +48,8 @@ class Parallel5(nn.Module):
         self.block_of = {stream: turn % num_blocks for turn, stream in enumerate(sorted(recursive_streams))}
         self.heads = nn.ModuleList(extract(channels, FEATURES_2D) for _ in range(NUM_FRAMES))
         self.blocks = nn.ModuleList(Recursive(residual_2d(FEATURES_2D), n_2d - 1) for _ in range(num_blocks))
+        if n_2d == 1:
+            self.blocks.requires_grad_(False)  # applied no time: ranks must not wait for their gradients
         self.enlarge = nn.ModuleList(enlarge(FEATURES_2D, channels) for _ in range(NUM_FRAMES))
         f = FEATURES_3D
         self.enter_3d = enter_3d(channels, f, axes)
