@@ -114,6 +114,8 @@ def ablations(report: Report) -> str | None:
                 if numeric and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
                     axes.set_xscale("log")
             axes.set(xlabel=key, ylabel=f"PSNR (dB, {report.main_profile})")
+            if all(isinstance(value, int) for _, points in lines for value, _ in points):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if len(lines) > 1 and len(lines) <= MAX_LEGEND:
                 axes.legend(fontsize=7)
         for axes in list(grid.flat)[len(panels):]:

@@ -35,15 +35,15 @@ class Table:
     title, meaning : str
     heads : list of str
     rows : list of list of str
-    num_text : int
-        How many columns from the left are text; the others are numbers.
+    text_columns : tuple of int
+        Which columns are text; the others are numbers.
     """
 
     title: str
     meaning: str
     heads: list[str]
     rows: list[list[str]]
-    num_text: int = 2
+    text_columns: tuple[int, ...] = (0, 1)
 
 
 def result_tables(report: Report) -> list[Table]:
@@ -83,9 +83,11 @@ def ablation_table(report: Report) -> Table | None:
         spread = f" ± {group.psnr_spread:.2f}" if len(group.runs) > 1 else ""
         rows.append([*(_setting(value) for value in group.settings.values()), f"{group.psnr:.2f}{spread}",
                      f"{group.ssim:.4f}", *reached])
-    return Table("Settings", "what the runs differ in, and what they reach; epochs at which the validation PSNR of the "
-                 "averaged weights first had that level" if level is not None else "what the runs differ in",
-                 [*(key.split(".")[-1] for key in keys), "PSNR (dB)", "SSIM", *level_head], rows, len(keys))
+    meaning = "what the runs differ in, and what they reach"
+    if level is not None:
+        meaning += "; epochs at which the validation PSNR of the averaged weights first had that level"
+    heads = [*(key.split(".")[-1] for key in keys), "PSNR (dB)", "SSIM", *level_head]
+    return Table("Settings", meaning, heads, rows, tuple(range(len(keys))))
 
 
 def published_table(report: Report) -> Table | None:
@@ -103,7 +105,7 @@ def published_table(report: Report) -> Table | None:
                         [*shown, ours["run"], _number(ours["mse"]), _decibels(ours["psnr"]), f"{ours['ssim']:.4f}"])
     table = published[0]["table"]
     return Table(f"The report's {table.capitalize()} table", f"published on {SOURCES[table]}. {RAW}",
-                 ["published", "MSE", "PSNR (dB)", "SSIM", "ours", "MSE", "PSNR (dB)", "SSIM"], rows, 1)
+                 ["published", "MSE", "PSNR (dB)", "SSIM", "ours", "MSE", "PSNR (dB)", "SSIM"], rows, (0, 4))
 
 
 def protocol_differences(report: Report) -> list[tuple[str, str]]:
@@ -123,7 +125,7 @@ def flow_table(report: Report) -> Table | None:
              str(run["flow"]["pairs"])] for run in runs]
     return Table("Flow", "root mean square difference between the HR centre frame and its HR neighbours after warping "
                  f"by a flow found on LR frames, in {units}",
-                 ["run", "learned", "DIS", "no motion", "pairs of frames"], rows, 1)
+                 ["run", "learned", "DIS", "no motion", "pairs of frames"], rows, (0,))
 
 
 def markdown(report: Report, lead: str) -> str:
@@ -165,7 +167,7 @@ def _profile_table(report: Report, profile: str) -> Table:
                     ("LR", _of("lr_consistency"))]
         meaning = f"{MEANINGS['field']}; RMSE, bias, quantiles and LR in {units}"
         return Table("field", meaning, [head for head, _ in columns],
-                     [[text(row) for _, text in columns] for row in report.rows(profile)], num_text=1)
+                     [[text(row) for _, text in columns] for row in report.rows(profile)], text_columns=(0,))
     columns += [("network", lambda row: row["model"]),
                 ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
                 ("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
@@ -180,7 +182,7 @@ def _profile_table(report: Report, profile: str) -> Table:
 
 
 def _of(key: str) -> Callable[[dict], str]:
-    return lambda row: f"{row[key]:#.4g}"
+    return lambda row: f"{row[key]:.4g}"
 
 
 def _decibels_of(key: str) -> Callable[[dict], str]:
@@ -205,10 +207,10 @@ def _sortable(value) -> tuple:
 def _aligned(table: Table) -> str:
     cells = [table.heads, *table.rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.heads))]
-    lines = ["| " + " | ".join(cell.ljust(width) if column < table.num_text else cell.rjust(width)
+    lines = ["| " + " | ".join(cell.ljust(width) if column in table.text_columns else cell.rjust(width)
                                for column, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
              for row in cells]
-    rule = "|" + "|".join("-" * (width + 2) if column < table.num_text else "-" * (width + 1) + ":"
+    rule = "|" + "|".join("-" * (width + 2) if column in table.text_columns else "-" * (width + 1) + ":"
                           for column, width in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
