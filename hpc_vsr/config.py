@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
 import tomllib
@@ -178,11 +179,28 @@ def _check_type(value: Any, expected: Any, where: str) -> None:
             raise InputError(f"{where}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
     if expected in (str | None, Path | None, Path):
         expected = str
+    if typing.get_origin(expected) is list:
+        if not isinstance(value, list):
+            raise InputError(f"{where}: expected a list in brackets, found {value!r}")
+        for item in value:
+            _check_type(item, typing.get_args(expected)[0], where)
+        return
     if expected not in words or value is None:
         return
     accepted = {float: (int, float)}.get(expected, (expected,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
         raise InputError(f"{where}: expected {words[expected]}, found {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where}: expected a finite number, found {value!r}")
+
+
+def check_finite(settings: Any, section: str) -> None:
+    """Raise `InputError` if a number of a settings dataclass is infinite or not a number."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise InputError(f"{section}.{field.name}: expected a finite number, found {item}")
 
 
 def _did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
@@ -218,9 +236,18 @@ def from_dict(settings: type, values: dict, where: str) -> Any:
             given[key] = from_dict(types[key], value, f"{where}: {key}")
         else:
             _check_type(value, types[key], f"{where}: {key}")
-            given[key] = Path(value) if types[key] in (Path, Path | None) and value is not None else value
+            given[key] = _as_declared(value, types[key])
     with _readable_errors():
         return settings(**given)
+
+
+def _as_declared(value: Any, declared: Any) -> Any:
+    """Paths of text, and floats of whole numbers, so that 0 and 0.0 are one setting."""
+    if declared in (Path, Path | None) and value is not None:
+        return Path(value)
+    if declared is float and value is not None:
+        return float(value)
+    return [float(item) for item in value] if declared == list[float] else value
 
 
 def fingerprint(value: Any) -> str:

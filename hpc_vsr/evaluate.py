@@ -25,7 +25,7 @@ from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.files import read_json, write_json, write_whole
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
-from hpc_vsr.methods import baselines, network_methods
+from hpc_vsr.methods import applied_twice, baselines, network_methods
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.scores import measure_flow, measure_split
 
@@ -48,6 +48,8 @@ class EvaluateSettings:
         Measure also the network followed by so many steps of back-projection, as a row of its own; 0 does not.
     first_stage : bool
         Measure also what the 2D part alone makes of the centre frame, as rows of its own.
+    twice : Path
+        Run folder of a network for 2 times; measure also that network applied twice, on a data set for 4 times.
     published : str
         Which table of the published results the report sets beside ours: none, climate or diamond.
     """
@@ -58,6 +60,7 @@ class EvaluateSettings:
     self_ensemble: bool = False
     back_projection: int = 0
     first_stage: bool = False
+    twice: Path | None = None
     published: Literal["none", "climate", "diamond"] = "none"
 
     def __post_init__(self):
@@ -84,13 +87,15 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
     methods = [*baselines(manifest, noise, device),
                *network_methods(run.name, trained, manifest, settings.precision, device, settings.self_ensemble,
                                 settings.back_projection, settings.first_stage)]
+    if settings.twice is not None:
+        methods.append(applied_twice(RunFolder(settings.twice), manifest, settings.precision, device))
     split = Split(manifest, settings.split)
     rows, pictures = measure_split(split, methods, settings.pictures, device)
     result = {
         "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
         "precision": settings.precision, "device": device.type, "wiener_noise": noise,
         "trained_on": trained.terms.fingerprint, "checkpoint_sha256": best_sha256(run.checkpoints),
-        "settings": as_dict(settings), "rows": rows,
+        "twice_sha256": _sha256_of_twice(settings), "settings": as_dict(settings), "rows": rows,
     }
     if trained.network.has_flow:
         result["flow"] = measure_flow(trained.network, split, device)
@@ -104,12 +109,17 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
     """`evaluate`, unless these weights were measured with these settings on this data set before."""
     with contextlib.suppress(InputError):
         found = read_json(run.evaluation(settings.split), "")
-        wanted = {"settings": as_dict(settings), "checkpoint_sha256": best_sha256(run.checkpoints)}
+        wanted = {"run": run.name, "settings": as_dict(settings), "checkpoint_sha256": best_sha256(run.checkpoints),
+                  "twice_sha256": _sha256_of_twice(settings)}
         if (all(found.get(key) == value for key, value in wanted.items())
                 and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
             print(f"{run.path}: measured before", file=sys.stderr)
             return
     evaluate(run, manifest, settings)
+
+
+def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
+    return None if settings.twice is None else best_sha256(RunFolder(settings.twice).checkpoints)
 
 
 def describe(manifest: Manifest) -> dict:
@@ -129,12 +139,14 @@ def _check_fit(trained: Trained, manifest: Manifest) -> None:
 
 def format_rows(rows: Sequence[dict]) -> str:
     """The rows as an aligned table of text."""
-    head = f"{'method':<20} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
+    width = max(8, *(len(row["method"]) for row in rows))
+    head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
     lines = [head, "-" * len(head)]
     for row in rows:
         psnr_text, pooled = ("∞" if row[key] is None else f"{row[key]:.2f}" for key in ("psnr", "psnr_pooled"))
-        lines.append(f"{row['method']:<20} {row['profile']:<8} {row['frames']:>6} {row['mse']:>#10.4g} "
-                     f"{psnr_text:>8} {pooled:>8} {row['ssim']:>7.4f}")
+        mse, ssim = ("–" if row[key] is None else f"{row[key]:.4g}" for key in ("mse", "ssim"))
+        lines.append(f"{row['method']:<{width}} {row['profile']:<8} {row['frames']:>6} {mse:>10} {psnr_text:>8} "
+                     f"{pooled:>8} {ssim:>7}")
     return "\n".join(lines)
 
 
@@ -145,7 +157,7 @@ def build_parser() -> Parser:
                         help="data set; the one it was trained on if not given")
     for name, kind in typing.get_type_hints(EvaluateSettings).items():
         parser.add_argument(f"--{name}", type=kind | None, default=None,
-                            help=f"as in the job file's [evaluate] {name}; what the run's config.json has if not given")
+                            help=f"as in the job file's [evaluate] {name}; as in the run's config.json if not given")
     return parser
 
 
@@ -156,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = arguments.data or config["data"]
     if data is None:
         raise InputError(f"{run.path}: was imported and has no data set of its own; name one with --data")
-    given = {name: arguments[name] for name in typing.get_type_hints(EvaluateSettings) if arguments[name] is not None}
+    names = [name for name in typing.get_type_hints(EvaluateSettings) if arguments[name] is not None]
+    given = {name: as_dict(arguments[name]) for name in names}
     settings = from_dict(EvaluateSettings, {**config["evaluate"], **given}, str(run.config))
     result = evaluate(run, read_manifest(Path(data)), settings)
     print(format_rows(result["rows"]))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hpc_vsr import files
 from hpc_vsr.checkpoint import newest_valid
-from hpc_vsr.config import Parser, as_dict
+from hpc_vsr.config import Parser, as_dict, check_finite, from_dict
 from hpc_vsr.dataset import Resident, num_bytes
 from hpc_vsr.errors import InputError
 from hpc_vsr.evaluate import EvaluateSettings
@@ -19,7 +19,7 @@ from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.models import ModelSettings, check_scale, count_parameters
 from hpc_vsr.optim import Loss
 from hpc_vsr.runs import DataTerms, RunFolder
-from hpc_vsr.splits import WINDOW
+from hpc_vsr.splits import REACH, WINDOW
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class TrainSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self):
+        check_finite(self, "train")
         for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
@@ -195,16 +196,24 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
 
 
 def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
-    """Whether the run folder holds this experiment, trained to its last step."""
+    """Whether the run folder holds this experiment, trained to its last step on its data set as that is now."""
     newest = newest_valid(run_folder.checkpoints)
     if newest is None or int(newest.stem.removeprefix("step-")) < experiment.train.steps:
         return False
-    return decisive_settings(run_folder.read_config()) == decisive_settings(as_dict(experiment))
+    config = run_folder.read_config()
+    return (decisive_settings(config) == decisive_settings(as_dict(experiment))
+            and config["data_fingerprint"] == read_manifest(experiment.data).fingerprint)
 
 
 def decisive_settings(config: dict) -> dict[str, Any]:
-    """The settings that decide what is learned, as {section.key: value}."""
-    sections = {"model": config["model"], "train": config["train"] or {}}
+    """The settings that decide what is learned, as {section.key: value}; what an older run does not have is as it was.
+
+    `config` is that of a run, or an experiment as a dict.
+    """
+    if config["train"] is None:
+        return {"imported": config.get("imported")}
+    sections = {"model": as_dict(from_dict(ModelSettings, config["model"], "model")),
+                "train": as_dict(from_dict(TrainSettings, config["train"], "train"))}
     return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
             if not (section == "train" and key in NEUTRAL)}
 
@@ -218,7 +227,8 @@ def format_plan(experiment: Experiment) -> str:
     """The plan and its size as text for --dry-run."""
     manifest, settings = read_manifest(experiment.data), experiment.train
     network = DataTerms.of(manifest, 1e-3).build(experiment.model)
-    samples = manifest.num_samples("train")
+    used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
+    samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),

@@ -88,7 +88,8 @@ def summarise_spectra(k: np.ndarray, sr: np.ndarray, hr: np.ndarray, error: np.n
     figures: dict[str, float | None] = {"log_spectral_distance": distance}
     for name, (low, high) in BANDS.items():
         inside = (k > low) & (k <= high)
-        figures[f"band_{name}"] = float(10 * np.log10((sr[inside].sum() + tiny) / (hr[inside].sum() + tiny)))
+        powers = [np.sum(k[inside] * power[inside]) + tiny for power in (sr, hr)]  # a ring has modes in proportion to k
+        figures[f"band_{name}"] = float(10 * np.log10(powers[0] / powers[1]))
     lost = np.flatnonzero(error >= RESOLVED * hr)
     resolved = len(k) if not len(lost) else int(lost[0])
     figures["effective_resolution"] = float(1 / k[resolved - 1]) if resolved else None

@@ -86,14 +86,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise InputError(f"{path}: is not a plain file of weights: loading it would run code that it holds, "
                          "or it is damaged; save its state_dict() alone") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: is not a PyTorch file ({str(error).splitlines()[0][:100]})") from None
+    except Exception as error:  # a damaged file fails in many ways inside torch
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise InputError(f"{path}: is not a PyTorch file ({reason})") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(
             isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
         raise InputError(f"{path}: holds no weights by name; save the network's state_dict()")
+    for name, value in content.items():
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
+        if not (plain and value.is_floating_point() and not value.is_quantized and torch.isfinite(value).all()):
+            raise InputError(f"{path}: {name} is no plain tensor of finite floating-point numbers")
     return content
 
 

@@ -28,7 +28,7 @@ from hpc_vsr.files import create_folder
 from hpc_vsr.job import ReportJob, TrainJob
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.slurm import Resources, Site, read_site, report_parameters, train_parameters
-from hpc_vsr.sweep import check_all, expand, read_sweep
+from hpc_vsr.sweep import check_all, expand, read_sweep, without_given
 
 Cluster = Literal["local", "debug", "slurm"]
 POLL_SECONDS = 0.5
@@ -252,7 +252,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     settings, arguments = read_experiment(build_parser(), argv)
     site = read_site(arguments.site)
-    experiments = expand(settings.experiment, read_sweep(arguments.config), str(arguments.config))
+    experiments = expand(settings.experiment, without_given(read_sweep(arguments.config), argv), str(arguments.config))
     if arguments.dry_run:
         print(format_scripts(settings, experiments, arguments.cluster, site))
         return

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpc_vsr.errors import InputError
 from hpc_vsr.manifest import Manifest
-from hpc_vsr.models import Enlarge, Reduce, back_project, count_flops, count_parameters
-from hpc_vsr.runs import Trained, autocast
+from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project, count_flops, count_parameters
+from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
 from hpc_vsr.splits import REACH
 
 NUM_SYMMETRIES = 8
@@ -60,9 +61,9 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
     back-projection. ``NAME 2D`` and ``NAME 2D fitted``: what its 2D part alone makes of the centre frame, and the same
     fitted to HR by the best gain and offset, which is the most that could be said for it.
     """
-    network, terms = trained.network.to(device), trained.terms
-    model, num_parameters = trained.settings.name, count_parameters(network)
-    flops = count_flops(network, terms.channels, manifest.lr_size)
+    terms, model, num_parameters = trained.terms, trained.settings.name, count_parameters(trained.network)
+    flops = count_flops(trained.network, terms.channels, manifest.lr_size)
+    network = trained.network.to(device)
 
     def in_values_of_network(upscale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def enlarge(window: Tensor) -> Tensor:
@@ -77,6 +78,9 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         yield Method(f"{name} x8", model, num_parameters, NUM_SYMMETRIES * flops,
                      in_values_of_network(lambda window: _over_symmetries(network.upscale, window)))
     if back_projection:
+        if BLUR_REACH * manifest.degradation.blur_sigma >= min(manifest.hr_size):
+            raise InputError(f"evaluate.back_projection: frames of {manifest.hr_size[1]}x{manifest.hr_size[0]} are too "
+                             f"small for a blur of {manifest.degradation.blur_sigma:g} pixels; set it to 0")
         reduce = Reduce(manifest.scale, manifest.degradation.blur_sigma).to(device)
         bicubic = Enlarge("bicubic", manifest.scale).to(device)
         yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
@@ -85,6 +89,41 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         part = in_values_of_network(network.upscale_first_stage)
         yield Method(f"{name} 2D", model, num_parameters, flops, part)
         yield Method(f"{name} 2D fitted", model, num_parameters, flops, part, fits_hr=True)
+
+
+def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: torch.device) -> Method:
+    """``NAME twice``: a network for 2 times, applied to the five frames and to its own results.
+
+    At the ends of the window the nearest frames stand in for those beyond it.
+
+    Raises
+    ------
+    InputError
+        If the run's network does not enlarge 2 times, or the data are not for 4 times or of other channels.
+    """
+    trained = load_trained(run)
+    terms = trained.terms
+    if (terms.scale, manifest.scale, terms.channels) != (2, 4, len(manifest.channels)):
+        raise InputError(f"evaluate.twice: {run.path} enlarges {terms.channels} channels {terms.scale} times and the "
+                         f"data set has {len(manifest.channels)} for {manifest.scale} times; a network for 2 times "
+                         "and a data set for 4 times are wanted")
+    once, again = (count_flops(trained.network, terms.channels, (rows, columns))
+                   for rows, columns in (manifest.lr_size, [2 * side for side in manifest.lr_size]))
+    network = trained.network.to(device)
+
+    def enlarge(window: Tensor) -> Tensor:
+        values = (window[None].float() - terms.offset) / terms.extent
+        with autocast(device, precision):
+            frames = [network.upscale(values[:, :, _around(position, values.shape[2])]).float()
+                      for position in range(values.shape[2])]
+            out = network.upscale(torch.stack(frames, dim=2))
+        return out[0].float() * terms.extent + terms.offset
+
+    return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), 5 * once + again, enlarge)
+
+
+def _around(position: int, num_frames: int) -> list[int]:
+    return [min(max(index, 0), num_frames - 1) for index in range(position - REACH, position + REACH + 1)]
 
 
 def _over_symmetries(upscale: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:

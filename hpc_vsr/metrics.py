@@ -27,9 +27,11 @@ WANG_SIGMA, WANG_RADIUS = 1.5, 5
 BLACK, STUDIO_SPAN = 16.0, 219.0
 
 
-def list_profiles(is_8bit: bool) -> list[Profile]:
-    """The profiles that apply to 8-bit video, or to a field."""
-    return ["paper", "sr"] if is_8bit else ["paper", "field"]
+def list_profiles(is_8bit: bool, num_channels: int) -> list[Profile]:
+    """The profiles that apply to 8-bit video, to a field, or to colour images of more than 8 bit."""
+    if is_8bit:
+        return ["paper", "sr"]
+    return ["paper", "field"] if num_channels == 1 else ["paper"]
 
 
 def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bit: bool) -> dict[str, float]:

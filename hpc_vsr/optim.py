@@ -45,17 +45,17 @@ class Objective(nn.Module):
 
 
 def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
-    """Mean over the pixels that have a value of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
+    """Mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
 
     `unit` is the range in which the error is expressed: the report's MSE is that of 0..255. Where `hr` is NaN there is
-    no error; a batch without any value has the loss 0.
+    no error; such pixels count in the mean, so that every pixel weighs the same on every rank.
     """
     known = ~torch.isnan(hr)
     squared = torch.where(known, sr.float() - hr, 0.0) ** 2
     if kind == "mse":
-        return unit**2 * squared.sum() / known.sum().clamp(min=1)
+        return unit**2 * squared.mean()
     distance = torch.sqrt(squared + CHARBONNIER_EPSILON**2)
-    return unit * torch.where(known, distance, 0.0).sum() / known.sum().clamp(min=1)
+    return unit * torch.where(known, distance, 0.0).mean()
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fraction: float) -> float:

@@ -19,6 +19,7 @@ from hpc_vsr.models import Enlarge, Network, warp
 from hpc_vsr.progress import Progress
 from hpc_vsr.splits import REACH
 
+SEEN = 1e-6  # share of a gap in an LR pixel from which on the pixel depends on it
 FLOW_FRAMES = 12  # of the split, on which a learned flow is measured
 
 
@@ -27,7 +28,8 @@ class Scores:
 
     def __init__(self, method: Method, manifest: Manifest):
         self.method, self.manifest = method, manifest
-        self.frames: dict[str, list[dict]] = {profile: [] for profile in list_profiles(manifest.is_8bit)}
+        profiles = list_profiles(manifest.is_8bit, len(manifest.channels))
+        self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
         self.temporal: list[dict] = []
         self.spectra: list[dict] = []
         self.seconds = 0.0
@@ -39,7 +41,7 @@ class Scores:
         for profile, recorded in self.frames.items():
             if profile == "field":
                 figures = measure_field(sr, hr, manifest.offset, manifest.extent)
-                figures["lr_consistency"] = float(np.sqrt(np.mean((degrade(sr, manifest.degradation) - lr) ** 2)))
+                figures["lr_consistency"] = _lr_consistency(sr, hr, lr, manifest)
                 self.spectra.append(power_spectra(sr, hr))
                 recorded.append(figures)
             else:
@@ -113,7 +115,8 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 pictures["lr"].append(lr)
                 pictures["hr"].append(hr)
             progress.advance()
-    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit) for record in scores]
+    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit, len(manifest.channels))
+            for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
     return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
 
@@ -146,6 +149,14 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
                     sums[name] += torch.nanmean((warp(neighbour, candidate) - here).double() ** 2).item()
                 pairs += 1
     return {**{name: math.sqrt(total / pairs) for name, total in sums.items()}, "frames": len(centres), "pairs": pairs}
+
+
+def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
+    """Root mean square of SR degraded again less LR, over the LR pixels that see no gap; NaN if there is none."""
+    gaps = np.isnan(hr).astype(np.float32)
+    seen = np.abs(degrade(gaps, manifest.degradation)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
+    difference = (degrade(sr, manifest.degradation) - lr)[~seen].astype(np.float64)
+    return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
 
 
 def _fit(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:

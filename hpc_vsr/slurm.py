@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_vsr.config import from_dict, read_toml
+from hpc_vsr.config import check_finite, from_dict, read_toml
 from hpc_vsr.errors import InputError
 
 SIGNAL_DELAY_SECONDS = 120  # between SIGUSR2 and the time limit: room for a checkpoint
@@ -16,7 +16,7 @@ SIGNAL_DELAY_SECONDS = 120  # between SIGUSR2 and the time limit: room for a che
 
 @dataclass(frozen=True)
 class Resources:
-    """What the training job asks for; the report asks for one rank of it, without a GPU, for an hour.
+    """What the training job asks for; the report asks for one rank of it, without a GPU.
 
     Attributes
     ----------
@@ -32,6 +32,8 @@ class Resources:
         Per node; 0 leaves it to the cluster.
     hours : float
         Time limit.
+    report_hours : float
+        Time limit of the report, which measures every run on the CPU.
     """
 
     nodes: int = 1
@@ -40,10 +42,14 @@ class Resources:
     gpus_per_node: int = 0
     memory_gb: float = 0.0
     hours: float = 1.0
+    report_hours: float = 1.0
 
     def __post_init__(self):
-        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank) < 1 or self.gpus_per_node < 0 or self.hours <= 0:
-            raise InputError("resources: nodes, ranks_per_node and cpus_per_rank must be at least 1, hours above 0")
+        check_finite(self, "resources")
+        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank) < 1 or self.gpus_per_node < 0 or \
+                min(self.hours, self.report_hours) <= 0:
+            raise InputError("resources: nodes, ranks_per_node and cpus_per_rank must be at least 1, hours and "
+                             "report_hours above 0")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
                              "one rank drives one GPU")
@@ -115,7 +121,7 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
 def report_parameters(run: str, resources: Resources, site: Site, after: str | None) -> dict[str, Any]:
     """submitit's parameters of the report of a run on SLURM; it starts `after` the training, however that ended."""
     return {
-        **_common_parameters(f"report-{run}", site.setup, 1.0, site.cpu),
+        **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
         **({"dependency": f"afterany:{after}"} if after else {}),
     }

@@ -1,8 +1,8 @@
 """Sweeps: a job file that stands for many runs, one for each point of a grid.
 
 ``[sweep]`` names settings and their values; the runs are all their combinations. Several grids, ``[[sweep]]``, are
-joined, and a point that two of them share is one run. A run is found again by its fingerprint, which is part of its
-folder's name, and is never trained twice.
+joined, and a point that two of them share is one run. A run is found again by its fingerprint, which ends its folder's
+name, whatever the rest of that name, and is never trained twice. A setting given on the command line is not swept.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc_vsr.config import as_dict, fingerprint, from_dict, read_toml
 from hpc_vsr.errors import InputError
-from hpc_vsr.experiment import Experiment, check_fit, decisive_settings
+from hpc_vsr.experiment import NEUTRAL, Experiment, check_fit, decisive_settings
 from hpc_vsr.manifest import read_manifest
 
 SECTION = "sweep"
-SWEPT = ("data", "model", "train", "evaluate")
+SWEPT = ("model", "train")
 MAX_POINTS = 1000  # SLURM's arrays end there
 
 
@@ -41,11 +43,19 @@ def read_sweep(path: Path | None) -> list[dict[str, list]]:
             if isinstance(values, dict):
                 raise InputError(f'{path}: [{SECTION}] {key}: put the whole name in quotes, such as '
                                  f'"{key}.{next(iter(values), "name")}" = [...]')
-            if key.split(".")[0] not in SWEPT:
-                raise InputError(f"{path}: [{SECTION}] {key!r}: a sweep is over {', '.join(SWEPT)} alone")
+            if key.split(".")[0] not in SWEPT or key.removeprefix("train.") in NEUTRAL:
+                raise InputError(f"{path}: [{SECTION}] {key!r}: a sweep is over the settings of {' and '.join(SWEPT)} "
+                                 "that change what is learned")
             if not isinstance(values, list) or not values:
                 raise InputError(f"{path}: [{SECTION}] {key!r}: a list of values is wanted, found {values!r}")
     return grids
+
+
+def without_given(grids: list[dict[str, list]], argv: Sequence[str] | None) -> list[dict[str, list]]:
+    """The grids without the settings that the command line gives, which overrides the file."""
+    words = {word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
+    kept = [{key: values for key, values in grid.items() if f"--{key}" not in words} for grid in grids]
+    return [grid for grid in kept if grid]
 
 
 def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> list[Experiment]:
@@ -67,11 +77,13 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             changed = _with_settings(experiment, point, where)
-            mark = fingerprint([str(changed.data), decisive_settings(as_dict(changed))])
-            name = f"{_label(point)}-{mark[:8]}"
-            found.setdefault(mark, dataclasses.replace(changed, out=experiment.out / name))
-    if len(found) > MAX_POINTS:
-        raise InputError(f"{where}: [{SECTION}] has {len(found)} points; at most {MAX_POINTS} are launched at once")
+            mark = _mark(changed)
+            if mark not in found:
+                known = sorted(experiment.out.glob(f"*-{mark}"))
+                out = known[0] if known else experiment.out / f"{_label(point)}-{mark}"
+                found[mark] = dataclasses.replace(changed, out=out)
+            if len(found) > MAX_POINTS:
+                raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
     return list(found.values())
 
 
@@ -91,6 +103,14 @@ def choose_point(experiments: list[Experiment], point: int | None, where: str) -
     if not 0 <= point < len(experiments):
         raise InputError(f"--point: the sweep of {where} has the points 0 to {len(experiments) - 1}, found {point}")
     return experiments[point]
+
+
+def _mark(experiment: Experiment) -> str:
+    """Eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
+    defaults = decisive_settings(as_dict(Experiment(experiment.data)))
+    settings = decisive_settings(as_dict(experiment))
+    chosen = {key: value for key, value in settings.items() if value != defaults[key]}
+    return fingerprint([str(experiment.data.absolute()), chosen])[:8]
 
 
 def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:

@@ -34,7 +34,7 @@ from hpc_vsr.optim import MovingAverage, Objective, learning_rate
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
-from hpc_vsr.sweep import choose_point, expand, read_sweep
+from hpc_vsr.sweep import choose_point, expand, read_sweep, without_given
 
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
@@ -198,7 +198,8 @@ class Trainer:
         improved = not first_stage and math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
         if improved:
             self.best_psnr, self.best_step = score, self.step
-        self._log({"validation": {"mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
+        self._log({"validation_first_stage" if first_stage else "validation": {
+            "mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
         note = " (first stage)" if first_stage else " (best)" if improved else ""
         progress.say(f"step {self.step}: validation {score:.2f} dB{note}")
         return improved
@@ -286,7 +287,7 @@ def _ranks_per_node(ranks: Ranks) -> int:
 
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
-    parser.add_settings(Experiment, "--config", also=("resources", "sweep"))
+    parser.add_settings(Experiment, "--config", also=("resources", "max_parallel", "sweep"))
     parser.add_argument("--point", type=int | None, default=None, help="which point of the job file's [sweep], from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
     return parser
@@ -295,7 +296,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     experiment, arguments = read_experiment(build_parser(), argv)
     where = str(arguments.config)
-    experiment = choose_point(expand(experiment, read_sweep(arguments.config), where), arguments.point, where)
+    grids = without_given(read_sweep(arguments.config), argv)
+    experiment = choose_point(expand(experiment, grids, where), arguments.point, where)
     if arguments.dry_run:
         print(format_plan(experiment))
         return

@@ -70,7 +70,8 @@ def test_a_field_is_not_rounded(pair):
     error = np.mean((sr[0, 2:-2, 2:-2].astype(float) - hr[0, 2:-2, 2:-2]) ** 2)
     assert found["mse"] == pytest.approx(error, rel=1e-6)
     assert found["psnr"] == pytest.approx(-10 * math.log10(error), rel=1e-6)
-    assert list_profiles(False) == ["paper", "field"] and list_profiles(True) == ["paper", "sr"]
+    assert list_profiles(False, 1) == ["paper", "field"] and list_profiles(True, 1) == ["paper", "sr"]
+    assert list_profiles(False, 3) == ["paper"]
 
 
 def test_rgb_is_measured_on_luma():

@@ -166,8 +166,15 @@ class Payload:
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"a": Payload()}, tmp_path / "w.pth")
     assert_refused(run_stage("import_weights", tmp_path / "w.pth", "--out", tmp_path / "run"), "would run code")
-    (tmp_path / "t.pth").write_text("not weights")
+    (tmp_path / "t.pth").write_bytes(b"\x80\x02.")
     assert_refused(run_stage("import_weights", tmp_path / "t.pth", "--out", tmp_path / "run"), "t.pth")
+
+
+@pytest.mark.parametrize("value", [torch.full((1,), float("nan")), torch.zeros(1, dtype=torch.complex64),
+                                   torch.zeros(1).to_sparse(), torch.zeros(1, dtype=torch.int64)])
+def test_tensors_that_are_no_weights_are_refused(published, tmp_path, value):
+    torch.save({**published, "output2dlayer.bias": value}, tmp_path / "w.pth")
+    assert_refused(run_stage("import_weights", tmp_path / "w.pth", "--out", tmp_path / "run"), "output2dlayer.bias")
 
 
 def test_flow4x_gives_exactly_four_times_the_size():
@@ -222,6 +229,7 @@ def test_operations_are_those_of_the_layers():
     (("--train.first_stage_steps", "3"), ["delta has no first stage"]),
     (("--train.num_frames", "500"), ["num_frames", "500 are more than the training split has"]),
     (("--train.mse_from", "2"), ["mse_from"]),
+    (("--train.lr", "1e999"), ["train.lr", "a finite number"]),
 ])
 def test_settings_that_do_not_fit_are_refused(dataset, tmp_path, arguments, words):
     done = run_stage("train", "--data", dataset, "--out", tmp_path / "r", "--train.steps", 6, "--train.patch_size", 12,

@@ -201,6 +201,25 @@ def test_runs_on_different_data_sets_are_refused(clip, trained, tmp_path):
     assert_refused(done, "one report for each data set")
 
 
+def test_a_run_that_was_renamed_has_to_be_measured_again(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "renamed")
+    refused = run_stage("report", tmp_path / "renamed")
+    assert_refused(refused, "was measured as 'tiny'", "python -m hpc_vsr.evaluate --run")
+
+
+def test_a_run_of_an_older_version_is_finished_and_reported(dataset, trained, tmp_path):
+    """Settings that came later stand at their defaults."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy)
+    config = json.loads((copy / "config.json").read_text())
+    for section, key in (("model", "init"), ("model", "output_range"), ("train", "num_frames"), ("train", "mse_from")):
+        del config[section][key]
+    (copy / "config.json").write_text(json.dumps(config))
+    done = train_tiny(dataset, copy)
+    assert done.returncode == 0 and "finished before" in done.stderr, done.stderr
+    assert run_stage("report", copy).returncode == 0
+
+
 def test_what_is_made_of_a_network_is_reported_apart(trained, dataset, tmp_path):
     copy = tmp_path / "tiny"
     shutil.copytree(trained, copy)

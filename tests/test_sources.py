@@ -231,3 +231,32 @@ def test_a_zarr_store_is_a_field(field_file, tmp_path):
     source = open_field(tmp_path / "field.zarr", "vorticity")
     valid = ~np.isnan(field_file[1])
     np.testing.assert_array_equal(read(source, 0, 20)[:, 0][valid], field_file[1][valid])
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"dims": ("time", "lon", "lat")}, r"b\.nc: u is \(lon: 16 .* one grid and one unit"),
+    ({"lat": np.linspace(60, 44, 16)}, r"lat: 16 from 60 to 44"),
+    ({"time": np.arange(5).astype("datetime64[D]")}, "time is a datetime64.* one kind is wanted"),
+    ({"units": "km h-1"}, "in km h-1, in a.nc"),
+])
+def test_files_that_do_not_belong_together_are_refused(tmp_path, change, words):
+    from hpc_vsr.sources.field import open_field
+
+    for name, given in (("a.nc", {}), ("b.nc", change)):
+        times = given.get("time", np.arange(5.0) + 5 * (name == "b.nc"))
+        array = xarray.DataArray(np.zeros((5, 16, 16), np.float32), dims=given.get("dims", ("time", "lat", "lon")),
+                                 attrs={"units": given.get("units", "m s-1")},
+                                 coords={"time": times, "lat": given.get("lat", np.linspace(60, 45, 16))})
+        xarray.Dataset({"u": array}).to_netcdf(tmp_path / name)
+    with pytest.raises(InputError, match=words):
+        open_field(tmp_path / "*.nc", "u")
+
+
+def test_a_coordinate_with_gaps_becomes_grid_points(tmp_path):
+    from hpc_vsr.sources.field import open_field
+
+    lat = np.linspace(60, 45, 16)
+    lat[3] = np.nan
+    array = xarray.DataArray(np.zeros((20, 16, 16), np.float32), dims=("time", "lat", "lon"), coords={"lat": lat})
+    xarray.Dataset({"u": array}).to_netcdf(tmp_path / "a.nc")
+    assert open_field(tmp_path / "a.nc", "u").description["coordinates"][0]["units"] == "grid points"

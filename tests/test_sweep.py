@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import assert_refused, run_stage
@@ -57,18 +59,49 @@ def test_a_grid_is_the_product_and_several_are_joined_without_doubles(job, datas
     assert expand(experiment, [], "job") == [experiment]
 
 
-def test_settings_that_do_not_change_the_result_do_not_change_the_fingerprint(dataset, tmp_path):
+def test_a_run_is_found_again_whatever_its_folder_was_called(dataset, tmp_path, monkeypatch):
     experiment = Experiment(data=dataset, out=tmp_path / "runs")
-    assert len(expand(experiment, [{"train.log_every": [10, 20]}], "job")) == 1
+    first = expand(experiment, [{"model.n_2d": [5], "train.seed": [0]}], "job")[0].out
+    first.mkdir(parents=True)
+    for grid in ({"train.seed": [0], "model.n_2d": [5]}, {"model.n_2d": [5]}, {"train.clip_norm": [0]},
+                 {"train.ema_decay": [0.999], "train.seed": [0]}):
+        assert expand(experiment, [grid], "job")[0].out == first
+    monkeypatch.chdir(dataset.parent)
+    near = dataclasses.replace(experiment, data=Path(dataset.name))
+    assert expand(near, [{"model.n_2d": [5]}], "job")[0].out == first
+    assert len(expand(experiment, [{"train.ema_decay": [0, 0.0]}], "job")) == 1
+
+
+def test_the_command_line_overrides_the_sweep(job, tmp_path):
+    done = run_stage("train", "--config", job, "--train.lr", "1e-4", "--point", 3, "--dry-run", cwd=tmp_path)
+    assert_refused(done, "points 0 to 2, found 3")  # two seeds and two networks, of which one is there twice
+
+
+def test_other_data_under_the_same_name_are_trained_on_anew(dataset, clip, tmp_path):
+    shutil.copytree(dataset, tmp_path / "d")
+    (tmp_path / "one.toml").write_text(JOB.format(data=tmp_path / "d") + "[sweep]\n'train.seed' = [0, 1]")
+    arguments = ("launch", "--config", "one.toml", "--cluster", "debug")
+    assert run_stage(*arguments, cwd=tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "d")
+    made = run_stage("preprocess", "--video", clip, "--shards", 5, "--degradation.sigma", 2, "--out", tmp_path / "d")
+    assert made.returncode == 0
+    again = run_stage(*arguments, cwd=tmp_path)
+    assert again.returncode == 1 and "2 runs, 0 finished before" in again.stderr
+    assert "was trained on another data set" in again.stderr
 
 
 @pytest.mark.parametrize("text, words", [
     ("[sweep]\n'model.n_2e' = [1, 2]", ["'model.n_2e': is not a setting", "n_2d"]),
-    ("[sweep]\nout = ['a']", ["a sweep is over data, model, train, evaluate alone"]),
+    ("[sweep]\nout = ['a']", ["a sweep is over the settings of model and train"]),
+    ("[sweep]\n'evaluate.split' = ['val']", ["a sweep is over the settings of model and train"]),
+    ("[sweep]\n'train.num_workers' = [0, 2]", ["that change what is learned"]),
+    ("[sweep]\n'model.recursive_streams' = [2, 3]", ["recursive_streams", "a list in brackets, found 2"]),
+    ("[sweep]\n'model.output_range' = [[0, 'b']]", ["output_range", "a number, found 'b'"]),
+    ("[sweep]\n'train.lr' = [inf]", ["lr", "a finite number"]),
     ("[sweep]\n'model.n_2d' = 3", ["a list of values is wanted, found 3"]),
     ("[sweep]\nmodel.n_2d = [3]", ["put the whole name in quotes", '"model.n_2d" = [...]']),
     ("[sweep]\n'model.n_2d' = [1, 'two']", ["n_2d", "a whole number", "'two'"]),
-    ("[sweep]\n'train.seed' = [" + ",".join(map(str, range(1001))) + "]", ["1001 points", "at most 1000"]),
+    ("[sweep]\n'train.seed' = [" + ",".join(map(str, range(1001))) + "]", ["more than 1000 points"]),
 ])
 def test_a_wrong_sweep_is_refused(dataset, tmp_path, text, words):
     (tmp_path / "grid.toml").write_text(JOB.format(data=dataset) + text)

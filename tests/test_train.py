@@ -277,8 +277,8 @@ def test_frames_without_a_value_are_not_in_the_loss():
     sr = torch.tensor([[0.0, 7.0], [0.0, 2.0]], requires_grad=True)
     loss = loss_of("mse", sr, hr)
     loss.backward()
-    assert loss.item() == pytest.approx(1 / 3) and sr.grad[0, 1] == 0 and torch.isfinite(sr.grad).all()
-    assert loss_of("mse", sr, hr, unit=255).item() == pytest.approx(255**2 / 3)
+    assert loss.item() == pytest.approx(1 / 4) and sr.grad[0, 1] == 0 and torch.isfinite(sr.grad).all()
+    assert loss_of("mse", sr, hr, unit=255).item() == pytest.approx(255**2 / 4)
     assert loss_of("charbonnier", sr, torch.full((2, 2), float("nan"))).item() == 0
 
 

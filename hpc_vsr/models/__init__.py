@@ -12,10 +12,10 @@ from hpc_vsr.models.flow4x import Flow4x
 from hpc_vsr.models.network import Network, count_flops
 from hpc_vsr.models.parallel5 import Parallel5
 from hpc_vsr.models.previous import Previous
-from hpc_vsr.models.reduce import Reduce, back_project
+from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
 from hpc_vsr.models.settings import ModelSettings, check_scale
 
-__all__ = ["Enlarge", "ModelSettings", "Network", "Reduce", "back_project", "build_model", "check_scale",
+__all__ = ["BLUR_REACH", "Enlarge", "ModelSettings", "Network", "Reduce", "back_project", "build_model", "check_scale",
            "count_flops", "count_parameters", "warp"]
 
 MAP_LEVEL = 0.5  # of the value range, where the 2D part's maps start

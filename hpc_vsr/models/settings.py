@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,9 @@ class ModelSettings:
     init: Literal["he", "torch"] = "he"
 
     def __post_init__(self):
+        if not all(map(math.isfinite, [self.value_range, *self.output_range])):
+            raise InputError("model: value_range and output_range must be finite numbers, "
+                             f"found {self.value_range} and {self.output_range}")
         if min(self.n_2d, self.n_3d) < 1:
             raise InputError(f"model: n_2d and n_3d must be at least 1, found {self.n_2d} and {self.n_3d}")
         if len(set(self.recursive_streams) & set(range(5))) != len(self.recursive_streams):

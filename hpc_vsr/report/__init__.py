@@ -88,7 +88,7 @@ def _page(report: Report, split: str) -> str:
         ablation=tables.ablation_table(report), ablation_svg=figures.ablations(report),
         flow=tables.flow_table(report), published=tables.published_table(report),
         differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
-        spectra_svg=None if report.is_video else figures.power_spectra(report),
+        spectra_svg=None if "field" not in report.profiles else figures.power_spectra(report),
         frames_svg=figures.psnr_over_frames(report, profile),
         training_svg=figures.training_curves(report), facts=_facts(report))
 

@@ -85,17 +85,22 @@ def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | 
     members: dict[str, list[dict]] = {}
     for run in runs:
         flat = {key: value for key, value in _flat(run).items() if key != SEED and key not in WITHOUT_MEANING}
-        members.setdefault(repr(sorted(flat.items())) if run["train"] else run["name"], []).append(run)
+        mark = repr([sorted(flat.items()), run["trained_on"], run["precision"]]) if run["train"] else run["name"]
+        if any(other["train"] == run["train"] for other in members.get(mark, [])):
+            mark = run["name"]  # the same seed again is no other seed
+        members.setdefault(mark, []).append(run)
     groups = []
     for same in members.values():
         own = [by_method[run["name"]] for run in same]
         scores = [math.inf if row["psnr"] is None else row["psnr"] for row in own]
-        reached = [first_epoch_at(curves[run["name"]]["validation"], level) for run in same] if level else [None]
+        reached = [None if level is None else first_epoch_at(curves[run["name"]]["validation"], level)
+                   for run in same]
         groups.append(Group(
             tuple(run["name"] for run in same), same[0]["model"]["name"],
             {key: _flat(same[0]).get(key) for key in keys} if same[0]["train"] else {},
             own[0]["params"], own[0]["flops"], statistics.fmean(scores),
-            statistics.stdev(scores) if len(scores) > 1 else math.nan, statistics.fmean(row["ssim"] for row in own),
+            statistics.stdev(scores) if len(scores) > 1 and all(map(math.isfinite, scores)) else math.nan,
+            statistics.fmean(math.nan if row["ssim"] is None else row["ssim"] for row in own),
             statistics.fmean(row["seconds_per_frame"] for row in own), same[0]["epochs"],
             None if None in reached else statistics.fmean(reached)))
     return sorted(groups, key=lambda group: group.psnr, reverse=True)

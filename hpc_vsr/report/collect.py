@@ -108,8 +108,11 @@ def _read_evaluation(run: RunFolder, split: str) -> dict:
     run.read_config()
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
     evaluation = read_json(run.evaluation(split), f"run '{command}'")
-    if not isinstance(evaluation, dict) or not {"rows", "dataset", "settings"} <= evaluation.keys():
-        raise InputError(f"{run.evaluation(split)}: is not an evaluation; measure the run again")
+    if not isinstance(evaluation, dict) or not {"run", "rows", "dataset", "settings"} <= evaluation.keys():
+        raise InputError(f"{run.evaluation(split)}: is not an evaluation, or one of an older version; run '{command}'")
+    if evaluation["run"] != run.name:
+        raise InputError(f"{run.path}: was measured as {evaluation['run']!r}, before it was renamed or copied; run "
+                         f"'{command}'")
     return evaluation
 
 

@@ -183,7 +183,8 @@ def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
 def _displayable(report: Report, frame: np.ndarray) -> np.ndarray:
     """(C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
     if not report.is_video:
-        return frame[0]
+        offset, extent = (report.content["dataset"]["normalisation"][key] for key in ("offset", "extent"))
+        return frame[0] if len(frame) == 1 else np.clip((frame - offset) / extent, 0, 1).transpose(1, 2, 0)
     shown = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
     return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
 

@@ -21,6 +21,7 @@ SOURCES = {"climate": "the report's Climate field, which is not public; ours is 
 RAW = ("The published raw rows come from a resize with its sides swapped and nearest interpolation, a scrambled image; "
        "bicubic enlargement is what they should be compared with.")
 PROTOCOL_EPOCHS = 300
+STRUCTURE = {"n_2d": 5, "n_3d": 5, "depth": "centre", "recursive_streams": [2, 3], "num_recursive_blocks": 0}
 
 
 def published_rows(report_rows: list[dict], runs: list[dict], table: str) -> list[dict]:
@@ -69,7 +70,7 @@ def differences(run: dict) -> list[str]:
     if train["lr"] != 5e-4 or train["final_lr"] != 1 or train["warmup_steps"]:
         shape = "constant" if train["final_lr"] == 1 and not train["warmup_steps"] else "warm-up and cosine"
         found.append(f"learning rate {train['lr']:g}, {shape}, instead of 5e-4, constant")
-    if train["loss"] != "mse" or train["mse_from"] < 1 and train["loss"] != "mse":
+    if train["loss"] != "mse":
         found.append(f"{train['loss']} loss instead of MSE")
     if train["augment"]:
         found.append("augmentation")
@@ -81,8 +82,18 @@ def differences(run: dict) -> list[str]:
         found.append("our initialisation")
     if model["value_range"] != 255 and run["is_8bit"]:
         found.append("values 0..1 instead of 0..255")
-    if model["name"] == "parallel5" and not model["output_range"]:
-        found.append("free output range")
+    span = [0.0, 255.0 if run["is_8bit"] else 1.0]
+    if model["name"] == "parallel5" and model["output_range"] != span:
+        found.append(f"output range {model['output_range'] or 'free'}")
+    if model["name"] != "parallel5" and model["output_range"]:
+        found.append(f"output kept in {model['output_range']}")
+    found += [f"{name} {model[name]} instead of {usual}" for name, usual in STRUCTURE.items() if model[name] != usual]
+    if model["name"] == "previous" and not train["first_stage_steps"]:
+        found.append("both stages trained together")
+    if train["num_frames"]:
+        found.append(f"{train['num_frames']} training frames")
+    if train["clip_norm"]:
+        found.append(f"gradients clipped at {train['clip_norm']:g}")
     if model["skip"] != "none":
         found.append(f"{model['skip']} skip")
     if model["input"] != "plain":

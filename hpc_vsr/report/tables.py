@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpc_vsr.report.ablation import varied_settings
+from hpc_vsr.report.ablation import Group, varied_settings
 from hpc_vsr.report.collect import BASELINES, Report
 from hpc_vsr.report.published import RAW, SOURCES
 
@@ -59,9 +59,8 @@ def comparison_table(report: Report) -> Table | None:
     baseline = next(row["psnr"] for row in report.rows(report.main_profile) if row["method"] == "wiener")
     rows = []
     for group in groups:
-        spread = f" ± {group.psnr_spread:.2f}" if len(group.runs) > 1 else ""
         rows.append([group.name, group.model, f"{group.num_parameters:,}", f"{group.flops / 1e9:.1f}",
-                     f"{group.psnr:.2f}{spread}", f"{group.psnr - baseline:+.2f}" if baseline else "–",
+                     _with_spread(group), "–" if baseline is None else f"{group.psnr - baseline:+.2f}",
                      f"{group.ssim:.4f}", f"{group.seconds:.3f}", str(len(group.runs))])
     return Table("Networks", f"ranked by PSNR ({report.main_profile}); spread: standard deviation over seeds; "
                  "operations counted as two for a multiplication and an addition",
@@ -80,8 +79,7 @@ def ablation_table(report: Report) -> Table | None:
     rows = []
     for group in sorted(groups, key=lambda group: [_sortable(value) for value in group.settings.values()]):
         reached = [] if level is None else ["–" if group.epochs_to_level is None else f"{group.epochs_to_level:.3g}"]
-        spread = f" ± {group.psnr_spread:.2f}" if len(group.runs) > 1 else ""
-        rows.append([*(_setting(value) for value in group.settings.values()), f"{group.psnr:.2f}{spread}",
+        rows.append([*(_setting(value) for value in group.settings.values()), _with_spread(group),
                      f"{group.ssim:.4f}", *reached])
     meaning = "what the runs differ in, and what they reach"
     if level is not None:
@@ -160,8 +158,8 @@ def _profile_table(report: Report, profile: str) -> Table:
     if profile == "field":
         columns += [("RMSE", _of("rmse")), ("bias", _of("bias")),
                     ("99 %", _of("q99_error")), ("99.9 %", _of("q999_error")),
-                    ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", lambda row: f"{row['ssim']:.4f}"),
-                    ("log-spectral (dB)", lambda row: f"{row['log_spectral_distance']:.2f}"),
+                    ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", _ssim),
+                    ("log-spectral (dB)", lambda row: _decibels(row["log_spectral_distance"])),
                     *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
                     ("resolution (px)", lambda row: _number(row["effective_resolution"])),
                     ("LR", _of("lr_consistency"))]
@@ -172,7 +170,7 @@ def _profile_table(report: Report, profile: str) -> Table:
                 ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
                 ("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
                 ("PSNR (dB)", lambda row: _decibels(row["psnr"])),
-                ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", lambda row: f"{row['ssim']:.4f}")]
+                ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", _ssim)]
     if report.is_video:
         columns += [("tOF (px)", _optional("tof")), ("warp (levels)", _optional("warp_error"))]
     columns.append(("s / frame", lambda row: f"{row['seconds_per_frame']:.3f}"))
@@ -181,16 +179,24 @@ def _profile_table(report: Report, profile: str) -> Table:
                  [[text(row) for _, text in columns] for row in report.rows(profile)])
 
 
+def _with_spread(group: Group) -> str:
+    return _decibels(group.psnr) + ("" if math.isnan(group.psnr_spread) else f" ± {group.psnr_spread:.2f}")
+
+
 def _of(key: str) -> Callable[[dict], str]:
-    return lambda row: f"{row[key]:.4g}"
+    return lambda row: _number(row[key])
 
 
 def _decibels_of(key: str) -> Callable[[dict], str]:
-    return lambda row: f"{row[key]:+.2f}"
+    return lambda row: "–" if row[key] is None else f"{row[key]:+.2f}"
 
 
 def _optional(key: str) -> Callable[[dict], str]:
     return lambda row: f"{row[key]:.3f}" if key in row else ""
+
+
+def _ssim(row: dict) -> str:
+    return "–" if row["ssim"] is None else f"{row['ssim']:.4f}"
 
 
 def _setting(value) -> str:

@@ -28,7 +28,7 @@ class FieldSource:
         self._arrays = [_open_variable(path, variable) for path in paths]
         first = self._arrays[0]
         for path, array in zip(paths, self._arrays, strict=True):
-            if array.shape[1:] != first.shape[1:] or array.attrs.get("units") != first.attrs.get("units"):
+            if _grid(array) != _grid(first):
                 raise InputError(f"{path}: {variable} is {_shape_text(array)}, in {paths[0].name} it is "
                                  f"{_shape_text(first)}; one grid and one unit are wanted")
         _check_order(paths, self._arrays)
@@ -50,7 +50,7 @@ class FieldSource:
             path, inside = self.files[part], index - self._starts[part]
             try:
                 values = self._arrays[part][inside].values.astype(np.float32)
-            except (OSError, RuntimeError, ValueError) as error:  # what the back ends raise for a damaged file
+            except (OSError, RuntimeError, ValueError, TypeError) as error:  # what back ends raise for damage
                 raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
                                  f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
             if np.isinf(values).any():
@@ -88,14 +88,26 @@ def list_field_files(path: Path) -> list[Path]:
     """The files that a path or a pattern names, in natural order; `InputError` if there is none."""
     if path.exists() or not any(mark in path.name for mark in "*?["):
         return [path]
-    found = natural_order(path.parent.glob(path.name))
+    try:
+        found = natural_order(path.parent.glob(path.name))
+    except ValueError as error:
+        raise InputError(f"{path}: is not a pattern that can be searched ({error})") from None
     if not found:
         raise InputError(f"{path}: no file fits this pattern")
     return found
 
 
+def _grid(array) -> tuple:
+    """What files of one field share: dimensions, unit and coordinates, these to six digits."""
+    ends = [(axis["first"], axis["last"]) for axis in (_describe_axis(array, name) for name in array.dims[1:])]
+    rounded = [f"{first:.6g} to {last:.6g}" for first, last in ends]
+    return array.dims[1:], array.shape[1:], str(array.attrs.get("units")), rounded
+
+
 def _shape_text(array) -> str:
-    return f"{' x '.join(map(str, array.shape[1:]))} in {array.attrs.get('units', 'no unit')}"
+    names, shape, units, ends = _grid(array)
+    axes = ", ".join(f"{name}: {count} from {span}" for name, count, span in zip(names, shape, ends, strict=True))
+    return f"({axes}) in {units}"
 
 
 def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
@@ -105,7 +117,12 @@ def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
         return
     for path, array, before in zip(paths[1:], arrays[1:], arrays, strict=False):
         start, end = array.coords[name].values[0], before.coords[name].values[-1]
-        if not start > end:
+        try:
+            is_later = bool(start > end)
+        except TypeError:
+            raise InputError(f"{path}: {name} is a {array.coords[name].dtype}, in the file before it "
+                             f"a {before.coords[name].dtype}; one kind is wanted") from None
+        if not is_later:
             raise InputError(f"{path}: starts at {name} {start}, before the file before it ends ({end}); "
                              "name the files in the order of time, without overlap")
 
@@ -117,6 +134,8 @@ def _describe_axis(array, name) -> dict:
         return {"name": str(name), "units": "grid points", "size": size, "first": 0.0,
                 "last": float(size - 1)}
     axis = array.coords[name]
+    if axis.ndim != 1 or not np.isfinite(axis.values).all():
+        return {"name": str(name), "units": "grid points", "size": size, "first": 0.0, "last": float(size - 1)}
     return {"name": str(name), "units": str(axis.attrs.get("units", "")), "size": size, "first": float(axis.values[0]),
             "last": float(axis.values[-1])}
 
