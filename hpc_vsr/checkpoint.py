@@ -57,6 +57,16 @@ def newest_valid(folder: Path) -> Path | None:
     return next((path for path in reversed(_list(folder)) if is_valid(path)), None)
 
 
+def list_damaged(folder: Path) -> list[Path]:
+    """Checkpoints newer than the newest valid one, which a resumed training passes over."""
+    damaged = []
+    for path in reversed(_list(folder)):
+        if is_valid(path):
+            break
+        damaged.append(path)
+    return damaged
+
+
 def load_checkpoint(path: Path) -> dict:
     """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
     try:

@@ -96,6 +96,10 @@ class Parser(jsonargparse.ArgumentParser):
         text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
         text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
         text = re.sub(r"typing\.Literal\[(.*?)\]", r"value out of \1", text)
+        either = re.search(r"Does not validate against any of the Union subtypes Subtypes: \[(.*?), NoneType\] .*"
+                           r"Given value: (.*)", text)
+        if either:
+            text = text[: either.start()] + f"expected {either[1]}, found {either[2]}"
         text = re.sub(r"Expected an? ", "expected ", text)
         return re.sub(r"\. Got value: (.*)", r", found \1", text)
 

@@ -191,7 +191,8 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
                              "choose another --out or give the data set it was trained on")
     elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
-        raise InputError(f"{run_folder.path}: is not empty and holds no run; choose another --out")
+        raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
+                         "choose another --out")
     files.write_json(run_folder.config, wanted)
 
 
@@ -200,7 +201,10 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
     newest = newest_valid(run_folder.checkpoints)
     if newest is None or int(newest.stem.removeprefix("step-")) < experiment.train.steps:
         return False
-    config = run_folder.read_config()
+    try:
+        config = run_folder.read_config()
+    except InputError:  # damaged: training says so
+        return False
     return (decisive_settings(config) == decisive_settings(as_dict(experiment))
             and config["data_fingerprint"] == read_manifest(experiment.data).fingerprint)
 

@@ -19,6 +19,7 @@ from hpc_vsr.checkpoint import save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.evaluate import EvaluateSettings
+from hpc_vsr.manifest import read_manifest
 from hpc_vsr.models import ModelSettings
 from hpc_vsr.runs import DataTerms, RunFolder, network_state
 
@@ -110,9 +111,13 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     weights = convert_weights(read_state_dict(path), terms.build(settings).state_dict(), str(path))
     run = RunFolder(out)
     run.check_name()
+    if data is not None:
+        _check_data(data)
     origin = {"file": path.name, "sha256": files.sha256(path)}
     if run.config.exists() and run.read_config().get("imported") != origin:
         raise InputError(f"{out}: holds another run; choose another --out or delete that folder")
+    if data is None and run.config.exists() and run.read_config()["data"] is not None:
+        data = Path(run.read_config()["data"])
     if out.is_dir() and not run.config.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no run; choose another --out")
     files.create_folder(out)
@@ -123,6 +128,14 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
         run.checkpoints.mkdir(exist_ok=True)
         save_checkpoint(run.checkpoints, _state(settings, terms, weights), 0, keep=1, best_score=None)
     return run
+
+
+def _check_data(data: Path) -> None:
+    """Raise `InputError` unless the data set is one that these weights can be measured on."""
+    manifest = read_manifest(data)
+    if (manifest.scale, len(manifest.channels), manifest.is_8bit) != (SCALE, 1, True):
+        raise InputError(f"{data}: has {len(manifest.channels)} channels of {manifest.content['dtype']} for "
+                         f"{manifest.scale} times; these weights are for luma of 8 bit and {SCALE} times")
 
 
 def _state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class ReportJob:
         missing = unfinished(self.experiments)
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
-                         f"report in {self.out} lists them, and the same launch trains them alone")
+                         f"report in {self.out} has the others; mend what the log says of them and launch again")
 
 
 def unfinished(experiments: Sequence[Experiment]) -> list[str]:

@@ -192,6 +192,8 @@ def _wait(job: submitit.Job, stage: str, logs: Path, cluster: Cluster) -> None:
         raise InputError(f"{stage}: {_last_error(job.paths.stdout) or f'see {logs}'}")
     if CAN_CONTINUE in statuses:
         raise Stopped(f"{stage}: saved; the same command continues")
+    if stage == "report" and any(status != DONE for status in statuses):
+        raise Failed("the report lists what is missing")
     if any(status != DONE for status in statuses):
         raise Failed(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
                      f"see {logs}")
@@ -221,8 +223,11 @@ def _last_error(log: Path) -> str:
 def format_scripts(settings: LaunchSettings, experiments: list[Experiment], cluster: Cluster, site: Site) -> str:
     """The plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
     resources = settings.resources
+    pending = [experiment for experiment in experiments if not has_finished(RunFolder(experiment.out), experiment)]
     points = "" if len(experiments) == 1 else "\n".join(
-        [f"sweep    {len(experiments)} runs", *(f"         {experiment.out}" for experiment in experiments)]) + "\n"
+        [f"sweep    {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
+         *(f"{number:>8} {experiment.out}{'' if experiment in pending else ' (finished)'}"
+           for number, experiment in enumerate(experiments))]) + "\n"
     if cluster != "slurm":
         check_all(experiments, resources.ranks_per_node)
         return (f"{format_plan(experiments[0])}\n{points}"
@@ -234,7 +239,7 @@ def format_scripts(settings: LaunchSettings, experiments: list[Experiment], clus
     scripts = {"training": train_parameters(run, resources, site, throttle),
                "report": report_parameters(run, resources, site, after="TRAINING")}
     return points + "\n".join(
-        f"### {name}\n{script_text(logs, parameters, len(experiments) if name == 'training' else 1)}"
+        f"### {name}\n{script_text(logs, parameters, len(pending) if name == 'training' else 1)}"
         for name, parameters in scripts.items())
 
 

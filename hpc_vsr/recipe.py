@@ -64,6 +64,9 @@ class Recipe:
         if (self.field is None) != (self.variable is None):
             raise InputError("--field and --variable go together: the file and the name of the variable in it")
 
+        if self.field is not None and self.channels != "y":
+            raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
+
     @property
     def source_path(self) -> Path:
         return self.video or self.frames or self.field

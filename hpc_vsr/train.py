@@ -18,11 +18,11 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.baselines import tune_noise
-from hpc_vsr.checkpoint import load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
+from hpc_vsr.checkpoint import list_damaged, load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
-from hpc_vsr.errors import Stopped, exit_status
+from hpc_vsr.errors import InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
 from hpc_vsr.files import create_folder, only_writer
 from hpc_vsr.history import append_record, forget_after
@@ -87,6 +87,8 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
         self.step, self.bad_steps, self.best_step, self.best_psnr = 0, 0, 0, None
+        for path in ranks.on_main(lambda: list_damaged(self.run_folder.checkpoints)):
+            self._say(f"{path}: damaged or unfinished, left out")
         if state is not None:
             self._restore(state)
         if ranks.is_main:
@@ -295,6 +297,8 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     experiment, arguments = read_experiment(build_parser(), argv)
+    if arguments.point is not None and arguments.config is None:
+        raise InputError("--point: names a run of a sweep; give the job file that has it with --config")
     where = str(arguments.config)
     grids = without_given(read_sweep(arguments.config), argv)
     experiment = choose_point(expand(experiment, grids, where), arguments.point, where)

@@ -27,6 +27,7 @@ FLOORS = [
     {"job"},
     {"launch"},
     {"cli"},
+    {"__main__"},
 ]
 ONLY_USERS = {
     "h5py": {"shards"},

@@ -130,7 +130,7 @@ def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):
     content = json.loads((folder / "report" / "report.json").read_text())
     assert len(content["runs"]) == 5 and not content["failed"]
     text = (folder / "report" / "report.md").read_text()
-    assert "and 1 other seeds" in text and " ± " in text  # the two seeds are one row with their spread
+    assert "and 1 other seed" in text and " ± " in text  # the two seeds are one row with their spread
     assert "| name " in text and "| previous |" in text and "The report's Diamond table" in text
     assert [row["network"] for row in content["published"]] == ["delta", "parallel5", "parallel5", "raw"]
     assert len(content["published"][0]["ours"]) == 4

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from hpc_vsr.config import Parser
-from hpc_vsr.errors import exit_status
+from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.report import write_report
 from hpc_vsr.runs import RunFolder
 
 
 def build_parser() -> Parser:
     parser = Parser("report", __doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, runs/NAME")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
+                        help="run folders, runs/NAME, or the folder of a sweep")
     parser.add_argument("--out", type=Path | None, default=None,
                         help="folder of the report; RUN/report of the first run if not given")
     parser.add_argument("--split", type=Literal["test", "val", "train"], default="test",
@@ -30,10 +31,20 @@ def build_parser() -> Parser:
     return parser
 
 
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs of a sweep if it is the folder of one, else itself; a report that lies among them is no run."""
+    if (folder / "config.json").exists():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob("*/config.json"))
+    return inside or ([] if (folder / "report.json").exists() else [folder])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
-    runs = [RunFolder(path) for path in arguments.runs]
-    print(write_report(runs, arguments.out or runs[0].report, arguments.split, arguments.level))
+    runs = [RunFolder(path) for named in arguments.runs for path in _runs_in(named)]
+    if not runs:
+        raise InputError(f"{arguments.runs[0]}: is a report; name the runs, runs/NAME")
+    print(write_report(runs, arguments.out or RunFolder(arguments.runs[0]).report, arguments.split, arguments.level))
 
 
 if __name__ == "__main__":

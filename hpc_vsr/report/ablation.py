@@ -46,7 +46,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        return self.runs[0] if len(self.runs) == 1 else f"{self.runs[0]} and {len(self.runs) - 1} other seeds"
+        return self.runs[0] if len(self.runs) == 1 else f"{self.runs[0]} and {len(self.runs) - 1} other " \
+            f"seed{'s' * (len(self.runs) > 2)}"
 
 
 def varied_settings(runs: list[dict]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from hpc_vsr.field_metrics import RESOLVED
 from hpc_vsr.report.ablation import ablation_lines, varied_settings
@@ -23,8 +23,10 @@ STYLE = {"font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
 RUN_COLOURS = ("#0b6e99", "#c0392b", "#2e7d32", "#7b3fa0", "#b8860b", "#00796b")
 BASELINE_COLOURS = {"bicubic": "#9aa3ad", "wiener": "#5b6673"}
 NAMES = {"lr": "LR", "bicubic": "bicubic", "wiener": "Wiener", "hr": "HR"}
+WAVENUMBERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # cycles per HR pixel
 MAX_PANELS, MAX_LEGEND = 9, 10
-LOG_FROM = 20  # largest over smallest value from which an axis is logarithmic
+MAX_MARKED = 12  # points of a curve that are marked
+LOG_FROM = 8  # largest over smallest value from which an axis is logarithmic
 
 
 def training_curves(report: Report) -> str:
@@ -36,14 +38,15 @@ def training_curves(report: Report) -> str:
             if curves["training"]:
                 steps, values = zip(*curves["training"], strict=True)
                 loss.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-                loss.plot(steps, _smooth(values), color=colour, label=name)
+                loss.plot(steps, _smooth(values), "o-" if len(steps) < MAX_MARKED else "-", color=colour, markersize=3,
+                          label=name)
             if curves["validation"]:
                 steps, values, _ = zip(*curves["validation"], strict=True)
                 psnr.plot(steps, values, "o-", color=colour, markersize=4, label=name)
         loss.set(xlabel="step", ylabel="training loss")
         psnr.set(xlabel="step", ylabel="validation PSNR (dB)")
         for axes in (loss, psnr):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if axes.has_data() and len(report.curves) <= MAX_LEGEND:
                 axes.legend(fontsize=9 if len(report.curves) <= 6 else 7)
         return _svg(figure)
@@ -83,6 +86,10 @@ def power_spectra(report: Report) -> str:
             share.loglog(k, np.array(row["spectrum"]["error"]) / hr, **look)
         share.axhline(RESOLVED, color="#8a93a0", linewidth=1, linestyle=":")
         share.annotate("resolved below", (k[0], RESOLVED), textcoords="offset points", xytext=(2, 4), fontsize=8)
+        for axes in (power, share):
+            axes.set_xticks(WAVENUMBERS, [f"{tick:g}" for tick in WAVENUMBERS])
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlim(k[0] * 0.9, 0.55)
         power.set(xlabel="wavenumber (cycles per HR pixel)", ylabel=f"power ({units})$^2$")
         share.set(xlabel="wavenumber (cycles per HR pixel)", ylabel="power of the error / power of HR")
         share.legend(fontsize=9)

@@ -20,6 +20,8 @@ from hpc_vsr.report.collect import BASELINES, Report
 from hpc_vsr.report.figures import NAMES, STYLE
 
 ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
+MAX_GAP = 0.05  # share of a zoomed crop that may be without a value
+GAP_COLOUR = "#c9ced6"
 FIELD_MAP, ERROR_MAP = "viridis", "RdBu_r"
 VIDEO_ERROR = 64  # grey levels at the ends of the error's colour bar
 TAIL = 0.2  # percent of the values beyond the ends of a field's colour bar
@@ -57,6 +59,7 @@ def comparison(report: Report, index: int) -> bytes:
     """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
     columns = ["lr", "bicubic", "wiener", _pictured(report)[0], "hr"]
     pictures = {name: _displayable(report, report.pictures[name][index]) for name in columns}
+    _mask_gaps(pictures)
     look = _choose_look(report, index)
     top, left, side = _busiest_square(pictures["hr"])
     scale = report.content["dataset"]["degradation"]["scale"]
@@ -84,11 +87,16 @@ def comparison(report: Report, index: int) -> bytes:
             for axes in (zoom, difference):
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
+            for axes in grid[:, column]:
+                axes.set_facecolor(GAP_COLOUR)
             _label(whole, look, is_first=column == 0)
             if name in ("lr", "hr"):
                 difference.set_axis_off()
             else:
                 error_image = _show_error(difference, pictures[name], pictures["hr"], look)
+        if look.axes is not None and _ascends(look.axes[0]):  # the larger coordinate, such as north, on top
+            for axes in grid.flat:
+                axes.invert_yaxis()
         grid[1, 0].set_ylabel(f"{side} x {side} HR pixels")
         if look.axes is None:
             grid[0, 0].set_ylabel("whole frame")
@@ -152,6 +160,21 @@ def _extent(look: Look, size: tuple[int, int]) -> tuple[float, float, float, flo
     return left, right, bottom, top
 
 
+def _ascends(axis: dict) -> bool:
+    return axis["units"] != "grid points" and axis.get("last", 0) > axis.get("first", 0)
+
+
+def _mask_gaps(pictures: dict[str, np.ndarray]) -> None:
+    """Take away, in place, what a field was filled with where HR has no value."""
+    gaps = np.isnan(pictures["hr"])
+    if not gaps.any():
+        return
+    for name, picture in pictures.items():
+        factor = gaps.shape[0] // picture.shape[0]
+        seen = gaps if factor == 1 else gaps.reshape(picture.shape[0], factor, -1, factor).all((1, 3))
+        pictures[name] = np.where(seen, np.nan, picture)
+
+
 def _mark(look: Look, size: tuple[int, int], top: int, left: int, side: int) -> Rectangle:
     x0, x1, y1, y0 = _extent(look, size)
     dx, dy = (x1 - x0) / size[1], (y1 - y0) / size[0]
@@ -191,11 +214,14 @@ def _displayable(report: Report, frame: np.ndarray) -> np.ndarray:
 
 def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
     """Top, left and side of the square with the most contrast, on even pixels; where a difference is to be seen."""
-    grey = np.nan_to_num(picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64))
+    grey = picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64)
+    gaps = np.isnan(grey)
+    grey = np.where(gaps, np.nanmean(grey), grey)
     grey = grey / (np.abs(grey).max() or 1)
     side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
-    sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2)]
-    mean, square = ((s[side:, side:] - s[:-side, side:] - s[side:, :-side] + s[:-side, :-side]) / side**2 for s in sums)
-    variance = (square - mean**2)[::4, ::4]
+    sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2, gaps.astype(float))]
+    mean, square, missing = ((total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])
+                             / side**2 for total in sums)
+    variance = np.where(missing > MAX_GAP, -1.0, square - mean**2)[::4, ::4]
     top, left = np.unravel_index(variance.argmax(), variance.shape)
     return 4 * int(top), 4 * int(left), side
