@@ -149,7 +149,7 @@ def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(job, tmp_path):
     names = run_stage("launch", "--config", job, "--cluster", "debug", "--dry-run", cwd=tmp_path).stdout
-    broken = next(line.strip() for line in names.splitlines() if "name-previous" in line)
+    broken = next(line.split()[1] for line in names.splitlines() if "name-previous" in line)
     (tmp_path / broken).mkdir(parents=True)
     (tmp_path / broken / "foreign.txt").write_text("this folder is not ours")
     done = run_stage("launch", "--config", job, "--cluster", "debug", cwd=tmp_path)
