@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import docstring_parser
 import numpy as np
 
 from hpc_vsr.baselines import tune_noise
@@ -101,6 +102,7 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
     }
     if trained.network.has_flow:
         result["flow"] = measure_flow(trained.network, split, device)
+    _say_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **pictures)
     write_json(run.evaluation(settings.split), result)
@@ -122,6 +124,14 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
 
 def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
     return None if settings.twice is None else best_sha256(RunFolder(settings.twice).checkpoints)
+
+
+def _say_if_replaced(path: Path, manifest: Manifest) -> None:
+    """Tell that an evaluation on another data set gives way to this one: a run has one a split."""
+    with contextlib.suppress(InputError, KeyError, TypeError):
+        before = read_json(path, "")["dataset"]
+        if before["fingerprint"] != manifest.fingerprint:
+            print(f"{path}: replaces the evaluation on {before['name']}", file=sys.stderr)
 
 
 def describe(manifest: Manifest) -> dict:
@@ -161,9 +171,10 @@ def build_parser() -> Parser:
     parser.add_argument("--run", type=Path, required=True, help="run folder, runs/NAME")
     parser.add_argument("--data", type=Path | None, default=None,
                         help="data set; the one it was trained on if not given")
+    meanings = {entry.arg_name: entry.description for entry in docstring_parser.parse(EvaluateSettings.__doc__).params}
     for name, kind in typing.get_type_hints(EvaluateSettings).items():
         parser.add_argument(f"--{name}", type=kind | None, default=None,
-                            help=f"as in the job file's [evaluate] {name}; as in the run's config.json if not given")
+                            help=f"{' '.join(meanings[name].split())} As in the run's config.json if not given.")
     return parser
 
 

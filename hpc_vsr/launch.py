@@ -236,8 +236,9 @@ def format_scripts(settings: LaunchSettings, experiments: list[Experiment], clus
     run = RunFolder(settings.out).name
     logs = Path("logs") / run
     throttle = settings.max_parallel * (len(experiments) > 1)
-    scripts = {"training": train_parameters(run, resources, site, throttle),
-               "report": report_parameters(run, resources, site, after="TRAINING")}
+    is_needed = bool(pending) or len(experiments) == 1  # a single run is submitted again and says that it is finished
+    scripts = {"training": train_parameters(run, resources, site, throttle)} if is_needed else {}
+    scripts["report"] = report_parameters(run, resources, site, after="TRAINING" if is_needed else None)
     return points + "\n".join(
         f"### {name}\n{script_text(logs, parameters, len(pending) if name == 'training' else 1)}"
         for name, parameters in scripts.items())

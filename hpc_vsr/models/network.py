@@ -75,10 +75,6 @@ class Network(nn.Module):
     def has_flow(self) -> bool:
         return isinstance(self.core, Flow4x)
 
-    @property
-    def scale_of_first_stage(self) -> int:
-        return 2
-
     def flows(self, lr: Tensor) -> dict[int, Tensor]:
         """{position: displacement of the centre frame to that frame} of flow4x, (B, 2, 4h, 4w) in HR pixels."""
         _, pyramids = self.core.move(self._core_input(self._extend(lr)))

@@ -121,11 +121,12 @@ def ablation_lines(groups: list[Group], key: str) -> list[tuple[dict, list[tuple
         if key in group.settings:
             others = {name: value for name, value in group.settings.items() if name != key}
             lines.setdefault(repr(others), (others, []))[1].append((group.settings[key], group))
-    found = [(others, sorted(points, key=lambda point: _order(point[0]))) for others, points in lines.values()]
+    found = [(others, sorted(points, key=lambda point: order(point[0]))) for others, points in lines.values()]
     return [(others, points) for others, points in found if len(points) > 1]
 
 
-def _order(value: Any) -> tuple:
+def order(value: Any) -> tuple:
+    """Sorts values of a setting: numbers by size, then everything else by its text."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return (0, value, "") if is_number else (1, 0, str(value))
 

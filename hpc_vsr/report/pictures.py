@@ -70,7 +70,7 @@ def comparison(report: Report, index: int) -> bytes:
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
         figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 1.2), layout="constrained", dpi=110)
-        figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0, rect=(0, 0, 1, 0.985))
+        figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
         grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
         value_image = error_image = None
         for column, name in enumerate(columns):
@@ -111,7 +111,7 @@ def comparison(report: Report, index: int) -> bytes:
             bar.update_ticks()
         figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
         return buffer.getvalue()
 
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hpc_vsr.report.ablation import Group, varied_settings
-from hpc_vsr.report.collect import BASELINES, Report
+from hpc_vsr.report.ablation import Group, order, varied_settings
+from hpc_vsr.report.collect import Report
 from hpc_vsr.report.published import RAW, SOURCES
 
 MEANINGS = {
@@ -77,7 +77,7 @@ def ablation_table(report: Report) -> Table | None:
     level = report.content["level"]
     level_head = [f"epochs to {level:g} dB"] if level is not None else []
     rows = []
-    for group in sorted(groups, key=lambda group: [_sortable(value) for value in group.settings.values()]):
+    for group in sorted(groups, key=lambda group: [order(value) for value in group.settings.values()]):
         reached = [] if level is None else ["–" if group.epochs_to_level is None else f"{group.epochs_to_level:.3g}"]
         rows.append([*(_setting(value) for value in group.settings.values()), _with_spread(group),
                      f"{group.ssim:.4f}", *reached])
@@ -205,11 +205,6 @@ def _setting(value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _sortable(value) -> tuple:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (0, value, "") if is_number else (1, 0, str(value))
-
-
 def _aligned(table: Table) -> str:
     cells = [table.heads, *table.rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.heads))]
@@ -227,7 +222,3 @@ def _decibels(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
-
-
-__all__ = ["BASELINES", "Table", "ablation_table", "comparison_table", "csv_text", "flow_table", "markdown",
-           "protocol_differences", "published_table", "result_tables"]
