@@ -7,6 +7,7 @@ import sys
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import BAD_INPUT, DONE, exit_status
+from hpc_vsr.signals import hold_signals
 
 STAGES = {
     "preprocess": ("hpc_vsr.preprocess", "frames of a video, images or a field to a data set of samples"),
@@ -15,7 +16,12 @@ STAGES = {
     "report": ("hpc_vsr.report.__main__", "make a page, tables and JSON of one or more runs"),
     "import_weights": ("hpc_vsr.import_weights", "make a run of the weights that the report's authors published"),
     "launch": ("hpc_vsr.launch", "train, evaluate and report a job file, here or on a SLURM cluster"),
+    "status": ("hpc_vsr.status", "a table of the runs of a job file: queue, progress, time left"),
+    "job": ("hpc_vsr.job", "what a SLURM job runs; the scripts in slurm/ use it"),
+    "site": ("hpc_vsr.site", "a cluster's options for the scripts in slurm/, as shell variables"),
+    "doctor": ("hpc_vsr.doctor.__main__", "check MPI, SLURM, GPUs, arithmetic and storage of this machine"),
 }
+ANSWERING = ("train", "job")  # stages that answer SLURM's signals themselves
 
 
 def usage() -> str:
@@ -37,6 +43,8 @@ def main() -> int:
     if arguments[0] not in STAGES:
         print(f"error: unknown stage {arguments[0]!r}; stages: {', '.join(STAGES)}", file=sys.stderr)
         return BAD_INPUT
+    if arguments[0] in ANSWERING:
+        hold_signals()
     stage = importlib.import_module(STAGES[arguments[0]][0])
     return exit_status(stage.main, arguments[1:])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -96,26 +95,6 @@ def create_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
-
-
-@contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second process that would write into it; `InputError` if one does.
-
-    The lock is on the open folder itself, so it leaves no file and ends with its process however that ends. File
-    systems without such locks are written to unguarded.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{folder}: another process is writing into it; wait for it or end it "
-                                 f"(fuser {folder} names it)") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_free_space(folder: Path, num_bytes: int) -> None:

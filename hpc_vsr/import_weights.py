@@ -19,6 +19,7 @@ from hpc_vsr.checkpoint import save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.evaluate import EvaluateSettings
+from hpc_vsr.lock import only_writer
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.models import ModelSettings
 from hpc_vsr.runs import DataTerms, RunFolder, network_state
@@ -121,7 +122,7 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     if out.is_dir() and not run.config.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no run; choose another --out")
     files.create_folder(out)
-    with files.only_writer(out):
+    with only_writer(out):
         files.write_json(run.config, {
             "data": str(data) if data else None, "out": str(out), "model": as_dict(settings), "train": None,
             "evaluate": as_dict(EvaluateSettings()), "data_fingerprint": terms.fingerprint, "imported": origin})

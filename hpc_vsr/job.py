@@ -1,6 +1,13 @@
-"""What a launcher runs on each rank: picklable callables that set up the ranks' environment and run a stage.
+"""What a SLURM job runs: preprocessing, training on all its ranks, or evaluation and report.
 
-They return an exit status, so that a launcher need not tell a user's mistake from a crash.
+`hpc_vsr.launch` submits these as submitit's callables; the scripts in slurm/ start the same as a command, one process
+for each rank:
+
+    srun python -m hpc_vsr job train --config jobs/delta.toml
+    srun --nodes=1 --ntasks=1 python -m hpc_vsr job report --config jobs/delta.toml
+
+A training that is told to stop, before its time limit or at a preemption, saves and sends its job back to the queue;
+the next life of the job goes on from there.
 """
 
 from __future__ import annotations
@@ -11,37 +18,82 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import submitit
 
+from hpc_vsr import preprocess
+from hpc_vsr.config import Parser
 from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, exit_status
 from hpc_vsr.evaluate import evaluate_if_needed
-from hpc_vsr.experiment import Experiment, has_finished
+from hpc_vsr.experiment import Experiment
+from hpc_vsr.jobfile import add_job_file, list_pending, read_job
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.report import write_report
+from hpc_vsr.requeue import Life
 from hpc_vsr.runs import RunFolder
+from hpc_vsr.signals import StopFlag
+from hpc_vsr.sweep import choose_point
 from hpc_vsr.train import train
 
 FIRST_PORT, NUM_PORTS = 20000, 20000
 
 
+class _Resubmitted:
+    """A callable that submitit may start again from its beginning: its work goes on where it was."""
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self)
+
+
 @dataclass(frozen=True)
-class TrainJob:
-    """Trains an experiment on all ranks of the job."""
+class PreprocessJob(_Resubmitted):
+    """Makes the data set of a recipe on all MPI ranks of the job.
+
+    Attributes
+    ----------
+    recipe : Path
+    out : Path
+        Folder of the data set.
+    """
+
+    recipe: Path
+    out: Path
+
+    def __call__(self) -> int:
+        status = exit_status(preprocess.main, ["--recipe", str(self.recipe), "--out", str(self.out)])
+        return told_to(submitit.JobEnvironment(), status)
+
+
+@dataclass(frozen=True)
+class TrainJob(_Resubmitted):
+    """Trains an experiment on all ranks of the job, and goes back to the queue when it is stopped before its end.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    max_requeues : int
+    """
 
     experiment: Experiment
+    max_requeues: int = 0
 
     def __call__(self) -> int:
         environment = submitit.JobEnvironment()
-        export_ranks(environment)
-        return told_to(environment, exit_status(self._train))
+        return told_to(environment, self.run(environment))
 
-    def _train(self, _argv: Sequence[str] | None) -> None:
-        train(self.experiment)
+    def run(self, environment: submitit.JobEnvironment) -> int:
+        """Exit status of this rank."""
+        with StopFlag() as stop:
+            export_ranks(environment)
+            if environment.cluster != "slurm" or environment.global_rank != 0:
+                return exit_status(lambda _: train(self.experiment, stop))
+            return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).live(
+                lambda: train(self.experiment, stop)))
 
 
 @dataclass(frozen=True)
-class ReportJob:
+class ReportJob(_Resubmitted):
     """Measures the networks of experiments and writes one report of them; one rank.
 
     Attributes
@@ -55,9 +107,9 @@ class ReportJob:
     out: Path
 
     def __call__(self) -> int:
-        return told_to(submitit.JobEnvironment(), exit_status(self._evaluate_and_report))
+        return told_to(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
 
-    def _evaluate_and_report(self, _argv: Sequence[str] | None) -> None:
+    def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
@@ -68,16 +120,10 @@ class ReportJob:
                 print(f"{run.path}: not measured: {error}", file=sys.stderr)
         runs = [RunFolder(experiment.out) for experiment in self.experiments]
         write_report(runs, self.out, self.experiments[0].evaluate.split)
-        missing = unfinished(self.experiments)
+        missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
                          f"report in {self.out} has the others; mend what the log says of them and launch again")
-
-
-def unfinished(experiments: Sequence[Experiment]) -> list[str]:
-    """Names of the runs that have not been trained to their last step."""
-    return [RunFolder(experiment.out).name for experiment in experiments
-            if not has_finished(RunFolder(experiment.out), experiment)]
 
 
 def told_to(environment: submitit.JobEnvironment, status: int) -> int:
@@ -104,3 +150,49 @@ def export_ranks(environment: submitit.JobEnvironment) -> None:
     os.environ.update({name: str(value) for name, value in variables.items()})
     if one_node and Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a laptop's host name often leads nowhere
+
+
+def environment_of_step() -> submitit.JobEnvironment:
+    """Of this rank in a SLURM job; `InputError` outside of one, or where srun was forgotten."""
+    if "SLURM_JOB_ID" not in os.environ:
+        raise InputError("hpc-vsr job: runs inside a SLURM job; elsewhere use "
+                         "'python -m hpc_vsr.launch --cluster local'")
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        raise InputError(f"hpc-vsr job: the job has {os.environ['SLURM_NTASKS']} tasks and this is one process: "
+                         "start it with 'srun python -m hpc_vsr job ...'")
+    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
+    environment = submitit.JobEnvironment()
+    gpus, tasks = os.environ.get("SLURM_GPUS_ON_NODE", "0"), environment.num_tasks // environment.num_nodes
+    if gpus.isdecimal() and int(gpus) > tasks and environment.global_rank == 0:
+        print(f"warning: {gpus} GPUs on each node and {tasks} task{'s' * (tasks > 1)}: one rank drives one GPU; "
+              f"sbatch --ntasks-per-node={gpus} uses all", file=sys.stderr)
+    return environment
+
+
+def build_parser() -> Parser:
+    parser = Parser("job", __doc__)
+    parser.add_argument("action", type=Literal["train", "report", "points"],
+                        help="train: on all ranks; report: evaluate and report every run, on one rank; points: print "
+                             "how many runs the job file stands for")
+    add_job_file(parser)
+    parser.add_argument("--point", type=int | None, default=None, help="which run of a [sweep] to train, from 0")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    job, experiments, arguments = read_job(build_parser(), argv)
+    if arguments.action == "points":
+        print(len(experiments))
+    elif arguments.action == "report":
+        ReportJob(tuple(experiments), job.report).evaluate_and_report()
+    else:
+        environment = environment_of_step()
+        experiment = choose_point(experiments, arguments.point, str(arguments.config))
+        status = TrainJob(experiment, job.resources.max_requeues).run(environment)
+        # a rank that ends with a status would have the main rank killed while it asks for the requeue
+        if environment.global_rank == 0 or status != CAN_CONTINUE:
+            sys.exit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -93,3 +93,23 @@ def abort_together(comm: Any) -> Iterator[None]:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         time.sleep(SECONDS_TO_TELL)
         comm.Abort(BAD_INPUT if isinstance(error, InputError) else FAILED)
+
+
+def library() -> str | None:
+    """First line of what the MPI that mpi4py finds says of itself; None without one. Does not initialise MPI."""
+    try:
+        import mpi4py
+        mpi4py.rc.initialize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    return MPI.Get_library_version().splitlines()[0].strip("\0 ")
+
+
+def srun_type() -> str:
+    """What `srun --mpi` starts the ranks of this MPI with: pmix for Open MPI, pmi2 for MPICH and its relatives."""
+    return "pmix" if (library() or "").startswith("Open MPI") else "pmi2"
+
+
+if __name__ == "__main__":
+    print(srun_type())

@@ -20,7 +20,7 @@ from hpc_vsr import files
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.degrade import crop_to_multiple, degrade
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
-from hpc_vsr.files import only_writer
+from hpc_vsr.lock import only_writer
 from hpc_vsr.manifest import NAME, Manifest, write_manifest
 from hpc_vsr.mpi import abort_together, connect, on_main_rank
 from hpc_vsr.progress import Progress

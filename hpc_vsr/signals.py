@@ -6,6 +6,11 @@ import signal
 from typing import Any
 
 
+def hold_signals() -> None:
+    """Keep what SLURM sends until a `StopFlag` is there; while torch is loading it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
+
+
 class StopFlag:
     """Set by a signal; the loop answers at the next step boundary. A second Ctrl-C ends the process at once."""
 
@@ -17,6 +22,7 @@ class StopFlag:
 
     def __enter__(self) -> StopFlag:
         self._before = {number: signal.signal(number, self._set) for number in self.SIGNALS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # what came since `hold_signals`
         return self
 
     def __exit__(self, *_) -> None:

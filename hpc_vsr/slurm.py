@@ -1,22 +1,21 @@
-"""What SLURM is told of a job: its resources, and what is particular to a cluster (``slurm/sites/*.toml``)."""
+"""What SLURM is told of a job, as submitit's parameters."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from hpc_vsr.config import check_finite, from_dict, read_toml
+from hpc_vsr.config import check_finite
 from hpc_vsr.errors import InputError
+from hpc_vsr.site import Queue, Site
 
 SIGNAL_DELAY_SECONDS = 120  # between SIGUSR2 and the time limit: room for a checkpoint
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the training job asks for; the report asks for one rank of it, without a GPU.
+    """What the jobs of a job file ask for. The report asks for one rank without a GPU.
 
     Attributes
     ----------
@@ -31,9 +30,16 @@ class Resources:
     memory_gb : float
         Per node; 0 leaves it to the cluster.
     hours : float
-        Time limit.
+        Time limit of the training; a run that needs longer goes on in the next one.
     report_hours : float
         Time limit of the report, which measures every run on the CPU.
+    preprocess_ranks : int
+        MPI ranks of the preprocessing, one core each.
+    preprocess_hours : float
+        Time limit of the preprocessing.
+    max_requeues : int
+        How often a training goes back to the queue after its time limit or a preemption; it stays out after a life
+        without a step.
     """
 
     nodes: int = 1
@@ -43,62 +49,34 @@ class Resources:
     memory_gb: float = 0.0
     hours: float = 1.0
     report_hours: float = 1.0
+    preprocess_ranks: int = 8
+    preprocess_hours: float = 1.0
+    max_requeues: int = 20
 
     def __post_init__(self):
         check_finite(self, "resources")
-        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank) < 1 or self.gpus_per_node < 0 or \
-                min(self.hours, self.report_hours) <= 0:
-            raise InputError("resources: nodes, ranks_per_node and cpus_per_rank must be at least 1, hours and "
-                             "report_hours above 0")
+        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank, self.preprocess_ranks) < 1 or \
+                min(self.gpus_per_node, self.max_requeues) < 0 or \
+                min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
+            raise InputError("resources: nodes, ranks_per_node, cpus_per_rank and preprocess_ranks must be at least 1, "
+                             "gpus_per_node and max_requeues at least 0, every number of hours above 0")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
                              "one rank drives one GPU")
 
 
-@dataclass(frozen=True)
-class Queue:
-    """Where SLURM runs a kind of job; what is not given is left out.
-
-    Attributes
-    ----------
-    partition, account, qos, constraint : str
-    """
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) -> dict[str, Any]:
+    """submitit's parameters of the preprocessing on SLURM, whose ranks `srun --mpi` starts."""
+    return {
+        **_common_parameters(f"preprocess-{run}", site.setup, resources.preprocess_hours, site.cpu),
+        "additional_parameters": {"requeue": True, "ntasks": resources.preprocess_ranks},
+        "cpus_per_task": 1, "signal_delay_s": SIGNAL_DELAY_SECONDS,
+        "srun_args": [f"--mpi={mpi}", "--kill-on-bad-exit=1", "--wait=60"],
+    }
 
 
-@dataclass(frozen=True)
-class Site:
-    """What is particular to a cluster: slurm/sites/NAME.toml.
-
-    Attributes
-    ----------
-    setup : list of str
-        Shell lines before the work, such as `module load` or the activation of an environment.
-    gpu, cpu : Queue
-        For training, and for the report.
-    """
-
-    setup: tuple[str, ...] = ()
-    gpu: Queue = dataclasses.field(default_factory=Queue)
-    cpu: Queue = dataclasses.field(default_factory=Queue)
-
-
-def read_site(path: Path | None) -> Site:
-    """Settings of a cluster from a TOML file; the generic one if none is given."""
-    if path is None:
-        return Site()
-    table = read_toml(path)
-    setup = table.pop("setup", [])
-    if not isinstance(setup, list) or not all(isinstance(line, str) for line in setup):
-        raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
-    return dataclasses.replace(from_dict(Site, table, str(path)), setup=tuple(setup))
-
-
-def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0) -> dict[str, Any]:
+def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str | None = None
+                     ) -> dict[str, Any]:
     """submitit's parameters of the training of a run on SLURM, or of an array of runs, `max_parallel` at a time."""
     parameters = {
         **_common_parameters(f"train-{run}", site.setup, resources.hours, site.gpu),
@@ -109,28 +87,31 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
         "srun_args": ["--kill-on-bad-exit=1", "--wait=60"],
     }
     if resources.gpus_per_node:
-        parameters["gpus_per_node"] = resources.gpus_per_node
+        count = resources.gpus_per_node
+        parameters["gpus_per_node"] = f"{site.gpu_type}:{count}" if site.gpu_type else count
         parameters["srun_args"] += ["--gpu-bind=none"]
     if max_parallel:
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
         parameters["mem"] = f"{resources.memory_gb:g}GB"
+    if after:  # without the data set there is nothing to train: the job ends, and does not wait for ever
+        parameters["dependency"] = f"afterok:{after}"
+        parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
     return parameters
 
 
-def report_parameters(run: str, resources: Resources, site: Site, after: str | None) -> dict[str, Any]:
-    """submitit's parameters of the report of a run on SLURM; it starts `after` the training, however that ended."""
+def report_parameters(run: str, resources: Resources, site: Site, after: Sequence[str]) -> dict[str, Any]:
+    """submitit's parameters of the report of a run on SLURM; it starts `after` the trainings, however they ended."""
     return {
         **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
-        **({"dependency": f"afterany:{after}"} if after else {}),
+        **({"dependency": f"afterany:{':'.join(after)}"} if after else {}),
     }
 
 
 def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Queue) -> dict[str, Any]:
-    given = {key: value for key, value in dataclasses.asdict(queue).items() if value is not None}
     return {
-        **given, "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
+        **queue.given(), "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
         # srun of SLURM 22.05 and later does not take --cpus-per-task from sbatch
         "setup": [*setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
         # many clusters do not requeue after a preemption or a node failure unless asked to

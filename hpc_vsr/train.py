@@ -24,8 +24,10 @@ from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, validat
 from hpc_vsr.distributed import Ranks, join_ranks
 from hpc_vsr.errors import InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
-from hpc_vsr.files import create_folder, only_writer
+from hpc_vsr.files import create_folder
 from hpc_vsr.history import append_record, forget_after
+from hpc_vsr.jobfile import OTHER_KEYS
+from hpc_vsr.lock import Lock, only_writer
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.metrics import PAPER_CROP, psnr
@@ -34,14 +36,14 @@ from hpc_vsr.optim import MovingAverage, Objective, learning_rate
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
-from hpc_vsr.sweep import choose_point, expand, read_sweep, without_given
+from hpc_vsr.sweep import SECTION, choose_point, expand, read_sweep, without_given
 
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
 
 
-def train(experiment: Experiment) -> None:
-    """Train until the last step, on all ranks of the job together.
+def train(experiment: Experiment, stop: StopFlag) -> None:
+    """Train until the last step, on all ranks of the job together, or until one of them is asked to `stop`.
 
     Raises
     ------
@@ -52,22 +54,24 @@ def train(experiment: Experiment) -> None:
     """
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
-    with join_ranks(experiment.train.device) as ranks, StopFlag() as stop, contextlib.ExitStack() as held:
+    with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held:
         check_fit(experiment, manifest, ranks.world_size)
+        locks: list[Lock] = []
 
         def take_folder() -> None:
             create_folder(experiment.out)
-            held.enter_context(only_writer(experiment.out))
+            locks.append(held.enter_context(only_writer(experiment.out)))
 
         ranks.on_main(take_folder)
         torch.set_num_threads(_threads(ranks))
-        Trainer(experiment, manifest, ranks).run(stop)
+        Trainer(experiment, manifest, ranks, locks[0] if locks else None).run(stop)
 
 
 class Trainer:
     """One run: its network, its optimiser and its place in the sequence of samples."""
 
-    def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks):
+    def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
+        self.lock = lock  # the main rank's
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         self.run_folder = RunFolder(experiment.out)
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
@@ -219,6 +223,7 @@ class Trainer:
     def _save(self, improved: bool) -> None:
         """The main rank writes the checkpoint, the others wait."""
         if self.ranks.is_main:
+            self.lock.check()
             self.run_folder.checkpoints.mkdir(exist_ok=True)
             state = {
                 **network_state(self.experiment.model, self.terms, self.average.network.state_dict()),
@@ -247,6 +252,7 @@ class Trainer:
     def _log(self, figures: dict) -> None:
         """Append a line to metrics.jsonl."""
         if self.ranks.is_main:
+            self.lock.check()
             samples = self.step * self.settings.batch_size
             record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
             append_record(self.run_folder.metrics, record)
@@ -289,7 +295,7 @@ def _ranks_per_node(ranks: Ranks) -> int:
 
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
-    parser.add_settings(Experiment, "--config", also=("resources", "max_parallel", "sweep"))
+    parser.add_settings(Experiment, "--config", also=(*OTHER_KEYS, SECTION))
     parser.add_argument("--point", type=int | None, default=None, help="which point of the job file's [sweep], from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
     return parser
@@ -305,7 +311,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.dry_run:
         print(format_plan(experiment))
         return
-    train(experiment)
+    with StopFlag() as stop:
+        train(experiment, stop)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import xarray
 from conftest import ROOT, moving_pattern, run_stage
 
 from hpc_vsr.config import Parser
-from hpc_vsr.launch import LaunchSettings
+from hpc_vsr.jobfile import JobFile
 from hpc_vsr.runs import RunFolder, load_trained
+from hpc_vsr.signals import StopFlag
 from hpc_vsr.sweep import expand, read_sweep
 from hpc_vsr.train import train
 
@@ -34,7 +35,7 @@ def datasets(tmp_path_factory, clip, dataset):
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_every_run_of_a_job_trains(path, datasets, tmp_path):
     parser = Parser("test", "")
-    parser.add_settings(LaunchSettings, "--config", also=("sweep",))
+    parser.add_settings(JobFile, "--config", also=("sweep",))
     settings, _ = parser.parse(["--config", str(path)])
     kind = "4x" if "4x" in str(settings.data) else "climate" if "climate" in str(settings.data) else "diamond"
     named = dataclasses.replace(settings.experiment, out=tmp_path)
@@ -45,6 +46,7 @@ def test_every_run_of_a_job_trains(path, datasets, tmp_path):
             first_stage_steps=min(experiment.train.first_stage_steps, 1), validate_every=0, log_every=1, device="cpu",
             precision=experiment.train.precision if experiment.train.patch_size else "fp32")  # fp16 frames take minutes
         run = tmp_path / f"run{number}"
-        train(dataclasses.replace(experiment, data=datasets[kind], out=run, train=short))
+        with StopFlag() as stop:
+            train(dataclasses.replace(experiment, data=datasets[kind], out=run, train=short), stop)
         trained = load_trained(RunFolder(run))
         assert trained.step == 2 and trained.settings == experiment.model

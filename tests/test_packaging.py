@@ -15,9 +15,9 @@ from conftest import ROOT, run_stage
 
 from hpc_vsr.cli import STAGES
 from hpc_vsr.config import Parser
-from hpc_vsr.launch import LaunchSettings
+from hpc_vsr.jobfile import JobFile
 from hpc_vsr.recipe import Recipe
-from hpc_vsr.slurm import read_site
+from hpc_vsr.site import read_site
 from hpc_vsr.sweep import expand, read_sweep
 
 CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base", "torch": "pytorch",
@@ -66,11 +66,11 @@ def test_constraints_pin_every_requirement_within_its_range():
 
 @pytest.mark.parametrize("path", TOML, ids=lambda path: path.stem)
 def test_every_toml_loads_and_opens_with_its_purpose_cost_and_command(path):
-    settings, option = (Recipe, "--recipe") if path.parent.name == "preprocess" else (LaunchSettings, "--config")
+    settings, option = (Recipe, "--recipe") if path.parent.name == "preprocess" else (JobFile, "--config")
     parser = Parser("test", "")
     parser.add_settings(settings, option, also=("sweep",))
     found, _ = parser.parse([option, str(path)])
-    if settings is LaunchSettings:
+    if settings is JobFile:
         assert expand(dataclasses.replace(found.experiment, out=Path("runs")), read_sweep(path), str(path))
     head = [line for line in path.read_text().split("\n\n")[0].splitlines() if line.startswith("#")]
     assert any("Cost: " in line for line in head) and any("python -m hpc_vsr." in line for line in head)

@@ -21,7 +21,7 @@ import xarray
 from conftest import ROOT, assert_refused, moving_pattern, run_stage, write_video
 
 from hpc_vsr.degrade import Degradation, degrade
-from hpc_vsr.files import only_writer
+from hpc_vsr.lock import only_writer
 from hpc_vsr.sources.video import open_video
 
 
@@ -97,7 +97,7 @@ def test_a_second_process_on_the_folder_is_refused(clip, dataset, tmp_path):
     shutil.copytree(dataset, copy)
     with only_writer(copy):
         done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy)
-        assert_refused(done, "another process is writing")
+        assert_refused(done, "is writing into it", f"kill {os.getpid()}")
     assert run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy).returncode == 0
 
 

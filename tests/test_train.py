@@ -18,7 +18,7 @@ from conftest import ROOT, TINY, assert_refused, run_stage, train_tiny
 
 from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
 from hpc_vsr.dataset import Split
-from hpc_vsr.files import only_writer
+from hpc_vsr.lock import only_writer
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.optim import learning_rate, loss_of
 
@@ -151,7 +151,7 @@ def test_a_second_training_in_the_folder_is_refused(dataset, trained, tmp_path):
     run = tmp_path / "r"
     shutil.copytree(trained, run)
     with only_writer(run):
-        assert_refused(train_tiny(dataset, run), "another process is writing")
+        assert_refused(train_tiny(dataset, run), "is writing into it", f"kill {os.getpid()}")
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):

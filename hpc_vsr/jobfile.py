@@ -1,0 +1,76 @@
+"""A job file of ``jobs/``: the experiment, its sweep, the recipe of its data, and the resources that it asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.config import Parser
+from hpc_vsr.errors import InputError
+from hpc_vsr.experiment import Experiment, has_finished, read_experiment
+from hpc_vsr.runs import RunFolder
+from hpc_vsr.slurm import Resources
+from hpc_vsr.sweep import SECTION, expand, read_sweep, without_given
+
+
+@dataclass(frozen=True)
+class JobFile(Experiment):
+    """A job file with the resources that it asks for.
+
+    Attributes
+    ----------
+    recipe : Path
+        Recipe of the data set; with it a missing data set is made first.
+    max_parallel : int
+        How many runs of a sweep SLURM starts at a time.
+    resources : Resources
+    """
+
+    recipe: Path | None = None
+    max_parallel: int = 8
+    resources: Resources = dataclasses.field(default_factory=Resources)
+
+    def __post_init__(self):
+        if self.max_parallel < 1:
+            raise InputError(f"max_parallel: must be at least 1, found {self.max_parallel}")
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
+
+    @property
+    def name(self) -> str:
+        return RunFolder(self.out).name
+
+    @property
+    def logs(self) -> Path:
+        return Path("logs") / self.name
+
+    @property
+    def report(self) -> Path:
+        return RunFolder(self.out).report
+
+
+# Keys of a job file that are not the experiment's: a stage that reads the experiment alone lets them stand.
+OTHER_KEYS = tuple(sorted({field.name for field in dataclasses.fields(JobFile)}
+                          - {field.name for field in dataclasses.fields(Experiment)}))
+
+
+def add_job_file(parser: Parser) -> None:
+    """Add --config and every setting of a job file to a command line; `read_job` reads them."""
+    parser.add_settings(JobFile, "--config", also=(SECTION,))
+
+
+def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[JobFile, list[Experiment], Any]:
+    """The job of a command line, the runs that it stands for, and all other arguments."""
+    job, arguments = read_experiment(parser, argv)
+    grids = without_given(read_sweep(arguments.config), argv)
+    return job, expand(job.experiment, grids, str(arguments.config)), arguments
+
+
+def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Those that have not been trained to their last step."""
+    return [experiment for experiment in experiments if not has_finished(RunFolder(experiment.out), experiment)]

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Submit the whole chain: the data set, a job array of the training runs, the report.
+#
+#   bash slurm/pipeline.sh jobs/delta.toml [settings of the job file]
+#   RECIPE=preprocess/diamond.toml bash slurm/pipeline.sh jobs/delta.toml
+#
+#   RECIPE      make the data set of this recipe first, under MPI
+#   MAX_RUNS    how many runs of a sweep train at a time (4)
+#   HPC_VSR_GPU, HPC_VSR_CPU   options of sbatch for the two kinds of jobs: eval "$(python -m hpc_vsr.site --site FILE)"
+#   TRAIN_OPTIONS              more of them for the training, such as --ntasks-per-node=4 --gpus-per-node=4
+#
+# `python -m hpc_vsr.launch --cluster slurm` submits the same chain and leaves out what is finished or in the queue; this
+# script is for those who want to see or to change it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Submitted from inside a job, the new ones would inherit its binding and run slower without a word.
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+    for name in $(compgen -e | grep -E '^(SLURM|SBATCH|SRUN|PMI|PMIX)_' | grep -v '^SLURM_CONF$'); do unset "$name"; done
+fi
+source slurm/environment.sh
+[ -n "${1:-}" ] || stop "name a job file: bash slurm/pipeline.sh jobs/delta.toml"
+command -v sbatch >/dev/null || stop "sbatch is not on this machine: log in to the cluster"
+
+read -ra gpu <<<"${HPC_VSR_GPU:-} ${TRAIN_OPTIONS:-}"
+read -ra cpu <<<"${HPC_VSR_CPU:-}"
+count=$(python -m hpc_vsr job points --config "$@")
+name=$(basename "$1" .toml)
+
+after=()
+if [ -n "${RECIPE:-}" ]; then
+    data=$(sbatch --parsable "${cpu[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
+    echo "data set  job $data"
+    # Without its data set a training would wait for ever: it is cancelled instead.
+    after=(--dependency="afterok:${data%%;*}" --kill-on-invalid-dep=yes)
+fi
+training=$(sbatch --parsable --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${gpu[@]}" "${after[@]}" \
+    slurm/ablation.sbatch "$@")
+echo "training  job $training, $count run$([ "$count" -eq 1 ] || echo s)"
+report=$(sbatch --parsable --job-name="report-$name" --dependency="afterany:${training%%;*}" "${cpu[@]}" \
+    slurm/report.sbatch "$@")
+echo "report    job $report"
+echo "watch     python -m hpc_vsr.status --config $* --watch 60"

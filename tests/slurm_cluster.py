@@ -1,0 +1,379 @@
+"""A real SLURM cluster on one machine: munge, slurmctld, virtual nodes with pretended GPUs, accounting if wanted.
+
+Needs root and Debian's packages (PACKAGES), no systemd; every daemon listens on loopback alone. A node is a set of
+namespaces: its own host name, processes and shared memory, so that it can lose its power while the machine goes on.
+
+    python tests/slurm_cluster.py up [--accounting]     prints the line that makes sbatch and squeue find it
+    python tests/slurm_cluster.py crash node2           loses all its processes
+    python tests/slurm_cluster.py boot node2            comes back
+    python tests/slurm_cluster.py down
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
+            "mariadb-server-core", "mariadb-client-core")
+PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mungekey", "sbatch", "mariadbd", "mariadb-install-db",
+            "unshare", "nsenter")
+FOLDER = Path(tempfile.gettempdir()) / "hpc-vsr-slurm"
+NUM_NODES, CPUS, MEMORY_MB, GPUS = 2, 4, 8000, 2
+LISTEN = "127.0.0.1"
+
+SLURM_CONF = """\
+ClusterName=test
+SlurmctldHost=controller({listen})
+SlurmctldPort={controller_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+# cred_expire is also how long a requeued job waits before it may start again; 120 s if not given
+AuthInfo=socket={run}/munge.socket,cred_expire=5
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmctldPidFile={run}/slurmctld.pid
+SlurmdPidFile={run}/slurmd.%n.pid
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+# a folder for each node: PMIx makes files of one name on every node
+TmpFS={folder}/tmp.%n
+SlurmctldLogFile={log}/slurmctld.log
+SlurmdLogFile={log}/slurmd.%n.log
+MpiDefault=none
+ProctrackType=proctrack/{proctrack}
+TaskPlugin=task/{task}
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=2
+{gather}
+SwitchType=switch/none
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=2,sched_interval=5,sched_min_interval=0,batch_sched_delay=0
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+# preempted jobs get the signal of --signal at once, as many clusters have it
+SlurmctldParameters=preempt_send_user_signal
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=0
+KillWait=10
+SlurmdTimeout=9
+SlurmctldTimeout=10
+MinJobAge=600
+ReturnToService=2
+GresTypes=gpu
+NodeName=node[1-{nodes}] NodeAddr={listen} Port=[{node_ports}] CPUs={cpus} Sockets=1 CoresPerSocket={cpus} \
+ThreadsPerCore=1 RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES DefaultTime=00:10:00 MaxTime=12:00:00 PriorityTier=10 State=UP
+PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 MaxTime=12:00:00 State=UP
+PartitionName=high Nodes=ALL PriorityTier=50 PreemptMode=OFF MaxTime=12:00:00 State=UP
+{accounting}
+"""
+NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost={listen}
+AccountingStoragePort={database_daemon_port}
+AccountingStoragePass={run}/munge.socket
+AccountingStorageTRES=gres/gpu
+"""
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={run}/munge.socket
+DbdHost=controller
+DbdAddr={listen}
+DbdPort={database_daemon_port}
+SlurmUser=root
+PidFile={run}/slurmdbd.pid
+LogFile={log}/slurmdbd.log
+CommunicationParameters=NoInAddrAny
+StorageType=accounting_storage/mysql
+StorageHost={listen}
+StoragePort={database_port}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+CommitDelay=1
+"""
+DATABASE_USER = """\
+CREATE DATABASE IF NOT EXISTS slurm_acct_db;
+CREATE USER IF NOT EXISTS 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';
+GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';
+"""
+CGROUP_CONF = """\
+CgroupPlugin=cgroup/v1
+ConstrainRAMSpace=yes
+ConstrainCores=no
+ConstrainDevices=no
+"""
+# The first process of a node. It reaps what is left of steps; killing it kills all that runs on the node.
+NODE_INIT = """\
+hostname "$1"; mount --bind "$2" /etc/hosts; mount -t tmpfs -o mode=1777 shm /dev/shm
+touch "$3"; trap 'exit 0' TERM; sleep infinity & wait $!
+"""
+
+
+def missing() -> str | None:
+    """Why this machine cannot have the cluster; None if it can."""
+    if os.geteuid() != 0:
+        return "not root, which a test cluster of SLURM needs"
+    lacking = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    if lacking:
+        return f"no {', '.join(lacking)}; apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+    return None
+
+
+class Cluster:
+    """Starts, harms and stops the cluster; every command of SLURM finds it through `environment`."""
+
+    def __init__(self, folder: Path = FOLDER, accounting: bool = False):
+        self.folder, self.accounting = folder, accounting
+        self.run_folder, self.log, self.etc = folder / "run", folder / "log", folder / "etc"
+        self.conf = self.etc / "slurm.conf"
+        self.nodes = [f"node{number + 1}" for number in range(NUM_NODES)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+
+    def ask(self, *command: str, check: bool = True) -> str:
+        """The output of a command of SLURM."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def start(self) -> None:
+        """Bring it up, with idle nodes; what an earlier, killed session left is stopped first."""
+        self.stop()
+        for name in ("run", "log", "etc", "state", "dev", *(f"{kind}.{node}" for node in self.nodes
+                                                            for kind in ("spool", "tmp"))):
+            (self.folder / name).mkdir(parents=True)
+        self._write_configuration()
+        self._daemon("munged", f"--key-file={self.etc}/munge.key", f"--socket={self.run_folder}/munge.socket",
+                     f"--pid-file={self.run_folder}/munged.pid", f"--log-file={self.log}/munged.log",
+                     f"--seed-file={self.run_folder}/munged.seed")
+        if self.accounting:
+            self._start_database()
+            self._as_controller("slurmdbd")
+            wait_until(lambda: _answers(self.ports["database_daemon_port"]), "slurmdbd")
+        self._as_controller("slurmctld", "-i")
+        for node in self.nodes:
+            self.boot(node)
+        wait_until(lambda: self._states() == {node: "idle" for node in self.nodes}, "the nodes", self._tell)
+
+    def stop(self) -> None:
+        """End every process of the cluster and delete its folder."""
+        if not self.folder.exists():
+            return
+        if self.conf.exists() and _process(self.run_folder / "slurmctld.pid", "slurmctld"):
+            self.ask("scancel", "--user=root", check=False)
+            with contextlib.suppress(TimeoutError):
+                wait_until(lambda: not self.ask("squeue", "--noheader", check=False), "the queue to empty", seconds=15)
+        for node in self.nodes:
+            self.crash(node)
+        for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
+            process = _process(self.run_folder / f"{name}.pid", name)
+            if process:
+                _kill(process, signal.SIGTERM)
+        if os.path.ismount(self.folder / "database"):
+            subprocess.run(["umount", self.folder / "database"], check=True)
+        for controller in Path("/sys/fs/cgroup").glob("*/slurm_node*"):
+            for folder in sorted(controller.rglob("*/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            with contextlib.suppress(OSError):
+                controller.rmdir()
+        shutil.rmtree(self.folder)
+
+    def boot(self, node: str) -> None:
+        """Start a node and its slurmd."""
+        ready = self.run_folder / f"{node}.up"
+        ready.unlink(missing_ok=True)
+        with (self.log / f"{node}.log").open("ab") as log:
+            parent = subprocess.Popen(
+                ["unshare", "--uts", "--ipc", "--mount", "--pid", "--fork", "--mount-proc", "bash", "-c", NODE_INIT,
+                 "node", node, self.etc / "hosts", ready],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        wait_until(ready.exists, node, self._tell)
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        (self.run_folder / f"{node}.pid").write_text(children[0])
+        self.start_slurmd(node)
+
+    def crash(self, node: str) -> None:
+        """The node loses its power: all its processes are gone at once."""
+        process = _process(self.run_folder / f"{node}.pid", "bash")
+        if process:
+            _kill(process, signal.SIGKILL)
+        (self.run_folder / f"{node}.pid").unlink(missing_ok=True)
+
+    def start_slurmd(self, node: str) -> None:
+        self._on(node, "slurmd", "-N", node)
+
+    def kill_slurmd(self, node: str) -> None:
+        """SLURM loses sight of the node, whose jobs go on."""
+        self._on(node, "pkill", "-KILL", "-x", "slurmd")
+
+    def _on(self, node: str, *command: str) -> None:
+        process = _process(self.run_folder / f"{node}.pid", "bash")
+        assert process, f"{node} is down"
+        self._daemon("nsenter", "-t", str(process), "-u", "-i", "-m", "-p", "--", *command)
+
+    def _daemon(self, *command: str) -> None:
+        # not through a pipe: a daemon keeps it open
+        with (self.log / "start.log").open("ab") as log:
+            done = subprocess.run(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                  timeout=60, check=False)
+        assert done.returncode == 0, f"{command}: status {done.returncode}; {self._tell()}"
+
+    def _as_controller(self, *command: str) -> None:
+        names = 'hostname controller; mount --bind "$0" /etc/hosts; exec "$@"'
+        self._daemon("unshare", "--uts", "--mount", "sh", "-c", names, str(self.etc / "hosts"), *command)
+
+    def _states(self) -> dict[str, str]:
+        text = self.ask("sinfo", "--noheader", "-N", "-p", "debug", "-o", "%N %t", check=False)
+        return dict(line.split() for line in text.splitlines())
+
+    def _tell(self) -> str:
+        return "\n".join(f"{path}:\n{path.read_text(errors='replace')[-1500:]}" for path in self.log.glob("*.log"))
+
+    def _write_configuration(self) -> None:
+        ports = _free_ports(3 + NUM_NODES)
+        self.ports = dict(zip(("controller_port", "database_daemon_port", "database_port"), ports, strict=False))
+        with_cgroups = os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK) and \
+            os.access("/sys/fs/cgroup/freezer/cgroup.procs", os.W_OK)
+        values = {
+            "folder": self.folder, "run": self.run_folder, "log": self.log, "listen": LISTEN, **self.ports,
+            "nodes": NUM_NODES, "node_ports": ",".join(map(str, ports[3:])), "cpus": CPUS, "memory": MEMORY_MB,
+            "gpus": GPUS, "proctrack": "cgroup" if with_cgroups else "linuxproc",
+            "task": "cgroup" if with_cgroups else "none",
+            "gather": "" if with_cgroups else "JobAcctGatherParams=OverMemoryKill",
+        }
+        accounting = ACCOUNTING.format(**values) if self.accounting else NO_ACCOUNTING
+        self.conf.write_text(SLURM_CONF.format(accounting=accounting, **values))
+        if with_cgroups:
+            (self.etc / "cgroup.conf").write_text(CGROUP_CONF)
+        # a GPU must be a character device: these have the numbers of /dev/null
+        for number in range(GPUS):
+            os.mknod(self.folder / "dev" / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
+        (self.etc / "gres.conf").write_text(f"NodeName=node[1-{NUM_NODES}] Name=gpu "
+                                            f"File={self.folder}/dev/gpu[0-{GPUS - 1}]\n")
+        # inside the nodes alone: every name is one address, the ports differ
+        names = "".join(f"{LISTEN} {name}\n" for name in (*self.nodes, "controller", "localhost"))
+        (self.etc / "hosts").write_text(names)
+        subprocess.run(["mungekey", "--create", f"--keyfile={self.etc}/munge.key"], env=self.environment, check=True)
+        if self.accounting:
+            conf = self.etc / "slurmdbd.conf"
+            conf.write_text(SLURMDBD_CONF.format(**values))
+            conf.chmod(0o600)
+            (self.etc / "database.sql").write_text(DATABASE_USER)
+
+    def _start_database(self) -> None:
+        data = self.folder / "database"
+        data.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "hpc-vsr-database", data], check=True)
+        with (self.log / "database.log").open("ab") as log:
+            subprocess.run(["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}",
+                            "--auth-root-authentication-method=normal", "--skip-test-db"], stdout=log, stderr=log,
+                           env=self.environment, check=True)
+            subprocess.Popen(
+                ["mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--bind-address={LISTEN}",
+                 f"--port={self.ports['database_port']}", f"--socket={self.run_folder}/database.socket",
+                 f"--pid-file={self.run_folder}/mariadbd.pid", f"--init-file={self.etc}/database.sql",
+                 "--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0",
+                 "--innodb-lock-wait-timeout=900", "--skip-log-bin"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, start_new_session=True)
+        wait_until(lambda: _answers(self.ports["database_port"]), "mariadbd", self._tell)
+
+
+def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 60):
+    """Poll until `condition` is true and return its value; `TimeoutError` with what `tell` says if it never is."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{tell()}")
+        time.sleep(0.1)
+
+
+def _process(pid_file: Path, name: str) -> int | None:
+    """The process of a pid file, if it still is the one it was written for."""
+    try:
+        process = int(pid_file.read_text())
+        is_it = Path(f"/proc/{process}/comm").read_text().strip() == name
+        ended = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except (OSError, ValueError):
+        return None
+    return process if is_it and not ended else None
+
+
+def _kill(process: int, number: int) -> None:
+    """Send a signal and wait for the end."""
+    def ended() -> bool:
+        try:
+            return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+        except OSError:
+            return True
+
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+    wait_until(ended, f"process {process} to end", seconds=30)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((LISTEN, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex((LISTEN, port)) == 0
+
+
+@contextlib.contextmanager
+def running_cluster(accounting: bool):
+    """A cluster for the time of a test session; two sessions on one machine wait for each other."""
+    with FOLDER.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster = Cluster(accounting=accounting)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["up", "down", "boot", "crash", "kill_slurmd", "start_slurmd"])
+    parser.add_argument("node", nargs="?")
+    parser.add_argument("--accounting", action="store_true")
+    arguments = parser.parse_args(argv)
+    cluster = Cluster(accounting=arguments.accounting)
+    if arguments.action == "up":
+        cluster.start()
+        print(f"export SLURM_CONF={cluster.conf}")
+    elif arguments.action == "down":
+        cluster.stop()
+    else:
+        getattr(cluster, arguments.action)(arguments.node)
+
+
+if __name__ == "__main__":
+    main()
