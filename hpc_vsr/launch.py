@@ -12,6 +12,7 @@ queue, is trained.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
     if not needs_data(job):
         check_all(experiments, resources.nodes * resources.ranks_per_node)
     if cluster == "slurm":
-        print(submit(job, experiments, site))
+        print(submit(job, experiments, site), flush=True)
         return
     if resources.nodes > 1:
         raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
@@ -191,6 +192,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(format_launch(job, experiments, arguments.cluster, site))
         return
     launch(job, experiments, arguments.cluster, site)
+    if arguments.cluster == "slurm":
+        print(f"watch: {status_command(argv)}")
+
+
+def status_command(argv: Sequence[str] | None) -> str:
+    """The command that shows the runs which this command line submits."""
+    words, kept = iter(sys.argv[1:] if argv is None else argv), []
+    for word in words:
+        if word in ("--cluster", "--site", "--project"):
+            next(words, None)
+        elif not word.startswith(("--cluster=", "--site=", "--project=")):
+            kept.append(word)
+    return shlex.join(["python", "-m", "hpc_vsr.status", *kept, "--watch", "60"])
 
 
 if __name__ == "__main__":

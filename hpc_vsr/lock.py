@@ -95,6 +95,28 @@ def read_holder(path: Path) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) and {"host", "pid", "job", "restart", "since"} <= holder.keys() else None
 
 
+def read_lock(folder: Path) -> dict[str, Any] | None:
+    """Who holds a folder, or held it when it crashed."""
+    return read_holder(folder / NAME)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process of this machine writes into a folder now; asks without taking it."""
+    try:
+        descriptor = os.open(folder / NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def describe(holder: dict[str, Any] | None) -> str:
     """'job 123 (process 4711 on node1, since 2026-11-22 14:03:00)'"""
     if holder is None:

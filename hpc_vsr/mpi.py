@@ -103,7 +103,7 @@ def library() -> str | None:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
         return None
-    return MPI.Get_library_version().splitlines()[0].strip("\0 ")
+    return " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split())
 
 
 def srun_type() -> str:

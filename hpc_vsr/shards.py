@@ -204,3 +204,14 @@ def list_shard_files(folder: Path) -> Iterator[Path]:
     pattern = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5"
     yield from sorted(folder.glob(pattern))
     yield from sorted(folder.glob(partial_path(Path(pattern)).name))
+
+
+def try_hdf5(path: Path) -> str | None:
+    """Write a small file and read it back as shards are; None if that works, else the reason."""
+    try:
+        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+            file["values"] = np.arange(8)
+        with h5py.File(path, "r", locking=False) as file:
+            return None if file["values"][:].tolist() == list(range(8)) else "other values came back"
+    except OSError as error:
+        return str(error)

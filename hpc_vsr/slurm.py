@@ -93,7 +93,7 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
     if max_parallel:
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
-        parameters["mem"] = f"{resources.memory_gb:g}GB"
+        parameters["mem"] = f"{round(resources.memory_gb * 1024)}M"  # SLURM takes whole numbers alone
     if after:  # without the data set there is nothing to train: the job ends, and does not wait for ever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"

@@ -75,7 +75,7 @@ def needs_data(job: JobFile) -> bool:
 
 
 def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
-    """Submit what is missing and return what to tell the user.
+    """Submit what is missing and return what was done, for the user.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     pending = [experiment for experiment in list_pending(experiments) if str(experiment.out) not in queued]
     if queued and not pending:
         return (f"{len(queued)} of {len(experiments)} runs are in the queue and the others are finished; "
-                f"nothing was submitted\nwatch: {status_command(job)}")
+                "nothing was submitted")
     create_folder(job.logs)
     record: dict[str, str] = dict(queued)
     ids: list[str] = []
@@ -105,12 +105,8 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
             create_folder(job.out)
             write_json(job.out / RECORD, record)
     left = f"; {len(queued)} runs are in the queue from before" if queued else ""
-    return (f"submitted: {', '.join(told)}{left}; logs in {job.logs}/\nwatch: {status_command(job)}\n"
+    return (f"submitted: {', '.join(told)}{left}; logs in {job.logs}/\n"
             f"report: {job.report / 'index.html'}")
-
-
-def status_command(job: JobFile) -> str:
-    return f"python -m hpc_vsr.status {job.out} --watch 60"
 
 
 def read_record(out: Path) -> dict[str, str]:

@@ -12,15 +12,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import slurm_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
 
 def pytest_collection_modifyitems(items):
-    """Leave out, by name, what this machine cannot run; HPC_VSR_REQUIRE=mpi,browser makes leaving it out a failure."""
+    """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
     missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
-               "browser": None if find_browser() else "no chromium"}
+               "browser": None if find_browser() else "no chromium", "slurm": slurm_cluster.missing()}
     required = [name for name in os.environ.get("HPC_VSR_REQUIRE", "").split(",") if name]
     for name in required:
         if missing[name]:

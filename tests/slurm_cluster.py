@@ -160,6 +160,7 @@ class Cluster:
         for name in ("run", "log", "etc", "state", "dev", *(f"{kind}.{node}" for node in self.nodes
                                                             for kind in ("spool", "tmp"))):
             (self.folder / name).mkdir(parents=True)
+        _link_pmix()
         self._write_configuration()
         self._daemon("munged", f"--key-file={self.etc}/munge.key", f"--socket={self.run_folder}/munge.socket",
                      f"--pid-file={self.run_folder}/munged.pid", f"--log-file={self.log}/munged.log",
@@ -171,6 +172,9 @@ class Cluster:
         self._as_controller("slurmctld", "-i")
         for node in self.nodes:
             self.boot(node)
+        self.wait_for_nodes()
+
+    def wait_for_nodes(self) -> None:
         wait_until(lambda: self._states() == {node: "idle" for node in self.nodes}, "the nodes", self._tell)
 
     def stop(self) -> None:
@@ -307,6 +311,13 @@ def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], st
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{tell()}")
         time.sleep(0.1)
+
+
+def _link_pmix() -> None:
+    """SLURM's plugin opens PMIx by a name that only the development package has."""
+    for library in Path("/usr/lib").glob("*/pmix2/lib/libpmix.so.2"):
+        with contextlib.suppress(FileExistsError):
+            library.with_name("libpmix.so").symlink_to(library.name)
 
 
 def _process(pid_file: Path, name: str) -> int | None:

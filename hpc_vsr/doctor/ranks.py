@@ -1,0 +1,91 @@
+"""MPI for the preprocessing, and the process group of the training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpc_vsr import mpi
+from hpc_vsr.doctor.findings import Finding, ask, last_line
+
+NUM_RANKS = 2
+SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
+            "import sys; sys.stdout.write(f'size {comm.size}\\n')")
+SUM_UP = ("from hpc_vsr.distributed import join_ranks\n"
+          "with join_ranks('cpu') as ranks: print('sum', ranks.sum([ranks.rank + 1.0])[0], flush=True)")
+# What a launcher tells its ranks; a check that starts its own must not see those of the job that it runs in.
+LAUNCHERS = ("PMI", "PMIX", "OMPI", "MPI", "HYDRA", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM")
+
+
+def check_mpi() -> Iterator[Finding]:
+    found = mpi.library()
+    if found is None:
+        yield Finding("MPI", "library", "warning", "mpi4py finds no MPI: preprocessing runs on one process",
+                      "pip install 'hpc-vsr[mpi]' brings mpi4py and MPICH")
+        return
+    yield Finding("MPI", "library", "ok", f"{found}; under srun: --mpi={mpi.srun_type()}")
+    beside = Path(sys.executable).with_name("mpiexec")
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if mpiexec is None:
+        yield Finding("MPI", "mpiexec", "warning", "not there; srun can start the ranks instead")
+        return
+    done = ask([mpiexec, "-n", NUM_RANKS, sys.executable, "-c", SAY_SIZE], _outside())
+    if done.returncode == 0 and done.stdout.split() == ["size", str(NUM_RANKS)] * NUM_RANKS:
+        yield Finding("MPI", "mpiexec", "ok", f"{mpiexec} starts {NUM_RANKS} ranks that see each other")
+    else:
+        yield Finding("MPI", "mpiexec", "broken", f"{mpiexec}: {last_line(done)}",
+                      "use the mpiexec of the MPI that mpi4py was built with, or srun")
+
+
+def check_srun_mpi() -> Iterator[Finding]:
+    """Whether srun knows the MPI of this environment; in a job of two tasks also whether they find each other."""
+    listed = ask(["srun", "--mpi=list"])
+    types = sorted({word for line in (listed.stdout + listed.stderr).splitlines() for word in [line.strip()]
+                    if word and " " not in word and ":" not in word})
+    wanted = mpi.srun_type()
+    if wanted in types:
+        yield Finding("MPI", "srun --mpi", "ok", f"{wanted} is among {', '.join(types)}")
+    else:
+        yield Finding("MPI", "srun --mpi", "warning", f"{wanted}, which this MPI wants, is not among "
+                      f"{', '.join(types) or 'none'}", "use mpiexec inside the job, or an MPI of the cluster")
+    if int(os.environ.get("SLURM_NTASKS", 1)) >= NUM_RANKS and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        done = ask(["srun", f"--ntasks={NUM_RANKS}", f"--mpi={wanted}", sys.executable, "-c", SAY_SIZE])
+        agree = done.stdout.splitlines().count(f"size {NUM_RANKS}") == NUM_RANKS
+        yield Finding("MPI", "ranks of srun", "ok" if agree else "broken",
+                      f"{NUM_RANKS} ranks that see each other" if agree else last_line(done),
+                      "" if agree else "preprocess with mpiexec inside the job")
+
+
+def check_process_group() -> Iterator[Finding]:
+    """Two processes of this machine that sum up a number as the ranks of a training do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (f"import os, subprocess, sys\nranks = [subprocess.Popen([sys.executable, '-c', {SUM_UP!r}], "
+            "env={**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}) for rank in range(2)]\n"
+            "sys.exit(max(rank.wait() for rank in ranks))")
+    done = ask([sys.executable, "-c", code], {**_outside(), "WORLD_SIZE": str(NUM_RANKS), "MASTER_ADDR": "127.0.0.1",
+                                              "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+                                              "OMP_NUM_THREADS": "1"})
+    agree = done.stdout.split() == ["sum", "3.0"] * NUM_RANKS
+    yield Finding("training", "gloo", "ok" if agree else "broken",
+                  f"{NUM_RANKS} processes of this machine agree" if agree else last_line(done),
+                  "" if agree else "look for a firewall on lo, and for proxies in the environment")
+    name = socket.gethostname()
+    try:
+        address = socket.getaddrinfo(name, None)[0][4][0]
+    except OSError:
+        yield Finding("training", "host name", "warning", f"{name} has no address: ranks on several nodes meet at the "
+                      "first node's name", "train on one node, or ask for the name in /etc/hosts")
+    else:
+        yield Finding("training", "host name", "ok", f"{name} is {address}")
+
+
+def _outside() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parents[2])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
+    return {**kept, "PYTHONPATH": f"{root}:{kept.get('PYTHONPATH', '')}".rstrip(":")}

@@ -1,0 +1,140 @@
+"""A table of the runs of a job file: where each is in the queue, how far it is, how good, and how long it takes yet.
+
+    python -m hpc_vsr.status --config jobs/ablation_recursion.toml --watch 60
+
+It asks SLURM one question each time, none where there is no SLURM, and never its accounting.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc_vsr import cluster
+from hpc_vsr.config import Parser
+from hpc_vsr.errors import InputError, exit_status
+from hpc_vsr.experiment import Experiment, has_finished
+from hpc_vsr.history import read_history
+from hpc_vsr.jobfile import JobFile, add_job_file, read_job
+from hpc_vsr.lock import describe, is_held, read_lock
+from hpc_vsr.progress import format_seconds
+from hpc_vsr.runs import RunFolder
+from hpc_vsr.submit import read_record
+
+HEADS = ("run", "state", "step", "of", "best (dB)", "steps/s", "left", "job", "")
+NUMBERS = (2, 3, 4, 5, 6)
+GOING = ("queued", "running", "ending")
+STATES = {"PENDING": "queued", "REQUEUED": "queued", "REQUEUE_HOLD": "queued", "COMPLETING": "ending"}
+SHORTEST_WATCH = 10
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name, state : str
+        finished, running, queued, ending, failed, stopped (has a checkpoint and nobody works on it) or not started.
+    step, steps : int
+    best : float or None
+        Validation PSNR, dB.
+    rate : float or None
+        Steps a second; known while it runs.
+    job : str
+        Its number, if SLURM has it.
+    note : str
+        Why it waits, where it runs, or what it said when it failed.
+    """
+
+    name: str
+    state: str
+    step: int
+    steps: int
+    best: float | None
+    rate: float | None
+    job: str
+    note: str
+
+    def cells(self) -> list[str]:
+        left = format_seconds((self.steps - self.step) / self.rate) if self.rate else ""
+        return [self.name, self.state, f"{self.step:,}", f"{self.steps:,}",
+                "" if self.best is None else f"{self.best:.2f}", f"{self.rate:.3g}" if self.rate else "", left,
+                self.job, self.note]
+
+
+def read_status(job: JobFile, experiments: Sequence[Experiment]) -> list[RunStatus]:
+    """The state of every run, in the order of the job file."""
+    record = read_record(job.out)
+    queue = cluster.read_queue() if cluster.has_slurm() else None
+    return [_read_run(experiment, record.get(str(experiment.out), ""), queue, job.logs) for experiment in experiments]
+
+
+def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queued] | None, logs: Path) -> RunStatus:
+    run = RunFolder(experiment.out)
+    history = read_history(run.metrics)
+    step = history[-1]["step"] if history else 0
+    scores = [record["validation"]["psnr"] for record in history if record.get("validation", {}).get("psnr")]
+    rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
+    holder = read_lock(run.path)
+    queued = (queue or {}).get(number) or (queue or {}).get(str(holder["job"]) if holder else "")
+    note = ""
+    if has_finished(run, experiment):
+        state, number = "finished", ""
+    elif queued is not None:
+        state, number, note = STATES.get(queued.state, "running"), queued.job, queued.reason
+    elif is_held(run.path):
+        state, note = "running", describe(holder)
+    else:
+        note = _last_words(logs / f"{number}_0_log.err") if number else ""
+        state = "failed" if note else "stopped" if step else "not started"
+    rate = rates[-1] / experiment.train.batch_size if rates and state == "running" else None
+    return RunStatus(run.name, state, step, experiment.train.steps, max(scores, default=None), rate, number, note)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    words = [line for line in lines if line.startswith(("error: ", "failed: ", "slurmstepd: error: "))]
+    return words[-1][:160] if words else ""
+
+
+def format_status(runs: Sequence[RunStatus]) -> str:
+    """The table as aligned text, and below it how many runs are in which state."""
+    rows = [list(HEADS), *(run.cells() for run in runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    lines = ["  ".join(cell.rjust(width) if column in NUMBERS else cell.ljust(width)
+                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+             for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
+    counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
+    return "\n".join([*lines, "", ", ".join(f"{count} {state}" for state, count in counts.items())])
+
+
+def build_parser() -> Parser:
+    parser = Parser("status", __doc__)
+    add_job_file(parser)
+    parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
+                        help="show it again every so many seconds until no run is queued or running")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    job, experiments, arguments = read_job(build_parser(), argv)
+    if arguments.watch and arguments.watch < SHORTEST_WATCH:
+        raise InputError(f"--watch: at least {SHORTEST_WATCH} seconds, to spare SLURM's controller; "
+                         f"found {arguments.watch}")
+    while True:
+        runs = read_status(job, experiments)
+        if arguments.watch and sys.stdout.isatty():
+            print("\033[H\033[J", end="")
+        print(f"{time.strftime('%H:%M:%S')}  {job.out}\n\n{format_status(runs)}", flush=True)
+        if not arguments.watch or not any(run.state in GOING for run in runs):
+            return
+        time.sleep(arguments.watch)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
