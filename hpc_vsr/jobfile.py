@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_vsr.config import Parser
+from hpc_vsr.config import Parser, read_toml
 from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import Experiment, has_finished, read_experiment
+from hpc_vsr.manifest import NAME as MANIFEST
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.slurm import Resources
 from hpc_vsr.sweep import SECTION, expand, read_sweep, without_given
@@ -69,6 +70,14 @@ def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[JobFile, list[
     job, arguments = read_experiment(parser, argv)
     grids = without_given(read_sweep(arguments.config), argv)
     return job, expand(job.experiment, grids, str(arguments.config)), arguments
+
+
+def needs_data(job: JobFile) -> bool:
+    """Whether the data set is missing and is the one that the recipe makes; for another `--data` it is not used."""
+    if job.recipe is None or (job.data / MANIFEST).exists():
+        return False
+    out = read_toml(job.recipe).get("out")
+    return isinstance(out, str) and Path(out) == job.data
 
 
 def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:

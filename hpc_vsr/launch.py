@@ -26,10 +26,10 @@ from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, St
 from hpc_vsr.experiment import Experiment, format_plan
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
-from hpc_vsr.jobfile import JobFile, add_job_file, list_pending, read_job
+from hpc_vsr.jobfile import JobFile, add_job_file, list_pending, needs_data, read_job
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.site import Site, add_site, site_of
-from hpc_vsr.submit import format_scripts, needs_data, submit
+from hpc_vsr.submit import format_scripts, submit
 from hpc_vsr.sweep import check_all
 
 Cluster = Literal["local", "debug", "slurm"]

@@ -39,6 +39,11 @@ class Queue:
     qos: str | None = None
     constraint: str | None = None
 
+    def __post_init__(self):
+        for key, value in self.given().items():
+            if re.search(r"\s|[*?\[]", value):
+                raise InputError(f"{key}: expected a name without spaces, '*', '?' and '[', found {value!r}")
+
     def given(self) -> dict[str, str]:
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
@@ -97,8 +102,8 @@ def _with_project(value: Any, project: str | None, path: Path) -> Any:
 
 
 def options(queue: Queue) -> str:
-    """The options of sbatch for a queue, as a shell reads them."""
-    return " ".join(f"--{key}={shlex.quote(value)}" for key, value in queue.given().items())
+    """The options of sbatch for a queue, to stand unquoted on a command line: the shell splits them at spaces alone."""
+    return " ".join(f"--{key}={value}" for key, value in queue.given().items())
 
 
 def format_shell(site: Site) -> str:

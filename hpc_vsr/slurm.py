@@ -33,8 +33,8 @@ class Resources:
         Time limit of the training; a run that needs longer goes on in the next one.
     report_hours : float
         Time limit of the report, which measures every run on the CPU.
-    preprocess_ranks : int
-        MPI ranks of the preprocessing, one core each.
+    preprocess_nodes, preprocess_ranks : int
+        Nodes of the preprocessing, and MPI ranks on each of them, one core a rank.
     preprocess_hours : float
         Time limit of the preprocessing.
     max_requeues : int
@@ -49,17 +49,18 @@ class Resources:
     memory_gb: float = 0.0
     hours: float = 1.0
     report_hours: float = 1.0
+    preprocess_nodes: int = 1
     preprocess_ranks: int = 8
     preprocess_hours: float = 1.0
     max_requeues: int = 20
 
     def __post_init__(self):
         check_finite(self, "resources")
-        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank, self.preprocess_ranks) < 1 or \
-                min(self.gpus_per_node, self.max_requeues) < 0 or \
-                min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
-            raise InputError("resources: nodes, ranks_per_node, cpus_per_rank and preprocess_ranks must be at least 1, "
-                             "gpus_per_node and max_requeues at least 0, every number of hours above 0")
+        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank, self.preprocess_nodes, self.preprocess_ranks) < 1 \
+                or min(self.gpus_per_node, self.max_requeues) < 0 \
+                or min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
+            raise InputError("resources: numbers of nodes, ranks and cores must be at least 1, gpus_per_node and "
+                             "max_requeues at least 0, hours above 0")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
                              "one rank drives one GPU")
@@ -69,8 +70,8 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
     """submitit's parameters of the preprocessing on SLURM, whose ranks `srun --mpi` starts."""
     return {
         **_common_parameters(f"preprocess-{run}", site.setup, resources.preprocess_hours, site.cpu),
-        "additional_parameters": {"requeue": True, "ntasks": resources.preprocess_ranks},
-        "cpus_per_task": 1, "signal_delay_s": SIGNAL_DELAY_SECONDS,
+        "nodes": resources.preprocess_nodes, "ntasks_per_node": resources.preprocess_ranks, "cpus_per_task": 1,
+        "signal_delay_s": SIGNAL_DELAY_SECONDS,
         "srun_args": [f"--mpi={mpi}", "--kill-on-bad-exit=1", "--wait=60"],
     }
 

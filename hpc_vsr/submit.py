@@ -20,7 +20,7 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.files import create_folder, write_json
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
-from hpc_vsr.jobfile import JobFile, list_pending
+from hpc_vsr.jobfile import JobFile, list_pending, needs_data
 from hpc_vsr.mpi import srun_type
 from hpc_vsr.site import Site
 from hpc_vsr.slurm import preprocess_parameters, report_parameters, train_parameters
@@ -67,11 +67,6 @@ def plan_chain(job: JobFile, experiments: Sequence[Experiment], pending: Sequenc
     steps.append(lambda ids: Step("report", report_parameters(name, resources, site, [*ids[-1:], *after]),
                                   (ReportJob(tuple(experiments), job.report),)))
     return steps
-
-
-def needs_data(job: JobFile) -> bool:
-    """Whether the data set has to be made before the training."""
-    return job.recipe is not None and not (job.data / "dataset.json").exists()
 
 
 def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:

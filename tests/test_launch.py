@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY, assert_refused, run_stage
 from test_train import assert_equal_to_the_bit
+
+from hpc_vsr.cluster import outside_of_job
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -63,7 +67,7 @@ def test_what_sbatch_refuses_is_one_line(job, tmp_path):
         (tmp_path / name).chmod(0o755)
     done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
                      environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    assert_refused(done, "sbatch refused the job", "invalid partition specified: gpu")
+    assert_refused(done, "sbatch refused the training", "invalid partition specified: gpu")
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -89,15 +93,66 @@ def test_a_local_dry_run_touches_nothing(job, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["generic"])
-def test_the_scripts_for_a_site_are_these(tmp_path, name):
-    """The whole sbatch text; after a change on purpose, write the new text to the golden file."""
+@pytest.mark.mpi
+@pytest.mark.parametrize("site", sorted((ROOT / "slurm" / "sites").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_scripts_for_a_site_are_these(tmp_path, site):
+    """The whole sbatch text of a sweep's chain; after a change on purpose, write the new text to the golden file."""
+    (tmp_path / "preprocess").symlink_to(ROOT / "preprocess")
     done = run_stage("launch", "--config", ROOT / "jobs" / "delta.toml", "--cluster", "slurm", "--dry-run",
-                     "--site", ROOT / "slurm" / "sites" / f"{name}.toml", cwd=tmp_path)
+                     "--site", site, "--project", "abc", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["preprocess"]
     text = done.stdout.replace(str(tmp_path), "/home/user/hpc-vsr").replace(sys.executable, "/home/user/bin/python")
-    assert text == (GOLDEN / f"sbatch_{name}.txt").read_text()
+    golden = GOLDEN / f"sbatch_{site.stem}.txt"
+    if os.environ.get("HPC_VSR_WRITE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_a_site_wants_the_name_of_the_allocation(tmp_path):
+    site = ROOT / "slurm" / "sites" / "ncsa_delta.toml"
+    arguments = ("launch", "--config", ROOT / "jobs" / "delta.toml", "--cluster", "slurm", "--dry-run", "--site", site)
+    assert_refused(run_stage(*arguments, cwd=tmp_path), "add --project NAME")
+    assert_refused(run_stage(*arguments, "--project", "a b", cwd=tmp_path), "expected a name of letters")
+
+
+def test_a_site_as_shell_variables_survives_the_shell(tmp_path):
+    site = tmp_path / "site.toml"
+    site.write_text('setup = ["echo \'a b\'", "export X=$HOME"]\n[gpu]\npartition = "g"\nconstraint = "a100&hdr"\n')
+    done = run_stage("site", "--site", site)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run(["bash", "-c", f'{done.stdout}\nprintf "%s|" $HPC_VSR_GPU "$HPC_VSR_CPU" "$HPC_VSR_MPI" '
+                            '"$HPC_VSR_SETUP"'], capture_output=True, text=True, check=True).stdout
+    assert shown.split("|") == ["--partition=g", "--constraint=a100&hdr", "", "auto", "echo 'a b'\nexport X=$HOME", ""]
+
+
+def test_a_data_set_that_the_recipe_does_not_make_is_missed(job, tmp_path):
+    (tmp_path / "clip.toml").write_text('video = "clip.mp4"\nout = "data/clip"\n')
+    job.write_text('recipe = "clip.toml"\n' + job.read_text())
+    done = run_stage("launch", "--config", job, "--data", "data/other", "--cluster", "local", cwd=tmp_path)
+    assert_refused(done, "data/other/dataset.json: not found")
+
+
+def test_a_missing_data_set_is_made_first(job, clip, tmp_path):
+    (tmp_path / "clip.toml").write_text(f'video = "{clip}"\nshards = 5\nout = "data/clip"\n')
+    job.write_text('recipe = "clip.toml"\n' + job.read_text())
+    done = run_stage("launch", "--config", job, "--data", "data/clip", "--cluster", "local", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0 and "data/clip is made first, from clip.toml" in done.stdout
+    done = run_stage("launch", "--config", job, "--data", "data/clip", "--cluster", "local", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "clip" / "dataset.json").exists() and "| Wiener" in done.stdout
+
+
+def test_what_is_submitted_does_not_inherit_the_job_it_is_submitted_from(monkeypatch):
+    for name, value in {"SLURM_JOB_ID": "1", "SLURM_CPU_BIND": "mask", "SBATCH_X": "x", "SLURM_CONF": "/c"}.items():
+        monkeypatch.setenv(name, value)
+    with outside_of_job():
+        seen = dict(os.environ)
+    assert "SLURM_CPU_BIND" not in seen and "SBATCH_X" not in seen and seen["SLURM_CONF"] == "/c"
+    assert os.environ["SLURM_CPU_BIND"] == "mask"
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with outside_of_job():  # on a login node SBATCH_ACCOUNT and its like are the user's wish
+        assert os.environ["SBATCH_X"] == "x"
 
 
 def test_the_scripts_say_what_a_cluster_needs_to_hear():
@@ -113,10 +168,12 @@ def test_the_scripts_say_what_a_cluster_needs_to_hear():
 
 
 @pytest.mark.parametrize("text, words", [
-    ("partition = 'gpu'", ["'partition'", "valid are: cpu, gpu, setup"]),
+    ("partition = 'gpu'", ["'partition'", "valid are: cpu, gpu, gpu_type, mpi, setup"]),
     ("setup = 'module load'", ["a list of shell lines"]),
     ("gpu = 'gpuA100x4'", ["'gpu' is a section"]),
     ("[gpu]\npartition = 3", ["gpu: partition", "a text in quotes"]),
+    ("[gpu]\npartition = 'a b'", ["partition: expected a name without spaces"]),
+    ("mpi = 'openmpi'", ["mpi", "'pmix'"]),
     ("[gpu]\npartitions = 'a'", ["gpu", "did you mean 'partition'"]),
 ])
 def test_a_mistake_in_a_site_file_is_refused(job, tmp_path, text, words):

@@ -78,7 +78,7 @@ def test_every_toml_loads_and_opens_with_its_purpose_cost_and_command(path):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("slurm/sites/*.toml")), ids=lambda path: path.stem)
 def test_every_site_loads(path):
-    assert read_site(path).setup
+    assert read_site(path, "abc").setup
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))

@@ -365,7 +365,8 @@ def test_launch_makes_a_missing_data_set_first_and_works_from_inside_a_job(clone
 
 def test_what_is_missing_is_one_line(clone):
     (clone.folder / "elsewhere" / "logs").mkdir(parents=True)
-    done = clone.run("bash", "-c", "cd elsewhere && sbatch --parsable --mem=100 --cpus-per-task=1 ../slurm/train_delta.sbatch")
+    done = clone.run("bash", "-c", "cd elsewhere && sbatch --parsable --mem=100 --cpus-per-task=1 "
+                                   "../slurm/train_delta.sbatch")
     assert clone.wait(done.stdout.strip()) == "FAILED"
     assert errors_of(clone.folder / "elsewhere" / "logs") == [
         f"{clone.folder}/elsewhere is not the folder of hpc-vsr: cd to it and submit from there"]

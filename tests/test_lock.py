@@ -1,0 +1,109 @@
+"""The lock of a folder: who holds it, and what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from slurm_cluster import wait_until
+
+from hpc_vsr import lock
+from hpc_vsr.errors import Failed, InputError
+from hpc_vsr.lock import is_held, only_writer, read_lock
+
+HOLD = ("import sys, time; from pathlib import Path; from hpc_vsr.lock import only_writer\n"
+        "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds tmp_path."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "SLURM_JOB_ID": "12"})
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.6)
+
+
+def leave(folder, **changes) -> None:
+    """The file of a process on another node that crashed."""
+    holder = {"host": "elsewhere", "pid": 1, "job": None, "restart": 0, "since": "2026-01-01 00:00:00", "beat": 3}
+    (folder / ".lock").write_text(json.dumps({**holder, **changes}))
+
+
+def test_the_second_is_told_who_the_first_is(tmp_path, holder):
+    with pytest.raises(InputError, match=rf"job 12 \(process {holder.pid} on .*'scancel 12'"), only_writer(tmp_path):
+        pass
+    assert is_held(tmp_path) and read_lock(tmp_path)["pid"] == holder.pid
+
+
+def test_a_killed_holder_leaves_the_folder_free_at_once(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not is_held(tmp_path)
+    with only_writer(tmp_path):
+        assert read_lock(tmp_path)["pid"] == os.getpid()
+
+
+def test_nothing_is_left_of_it(tmp_path):
+    with only_writer(tmp_path):
+        assert is_held(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_number_of_a_process_elsewhere_that_stands_still_is_nobodys(tmp_path, quick, capfd):
+    leave(tmp_path)
+    with only_writer(tmp_path):
+        assert read_lock(tmp_path)["pid"] == os.getpid()
+    assert "process 1 on elsewhere, since 2026-01-01 00:00:00 wrote into it last" in capfd.readouterr().err
+
+
+def test_a_process_elsewhere_that_counts_has_the_folder(tmp_path, monkeypatch):
+    """As on a file system that does not carry locks to other nodes."""
+    leave(tmp_path)
+    counts = iter(range(10_000))
+    monkeypatch.setattr(lock.time, "sleep", lambda _: leave(tmp_path, beat=next(counts)))
+    with pytest.raises(InputError, match="process 1 on elsewhere.* is writing into it"), only_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\xff"])
+def test_a_damaged_lock_holds_nobody(tmp_path, text):
+    (tmp_path / ".lock").write_text(text, encoding="latin-1")
+    with only_writer(tmp_path):
+        assert read_lock(tmp_path)["pid"] == os.getpid()
+
+
+def test_an_earlier_life_of_the_same_job_gives_way(tmp_path, quick, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with only_writer(tmp_path) as first:
+        first.check()
+        later = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+                                 env={**os.environ, "SLURM_RESTART_COUNT": "1"})
+        wait_until(lambda: first._taken_by, "the later life to ask")
+        with pytest.raises(Failed, match=r"job 7 \(process .*\) has taken over"):
+            first.check()
+    assert later.stdout.readline() == "held\n"
+    assert read_lock(tmp_path)["restart"] == 1 and not (tmp_path / ".lock.next").exists()
+    later.kill()
+    later.wait()
+
+
+def test_an_earlier_life_does_not_push_out_a_later_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    with only_writer(tmp_path):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        with pytest.raises(InputError, match="is writing into it"), only_writer(tmp_path):
+            pass
