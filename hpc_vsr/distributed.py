@@ -75,8 +75,8 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
             raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
-                             "would train alone; launch with 'python -m hpc_vsr.launch' or torchrun, or set RANK, "
-                             "WORLD_SIZE, LOCAL_RANK and MASTER_*")
+                             "would train alone; under srun use 'python -m hpc_vsr job train', else "
+                             "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     torch_device = choose_device(device, local_rank)

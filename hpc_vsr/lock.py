@@ -126,7 +126,9 @@ def describe(holder: dict[str, Any] | None) -> str:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID"),
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "job": job,
             "restart": int(os.environ.get("SLURM_RESTART_COUNT", 0)), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 

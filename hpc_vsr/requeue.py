@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hpc_vsr import cluster
 from hpc_vsr.checkpoint import newest_valid
@@ -57,14 +59,24 @@ class Life:
         if restarts >= self.max_requeues:
             raise Failed(f"{self.run.path}: saved at step {step}; not sent back to the queue: it was there "
                          f"{restarts} times (resources.max_requeues); launch again to go on")
-        state = cluster.state_of(job)
+        state = self._patiently(lambda: cluster.state_of(job))
         if state not in RUNNING:  # cancelled, or requeued from outside: not ours to undo
             print(f"{self.run.path}: job {job} is {state}: SLURM decides whether it goes on", file=sys.stderr,
                   flush=True)
             return
         print(f"{self.run.path}: job {job} goes back to the queue at step {step} "
               f"(requeue {restarts + 1} of {self.max_requeues})", file=sys.stderr, flush=True)
-        cluster.requeue(job)
+        self._patiently(lambda: cluster.requeue(job))
+
+    @staticmethod
+    def _patiently(ask: Callable[[], Any]) -> Any:
+        """Ask SLURM up to three times: its controller may be busy just when many jobs end."""
+        for pause in (2, 5):
+            try:
+                return ask()
+            except Failed:
+                time.sleep(pause)
+        return ask()
 
     def _step(self) -> int:
         newest = newest_valid(self.run.checkpoints)

@@ -85,7 +85,11 @@ def read_site(path: Path | None, project: str | None = None) -> Site:
     setup = table.pop("setup", [])
     if not isinstance(setup, list) or not all(isinstance(line, str) for line in setup):
         raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
-    return dataclasses.replace(from_dict(Site, table, str(path)), setup=tuple(setup))
+    try:
+        site = from_dict(Site, table, str(path))
+    except InputError as error:  # what a Queue itself refuses does not know of the file
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+    return dataclasses.replace(site, setup=tuple(setup))
 
 
 def _with_project(value: Any, project: str | None, path: Path) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hpc_vsr import cluster
 from hpc_vsr.config import Parser
-from hpc_vsr.errors import InputError, exit_status
+from hpc_vsr.errors import Failed, InputError, exit_status
 from hpc_vsr.experiment import Experiment, has_finished
 from hpc_vsr.history import read_history
 from hpc_vsr.jobfile import JobFile, add_job_file, read_job
@@ -69,7 +69,12 @@ class RunStatus:
 def read_status(job: JobFile, experiments: Sequence[Experiment]) -> list[RunStatus]:
     """The state of every run, in the order of the job file."""
     record = read_record(job.out)
-    queue = cluster.read_queue() if cluster.has_slurm() else None
+    queue = None
+    if cluster.has_slurm():
+        try:
+            queue = cluster.read_queue()
+        except Failed as failed:
+            print(f"{failed}; shown is what the run folders say", file=sys.stderr)
     return [_read_run(experiment, record.get(str(experiment.out), ""), queue, job.logs) for experiment in experiments]
 
 

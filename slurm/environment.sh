@@ -29,3 +29,15 @@ fi
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # Lines of a log appear as they are printed.
 export PYTHONUNBUFFERED=1
+
+# SLURM tells a preempted job to end some time before it would take it off the node and requeue it. What has ended by itself
+# by then counts as failed, so it goes back by itself. A job that was cancelled is no longer RUNNING.
+end_with() {
+    local status=$1 state
+    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z_]*')
+    if [ "$status" -eq 143 ] && [ "$state" = JobState=RUNNING ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; then
+        echo "told to end: job $SLURM_JOB_ID goes back to the queue"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$status"
+}

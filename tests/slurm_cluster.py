@@ -3,6 +3,7 @@
 Needs root and Debian's packages (PACKAGES), no systemd; every daemon listens on loopback alone. A node is a set of
 namespaces: its own host name, processes and shared memory, so that it can lose its power while the machine goes on.
 
+    apt-get install --no-install-recommends $(python3 tests/slurm_cluster.py packages)
     python tests/slurm_cluster.py up [--accounting]     prints the line that makes sbatch and squeue find it
     python tests/slurm_cluster.py crash node2           loses all its processes
     python tests/slurm_cluster.py boot node2            comes back
@@ -25,9 +26,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
-            "mariadb-server-core", "mariadb-client-core")
+            "mariadb-server-core", "mariadb-client-core", "libopenmpi3", "shellcheck")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mungekey", "sbatch", "mariadbd", "mariadb-install-db",
-            "unshare", "nsenter")
+            "unshare", "nsenter", "shellcheck")
 FOLDER = Path(tempfile.gettempdir()) / "hpc-vsr-slurm"
 NUM_NODES, CPUS, MEMORY_MB, GPUS = 2, 4, 8000, 2
 LISTEN = "127.0.0.1"
@@ -372,12 +373,14 @@ def running_cluster(accounting: bool):
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["up", "down", "boot", "crash", "kill_slurmd", "start_slurmd"])
+    parser.add_argument("action", choices=["packages", "up", "down", "boot", "crash", "kill_slurmd", "start_slurmd"])
     parser.add_argument("node", nargs="?")
     parser.add_argument("--accounting", action="store_true")
     arguments = parser.parse_args(argv)
     cluster = Cluster(accounting=arguments.accounting)
-    if arguments.action == "up":
+    if arguments.action == "packages":
+        print(*PACKAGES)
+    elif arguments.action == "up":
         cluster.start()
         print(f"export SLURM_CONF={cluster.conf}")
     elif arguments.action == "down":

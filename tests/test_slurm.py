@@ -167,6 +167,15 @@ def test_ranks_that_cannot_see_each_other_are_refused(clone, clip):
     assert not (clone.folder / "data" / "clip").exists()
 
 
+def test_a_preprocessing_that_is_told_to_end_goes_back_to_the_queue(clone):
+    job = clone.sbatch("--recipe", "preprocess/diamond_sample.toml", "--shards", 20, "--out", "data/told",
+                       script="slurm/preprocess.sbatch", options=("--ntasks=1",))
+    wait_until(lambda: list((clone.folder / "data").glob("told/*.h5")), "the first shard", clone.logs)
+    clone.cluster.ask("scancel", "--signal=TERM", job)
+    assert clone.wait(job) == "COMPLETED", clone.logs()
+    assert f"job {job} goes back to the queue" in clone.logs() and "finished before" in clone.logs()
+
+
 def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, uninterrupted):
     job = clone.train("limited", LONG, ("--time=20",))
     clone.wait_for_step("limited", 20)
