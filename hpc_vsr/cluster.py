@@ -54,8 +54,9 @@ def read_queue() -> dict[str, Queued]:
 
 
 def this_job() -> str | None:
-    """The number of the SLURM job that this process belongs to."""
-    return os.environ.get("SLURM_JOB_ID")
+    """The number of the SLURM job that this process belongs to; 12_3 is element 3 of the array 12."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID")
 
 
 def restarts() -> int:

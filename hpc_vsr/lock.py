@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hpc_vsr import cluster
 from hpc_vsr.errors import Failed, InputError
 
 NAME, NEXT = ".lock", ".lock.next"
@@ -126,10 +127,8 @@ def describe(holder: dict[str, Any] | None) -> str:
 
 
 def _this_process() -> dict[str, Any]:
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID")
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": job,
-            "restart": int(os.environ.get("SLURM_RESTART_COUNT", 0)), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "job": cluster.this_job(),
+            "restart": cluster.restarts(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
 def _is_later_life(one: dict[str, Any], other: dict[str, Any]) -> bool:

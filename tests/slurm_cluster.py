@@ -41,7 +41,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # cred_expire is also how long a requeued job waits before it may start again; 120 s if not given
-AuthInfo=socket={run}/munge.socket,cred_expire=5
+AuthInfo=socket={run}/munge.socket,cred_expire=2
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPidFile={run}/slurmctld.pid
 SlurmdPidFile={run}/slurmd.%n.pid

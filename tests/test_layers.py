@@ -13,9 +13,9 @@ PACKAGE = ROOT / "hpc_vsr"
 # A file imports only from floors below its own. A folder is one entry: inside it files may import each other.
 FLOORS = [
     {"errors"},
-    {"cluster", "config", "degrade", "distributed", "files", "lock", "memory", "metrics", "models", "progress",
+    {"cluster", "config", "degrade", "distributed", "files", "memory", "metrics", "models", "progress",
      "signals", "sources", "splits"},
-    {"baselines", "checkpoint", "field_metrics", "history", "shards", "site"},
+    {"baselines", "checkpoint", "field_metrics", "history", "lock", "shards", "site"},
     {"manifest", "slurm"},
     {"dataset", "mpi", "optim", "recipe", "runs"},
     {"methods", "requeue"},

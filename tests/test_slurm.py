@@ -20,7 +20,7 @@ from hpc_vsr.history import read_history
 pytestmark = pytest.mark.slurm
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
-STEPS = 240
+STEPS = 150
 TINY = ("--train.precision", "fp32", "--model.n_2d", 1, "--model.n_3d", 1, "--train.batch_size", 4,
         "--train.patch_size", 16, "--train.validate_every", 0, "--train.validate_samples", 2, "--train.log_every", 1,
         "--train.warmup_steps", 2, "--train.device", "cpu")
@@ -64,7 +64,9 @@ class Clone:
         return done.stdout.strip()
 
     def train(self, name: str, settings, options=()) -> str:
-        return self.sbatch("--data", self.dataset, "--out", f"runs/{name}", *settings, options=options)
+        """Training without a report, as an array of one element."""
+        return self.sbatch("jobs/delta.toml", "--data", self.dataset, "--out", f"runs/{name}", *settings,
+                           script="slurm/ablation.sbatch", options=("--array=0", *options))
 
     def state(self, job: str) -> str:
         """As SLURM's controller has it; of an array, of its elements."""
@@ -124,7 +126,8 @@ def test_sbatch_on_the_sample_ends_in_a_report(cluster, tmp_path):
                         options=("--ntasks=2",))
     assert clone.wait(made) == "COMPLETED", clone.logs()
     assert SAMPLE.exists() and (tmp_path / "data" / "diamond_sample" / "dataset.json").exists()
-    job = clone.train("sample", (*TINY, "--train.steps", 3, "--evaluate.precision", "bf16"))
+    job = clone.sbatch("--data", "data/diamond_sample", "--out", "runs/sample", *TINY, "--train.steps", 3,
+                       "--evaluate.precision", "bf16")
     assert clone.wait(job) == "COMPLETED", clone.logs()
     report = json.loads((tmp_path / "runs" / "sample" / "report" / "report.json").read_text())
     assert [row["method"] for row in report["rows"]] == ["bicubic", "wiener", "sample"] * 2
@@ -264,7 +267,7 @@ def test_a_second_job_on_a_run_is_told_who_has_it(clone):
     clone.wait_for_step("one", 5)
     second = clone.train("one", LONG)
     assert clone.wait(second) == "FAILED"
-    assert f"job {first} (process" in clone.logs() and f"'scancel {first}'" in clone.logs()
+    assert f"job {first}_0 (process" in clone.logs() and f"'scancel {first}_0'" in clone.logs()
     clone.cluster.ask("scancel", first)
     clone.wait(first)
 
