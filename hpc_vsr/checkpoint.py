@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> dict:
     """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); delete it") from None
     missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
     if missing:
@@ -86,11 +86,6 @@ def find_best(folder: Path) -> Path:
     if chosen is None:
         raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
     return chosen
-
-
-def load_best(folder: Path) -> dict:
-    """State of the checkpoint that `find_best` chooses."""
-    return load_checkpoint(find_best(folder))
 
 
 def best_sha256(folder: Path) -> str:

@@ -21,7 +21,6 @@ STAGES = {
     "site": ("hpc_vsr.site", "a cluster's options for the scripts in slurm/, as shell variables"),
     "doctor": ("hpc_vsr.doctor.__main__", "check MPI, SLURM, GPUs, arithmetic and storage of this machine"),
 }
-ANSWERING = ("train", "job")  # stages that answer SLURM's signals themselves
 
 
 def usage() -> str:
@@ -43,7 +42,7 @@ def main() -> int:
     if arguments[0] not in STAGES:
         print(f"error: unknown stage {arguments[0]!r}; stages: {', '.join(STAGES)}", file=sys.stderr)
         return BAD_INPUT
-    if arguments[0] in ANSWERING:
+    if arguments[0] == "train" or arguments[:2] == ["job", "train"]:  # they answer SLURM's signals
         hold_signals()
     stage = importlib.import_module(STAGES[arguments[0]][0])
     return exit_status(stage.main, arguments[1:])

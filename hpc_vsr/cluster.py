@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hpc_vsr.errors import Failed
 
-PATIENCE_SECONDS = 60  # a busy controller takes its time
+PATIENCE_SECONDS = 30  # a busy controller takes its time
+GOING = ("RUNNING", "CONFIGURING", "STOPPED", "SUSPENDED")  # states of a job that SLURM is not about to end
 PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_")
 KEPT = ("SLURM_CONF",)
 
@@ -29,11 +30,13 @@ class Queued:
         PENDING, RUNNING, COMPLETING and so on.
     reason : str
         Why it waits, or the nodes that it runs on.
+    name : str
     """
 
     job: str
     state: str
     reason: str
+    name: str
 
 
 def has_slurm() -> bool:
@@ -48,8 +51,8 @@ def read_queue() -> dict[str, Queued]:
     Failed
         If SLURM does not answer.
     """
-    text = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R")
-    jobs = [Queued(*line.strip().split("|", 2)) for line in text.splitlines() if line.count("|") >= 2]
+    text = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
+    jobs = [Queued(*line.strip().split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
     return {job.job: job for job in jobs}
 
 
@@ -71,8 +74,12 @@ def state_of(job: str) -> str:
 
 
 def requeue(job: str) -> None:
-    """Send a running job back to the queue; SLURM ends its processes."""
-    _ask("scontrol", "requeue", job)
+    """Send a job back to the queue, if it runs: one that was cancelled meanwhile stays so. SLURM ends its processes."""
+    _ask("scontrol", "requeue", "incomplete", job)
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    _ask("scancel", *jobs)
 
 
 @contextlib.contextmanager

@@ -24,12 +24,14 @@ from hpc_vsr.dataset import Split, validation_pairs
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.files import read_json, write_json, write_whole
+from hpc_vsr.lock import only_writer
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import applied_twice, baselines, network_methods
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.scores import measure_flow, measure_split
 
+LOCK = ".evaluate.lock"
 VIDEO_VALUES = (0.0, 255.0)  # offset and extent of grey levels
 
 
@@ -76,11 +78,19 @@ class EvaluateSettings:
 def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
     """Measure bicubic, Wiener and the network of `run`, and write the result into its folder.
 
+    A run may be measured while it is trained; two processes may not measure it at once.
+
     Raises
     ------
     InputError
         If the run has no valid checkpoint, or its network does not fit the data set.
     """
+    run.read_config()
+    with only_writer(run.path, LOCK):
+        return _evaluate(run, manifest, settings)
+
+
+def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
     keep_freed_memory()
     run.check_name()
     trained = load_trained(run)
@@ -97,7 +107,7 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
     result = {
         "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
         "precision": settings.precision, "device": device.type, "wiener_noise": noise,
-        "trained_on": trained.terms.fingerprint, "checkpoint_sha256": best_sha256(run.checkpoints),
+        "trained_on": trained.terms.fingerprint, "checkpoint_sha256": trained.sha256,
         "twice_sha256": _sha256_of_twice(settings), "settings": as_dict(settings), "rows": rows,
     }
     if trained.network.has_flow:

@@ -169,6 +169,11 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     if settings.patch_size > min(height, width):
         raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "
                          f"{width}x{height}")
+    check_batch(settings, world_size)
+
+
+def check_batch(settings: TrainSettings, world_size: int) -> None:
+    """Raise `InputError` if the ranks cannot share a batch equally."""
     if settings.batch_size % world_size:
         raise InputError(f"train.batch_size: {settings.batch_size} cannot be dealt equally to {world_size} ranks; "
                          "choose a multiple")

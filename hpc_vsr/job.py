@@ -13,7 +13,10 @@ the next life of the job goes on from there.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+import traceback
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +26,22 @@ from typing import Literal
 import submitit
 
 from hpc_vsr import preprocess
+from hpc_vsr.cluster import restarts
 from hpc_vsr.config import Parser
-from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, exit_status
+from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
 from hpc_vsr.evaluate import evaluate_if_needed
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.jobfile import add_job_file, list_pending, read_job
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.report import write_report
-from hpc_vsr.requeue import Life
+from hpc_vsr.requeue import Life, go_back
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.signals import StopFlag
+from hpc_vsr.signals import StopFlag, release_signals
 from hpc_vsr.sweep import choose_point
 from hpc_vsr.train import train
 
-FIRST_PORT, NUM_PORTS = 20000, 20000
+FIRST_PORT, NUM_PORTS = 20000, 12000  # below those that the system gives out by itself
+MAIN_RANK_SECONDS = 120
 
 
 class _Resubmitted:
@@ -61,6 +66,7 @@ class PreprocessJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
+        release_signals()
         status = exit_status(preprocess.main, ["--recipe", str(self.recipe), "--out", str(self.out)])
         return told_to(submitit.JobEnvironment(), status)
 
@@ -87,7 +93,11 @@ class TrainJob(_Resubmitted):
         with StopFlag() as stop:
             export_ranks(environment)
             if environment.cluster != "slurm" or environment.global_rank != 0:
-                return exit_status(lambda _: train(self.experiment, stop))
+                status = exit_status(lambda _: train(self.experiment, stop))
+                if environment.cluster == "slurm" and status == CAN_CONTINUE:
+                    # srun would end the main rank a minute after the first one, perhaps before SLURM has answered it
+                    time.sleep(MAIN_RANK_SECONDS)
+                return status
             return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).live(
                 lambda: train(self.experiment, stop)))
 
@@ -107,6 +117,7 @@ class ReportJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
+        release_signals()
         return told_to(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
 
     def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
@@ -117,7 +128,11 @@ class ReportJob(_Resubmitted):
             except InputError as error:
                 if len(self.experiments) == 1:
                     raise
-                print(f"{run.path}: not measured: {error}", file=sys.stderr)
+                print(f"{run.path}: not measured: {error}", file=sys.stderr, flush=True)
+            except Exception:  # the report of the others is wanted
+                if len(self.experiments) == 1:
+                    raise
+                print(f"{run.path}: not measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         runs = [RunFolder(experiment.out) for experiment in self.experiments]
         write_report(runs, self.out, self.experiments[0].evaluate.split)
         missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
@@ -136,7 +151,7 @@ def told_to(environment: submitit.JobEnvironment, status: int) -> int:
 def export_ranks(environment: submitit.JobEnvironment) -> None:
     """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for `hpc_vsr.train`.
 
-    The port follows from the job's number, so two jobs on one node do not meet.
+    The port follows from the job's number and its restarts, so two jobs on one node do not meet.
     """
     one_node = environment.num_nodes == 1
     variables = {
@@ -145,7 +160,7 @@ def export_ranks(environment: submitit.JobEnvironment) -> None:
         "LOCAL_RANK": environment.local_rank,
         "LOCAL_WORLD_SIZE": environment.num_tasks // environment.num_nodes,
         "MASTER_ADDR": "127.0.0.1" if one_node else environment.hostnames[0],
-        "MASTER_PORT": FIRST_PORT + zlib.crc32(environment.job_id.encode()) % NUM_PORTS,
+        "MASTER_PORT": FIRST_PORT + zlib.crc32(f"{environment.job_id} {restarts()}".encode()) % NUM_PORTS,
     }
     os.environ.update({name: str(value) for name, value in variables.items()})
     if one_node and Path("/sys/class/net/lo").exists():
@@ -169,6 +184,20 @@ def environment_of_step() -> submitit.JobEnvironment:
     return environment
 
 
+def _report(report: ReportJob, max_requeues: int) -> None:
+    """Before the time limit the job goes back to the queue; what was measured by then is not measured again."""
+
+    def stop(*_) -> None:
+        raise Stopped(f"{report.out}: not finished; the same command continues")
+
+    signal.signal(signal.SIGUSR2, stop)
+    try:
+        report.evaluate_and_report()
+    except Stopped:
+        go_back(f"{report.out}: not finished", max_requeues)
+        raise
+
+
 def build_parser() -> Parser:
     parser = Parser("job", __doc__)
     parser.add_argument("action", type=Literal["train", "report", "points"],
@@ -184,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.action == "points":
         print(len(experiments))
     elif arguments.action == "report":
-        ReportJob(tuple(experiments), job.report).evaluate_and_report()
+        _report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
     else:
         environment = environment_of_step()
         experiment = choose_point(experiments, arguments.point, str(arguments.config))

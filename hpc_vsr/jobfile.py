@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,16 @@ def needs_data(job: JobFile) -> bool:
         return False
     out = read_toml(job.recipe).get("out")
     return isinstance(out, str) and Path(out) == job.data
+
+
+def check_source(recipe: Path) -> None:
+    """Raise `InputError` if a recipe cannot be read or its source is not there."""
+    table = read_toml(recipe)
+    for name in ("video", "frames", "field"):
+        source = table.get(name)
+        if isinstance(source, str) and not glob.has_magic(source) and not Path(source).exists():
+            raise InputError(f"{recipe}: {name}: {source}: not found; put it there, or preprocess another source "
+                             "yourself and name its data set with --data")
 
 
 def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:

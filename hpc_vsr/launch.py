@@ -23,10 +23,11 @@ import submitit
 
 from hpc_vsr.config import Parser
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, format_plan
+from hpc_vsr.experiment import Experiment, check_batch, format_plan
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
-from hpc_vsr.jobfile import JobFile, add_job_file, list_pending, needs_data, read_job
+from hpc_vsr.jobfile import JobFile, add_job_file, check_source, list_pending, needs_data, read_job
+from hpc_vsr.mpi import library
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.site import Site, add_site, site_of
 from hpc_vsr.submit import format_scripts, submit
@@ -55,8 +56,7 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
         If training was asked to stop and can continue.
     """
     resources = job.resources
-    if not needs_data(job):
-        check_all(experiments, resources.nodes * resources.ranks_per_node)
+    check_job(job, experiments, cluster)
     if cluster == "slurm":
         print(submit(job, experiments, site), flush=True)
         return
@@ -64,6 +64,21 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
         raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
     create_folder(job.logs)
     LocalChain(job, experiments, cluster).run()
+
+
+def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
+    """Raise `InputError` for what can be known before anything is submitted."""
+    resources = job.resources
+    world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
+    if not needs_data(job):
+        check_all(experiments, world_size)
+        return
+    check_source(job.recipe)
+    for experiment in experiments:
+        check_batch(experiment.train, world_size)
+    if cluster == "slurm" and resources.preprocess_nodes * resources.preprocess_ranks > 1 and library() is None:
+        raise InputError("resources.preprocess_ranks: several ranks want MPI, and mpi4py finds none; "
+                         "pip install 'hpc-vsr[mpi]', or set preprocess_ranks to 1")
 
 
 class LocalChain:
@@ -164,13 +179,10 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
         [f"sweep    {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
          *(f"{number:>8} {experiment.out}{'' if experiment in pending else ' (finished)'}"
            for number, experiment in enumerate(experiments))]) + "\n"
+    check_job(job, experiments, cluster)
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)
-    if needs_data(job):
-        plan = f"data     {job.data} is made first, from {job.recipe}"
-    else:
-        check_all(experiments, resources.ranks_per_node)
-        plan = format_plan(experiments[0])
+    plan = f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else format_plan(experiments[0])
     return (f"{plan}\n{points}launch   {resources.ranks_per_node} ranks on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
 

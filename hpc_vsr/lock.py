@@ -1,9 +1,10 @@
 """One writer for a folder, over processes and nodes: a lock that says who holds it and that opens after a crash.
 
 The file ``.lock`` names its holder. The operating system's lock on it (flock) ends with its process; not every
-cluster's file system carries that to other nodes, so the holder also counts up a number in the file, and a lock of
-another node whose number stands still is nobody's. When SLURM starts a job again although its earlier life still runs,
-on a node that it lost sight of, the later life asks for the folder in ``.lock.next`` and the earlier one gives way.
+cluster's file system carries that to other nodes, or has it at all, so the holder also counts up a number in the file,
+and a lock whose number stands still is nobody's. Whoever was taken for dead sees that the file names another, or is
+another, before it writes again. When SLURM starts a job again although its earlier life still runs, on a node that it
+lost sight of, the later life asks for the folder in ``.lock.next`` and the earlier one gives way.
 """
 
 from __future__ import annotations
@@ -23,68 +24,171 @@ from typing import Any
 from hpc_vsr import cluster
 from hpc_vsr.errors import Failed, InputError
 
-NAME, NEXT = ".lock", ".lock.next"
+NAME = ".lock"
 BEAT_SECONDS = 5.0
-PATIENCE_SECONDS = 16.0  # a number that stood still for so long is a dead process's: three beats
+PATIENCE_SECONDS = 20.0  # a number that stood still for four beats is a dead process's
 TAKEOVER_SECONDS = 300.0  # for the earlier life of a job to end its step and give way
+ENDING_SECONDS, ENDING_POLL_SECONDS = 60.0, 3.0  # for a job that was cancelled to save what it has
+SETTLE_SECONDS = 1.0  # without flock: for two that came at once to see who wrote last
 POLL_SECONDS = 0.2
+IDENTITY = ("host", "pid", "job", "restart", "since")
 
 
 class Lock:
     """Held by this process while `only_writer` lasts."""
 
-    def __init__(self, folder: Path, descriptor: int, holder: dict[str, Any]):
-        self.folder, self._descriptor, self._holder = folder, descriptor, holder
+    def __init__(self, path: Path, descriptor: int, me: dict[str, Any]):
+        self.path, self._descriptor, self._me = path, descriptor, me
         self._taken_by: dict[str, Any] | None = None
+        self._last_beat = time.monotonic()
         self._ended = threading.Event()
-        self._write(0)
+        _write(descriptor, me, 0)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `Failed` if a later life of this job has asked for the folder; call it before writing."""
+        """Raise `Failed` if the folder is another process's by now; call it before writing."""
+        if time.monotonic() - self._last_beat > PATIENCE_SECONDS:  # this process slept, and may have been given up
+            self._look()
         if self._taken_by is not None:
-            raise Failed(f"{self.folder}: {describe(self._taken_by)} has taken over; this process ends")
+            raise Failed(f"{self.path.parent}: {describe(self._taken_by)} has taken over; this process ends")
 
     def release(self) -> None:
         self._ended.set()
         self._thread.join()
-        if self._taken_by is None:
-            (self.folder / NAME).unlink(missing_ok=True)
+        if self._is_mine():
+            self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def _beat(self) -> None:
         count = 0
         while not self._ended.wait(BEAT_SECONDS):
             count += 1
-            asking = read_holder(self.folder / NEXT)
-            if asking is not None and _is_later_life(asking, self._holder):
-                self._taken_by = asking
+            self._look()
+            if self._taken_by is not None:
+                return
             with contextlib.suppress(OSError):  # a full disk: the lock itself holds on
-                self._write(count)
+                _write(self._descriptor, self._me, count)
+                self._last_beat = time.monotonic()
 
-    def _write(self, count: int) -> None:
-        text = json.dumps({**self._holder, "beat": count}) + "\n"
-        os.pwrite(self._descriptor, text.encode(), 0)
-        os.ftruncate(self._descriptor, len(text))
-        os.fsync(self._descriptor)
+    def _look(self) -> None:
+        asking = read_holder(_next(self.path))
+        if asking is not None and _is_later_life(asking, self._me):
+            self._taken_by = asking
+        elif not self._is_mine():
+            self._taken_by = read_holder(self.path) or {**self._me, "host": "another node"}
+
+    def _is_mine(self) -> bool:
+        return _is_same_file(self._descriptor, self.path) and _is_one(read_holder(self.path) or self._me, self._me)
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[Lock]:
+def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
     """Hold an existing folder against every other process that would write into it.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Of the lock's file: what is written under another name is guarded on its own.
 
     Raises
     ------
     InputError
-        If another process holds it; the message names it.
+        If another process holds it, whom the message names, or the folder cannot be written.
     """
-    me = _this_process()
-    lock = Lock(folder, _acquire(folder, me), me)
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "job": cluster.this_job(), "restart": cluster.restarts(),
+          "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    path = folder / name
+    try:
+        lock = Lock(path, _Waiter(path, me).acquire(), me)
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}; mend that or choose another "
+                         "folder") from None
     try:
         yield lock
     finally:
         lock.release()
+
+
+class _Waiter:
+    """A process that wants the lock."""
+
+    def __init__(self, path: Path, me: dict[str, Any]):
+        self.path, self.me = path, me
+        self.started = time.monotonic()
+        self.asked = False
+        self.dead: dict[str, Any] | None = None  # a holder whose number stood still
+
+    def acquire(self) -> int:
+        """The open and locked file."""
+        try:
+            while True:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                if self._take(descriptor):
+                    return descriptor
+                os.close(descriptor)
+                time.sleep(POLL_SECONDS)
+        finally:
+            if self.asked:
+                _next(self.path).unlink(missing_ok=True)
+
+    def _take(self, descriptor: int) -> bool:
+        """One try. Raises `InputError` if there is a living holder who will not give way."""
+        locked = _flock(descriptor)
+        if not _is_same_file(descriptor, self.path):  # its last holder has just deleted it
+            return False
+        holder = read_holder(self.path)
+        if locked is False and holder is None:  # its holder is about to write its name
+            if time.monotonic() - self.started < PATIENCE_SECONDS:
+                return False
+            raise InputError(f"{self.path.parent}: another process is writing into it; 'fuser {self.path}' names it")
+        if locked and (holder is None or holder["host"] == self.me["host"]):
+            return True
+        if holder is not None and not self._is_dead(holder, locked):
+            self._wait_for(holder)
+            return False
+        if locked is False:  # the file system keeps a dead node's lock: leave it that file
+            self.path.unlink(missing_ok=True)
+            return False
+        return bool(locked) or self._settle(descriptor)
+
+    def _is_dead(self, holder: dict[str, Any], locked: bool | None) -> bool:
+        here = holder["host"] == self.me["host"]
+        if here and (locked is False or _exists(holder["pid"])):
+            return False
+        if here or (self.dead is not None and self.dead == holder):
+            return True
+        if _is_later_life(self.me, holder):
+            self._ask(holder)
+        if _stands_still(self.path, holder):
+            self.dead = holder
+        return False  # the next try decides, so that two who watched do not both take it
+
+    def _wait_for(self, holder: dict[str, Any]) -> None:
+        waited = time.monotonic() - self.started
+        if self.dead == holder:
+            return
+        if _is_later_life(self.me, holder) and waited < TAKEOVER_SECONDS:
+            self._ask(holder)
+        elif waited < ENDING_SECONDS and _is_ending(holder):
+            time.sleep(ENDING_POLL_SECONDS)
+        else:
+            raise InputError(f"{self.path.parent}: {describe(holder)} is writing into it; wait for it, or end it with "
+                             f"{_how_to_end(holder, self.me)}")
+
+    def _ask(self, holder: dict[str, Any]) -> None:
+        if not self.asked:
+            print(f"{self.path.parent}: an earlier life of this job had it: {describe(holder)}; it is asked to give "
+                  "way", file=sys.stderr, flush=True)
+            _next(self.path).write_text(json.dumps(self.me) + "\n")
+            self.asked = True
+
+    def _settle(self, descriptor: int) -> bool:
+        """Without flock: write the name, and see whether it still stands there a moment later."""
+        _write(descriptor, self.me, 0)
+        time.sleep(SETTLE_SECONDS)
+        return _is_same_file(descriptor, self.path) and _is_one(read_holder(self.path) or {}, self.me)
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
@@ -93,7 +197,7 @@ def read_holder(path: Path) -> dict[str, Any] | None:
         holder = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return holder if isinstance(holder, dict) and {"host", "pid", "job", "restart", "since"} <= holder.keys() else None
+    return holder if isinstance(holder, dict) and {*IDENTITY} <= holder.keys() else None
 
 
 def read_lock(folder: Path) -> dict[str, Any] | None:
@@ -112,23 +216,32 @@ def is_held(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        holder = read_lock(folder)
+        return holder is not None and holder["host"] == socket.gethostname() and _exists(holder["pid"])
     finally:
         os.close(descriptor)
     return False
 
 
-def describe(holder: dict[str, Any] | None) -> str:
+def describe(holder: dict[str, Any]) -> str:
     """'job 123 (process 4711 on node1, since 2026-11-22 14:03:00)'"""
-    if holder is None:
-        return "another process"
     where = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     return f"job {holder['job']} ({where})" if holder["job"] else where
 
 
-def _this_process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": cluster.this_job(),
-            "restart": cluster.restarts(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+def _next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
+
+
+def _write(descriptor: int, holder: dict[str, Any], count: int) -> None:
+    text = json.dumps({**holder, "beat": count}) + "\n"
+    os.pwrite(descriptor, text.encode(), 0)
+    os.ftruncate(descriptor, len(text))
+    os.fsync(descriptor)
+
+
+def _is_one(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(key) == other[key] for key in IDENTITY)
 
 
 def _is_later_life(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -136,72 +249,56 @@ def _is_later_life(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one["job"] is not None and one["job"] == other["job"] and one["restart"] > other["restart"]
 
 
-def _acquire(folder: Path, me: dict[str, Any]) -> int:
-    """The open and locked ``.lock`` of a folder."""
-    path, end = folder / NAME, time.monotonic() + TAKEOVER_SECONDS
-    asked = False
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if _has_flock(descriptor) and _is_same_file(descriptor, path):
-            holder = read_holder(path)
-            if holder is None or holder["host"] == me["host"] or not _lives(path, holder):
-                if asked:
-                    (folder / NEXT).unlink(missing_ok=True)
-                return descriptor
-        else:
-            holder = read_holder(path)
-        os.close(descriptor)
-        if not path.exists():  # released meanwhile
-            continue
-        if holder is None or not _is_later_life(me, holder) or time.monotonic() > end:
-            if holder is None and time.monotonic() < end - TAKEOVER_SECONDS + PATIENCE_SECONDS:
-                time.sleep(POLL_SECONDS)  # its holder is just about to write its name
-                continue
-            raise InputError(f"{folder}: {describe(holder)} is writing into it; wait for it, or end it with "
-                             f"{_how_to_end(holder)}")
-        if not asked:
-            print(f"{folder}: an earlier life of this job still has it: {describe(holder)}; it is asked to give way",
-                  file=sys.stderr, flush=True)
-            (folder / NEXT).write_text(json.dumps(me) + "\n")
-            asked = True
-        time.sleep(POLL_SECONDS)
+def _is_ending(holder: dict[str, Any]) -> bool:
+    """Whether SLURM is ending the holder's job."""
+    if holder["job"] is None or not cluster.has_slurm():
+        return False
+    try:
+        return cluster.state_of(holder["job"]) not in cluster.GOING
+    except Failed:
+        return False
 
 
-def _has_flock(descriptor: int) -> bool:
-    """Lock an open file; also true on a file system without such locks, where the beats alone guard."""
+def _flock(descriptor: int) -> bool | None:
+    """True: locked; False: another has it; None: this file system has no such locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: its last holder deletes it."""
+    """Whether the open file is still the one of that name."""
     try:
         return os.fstat(descriptor).st_ino == path.stat().st_ino
     except FileNotFoundError:
         return False
 
 
-def _lives(path: Path, holder: dict[str, Any]) -> bool:
-    """Watch the lock of a process on another node: whether it still counts."""
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _stands_still(path: Path, holder: dict[str, Any]) -> bool:
+    """Watch the number of a holder on another node; time in which the file could not be read does not count."""
     print(f"{path.parent}: {describe(holder)} wrote into it last; waiting {PATIENCE_SECONDS:.0f} s to see whether it "
           "lives", file=sys.stderr, flush=True)
-    end = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end:
+    watched = 0.0
+    while watched < PATIENCE_SECONDS:
         time.sleep(POLL_SECONDS)
-        now = read_holder(path)
-        if now is not None and now != holder:
-            return True
         if not path.exists():
             return False
-    return False
+        now = read_holder(path)
+        if now is not None and now != holder:
+            return False
+        watched += POLL_SECONDS
+    return True
 
 
-def _how_to_end(holder: dict[str, Any] | None) -> str:
-    if holder is None:
-        return "'fuser' on that folder's .lock"
-    return f"'scancel {holder['job']}'" if holder["job"] else f"'kill {holder['pid']}' on {holder['host']}"
+def _how_to_end(holder: dict[str, Any], me: dict[str, Any]) -> str:
+    if holder["job"] and holder["job"] != me["job"]:
+        return f"'scancel {holder['job']}'"
+    return f"'kill {holder['pid']}' on {holder['host']}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,17 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
         yield degrade(hr, degradation), hr, valid
 
 
-def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress) -> list[dict]:
-    """Write shards in one pass over the source; the frames that two neighbours share are decoded once."""
+def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]) -> list[dict]:
+    """Write shards in one pass over the source; the frames that two neighbours share are decoded once.
+
+    `check` is called before each shard and raises if the folder has been taken over.
+    """
     entries = []
     for run in _contiguous_runs(pending):
         stream = enumerate(degraded_frames(plan, run[0].start, run[-1].stop), run[0].start)
         recent = collections.deque(maxlen=2 * REACH)
         for shard in run:
+            check()
             frames = _frames_of(shard, recent, stream, progress)
             entries.append(write_shard(plan.recipe.folder / shard.name, shard, frames, plan.attributes))
     return entries
@@ -144,7 +148,8 @@ def preprocess(recipe: Recipe, comm: Any) -> Manifest:
     """Write the data set of a recipe, all ranks together inside `abort_together`; every rank returns its manifest."""
     plan = on_main_rank(comm, lambda: plan_dataset(recipe))
     recorded = on_main_rank(comm, lambda: check_output(plan))
-    with only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext():
+    with only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext() as lock:
+        check = lock.check if lock is not None else lambda: None
         on_main_rank(comm, lambda: _remove_leftovers(recipe.folder))
         cv2.setNumThreads(threads_per_rank())
         found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes, recorded.get(shard.name)))
@@ -155,11 +160,12 @@ def preprocess(recipe: Recipe, comm: Any) -> Manifest:
         if comm.rank == 0:
             _say_plan(plan, len(entries), comm.size)
         with Progress(_frames_to_decode(mine), _label(comm), "frame", shown=comm.rank == 0) as progress:
-            written = write_shards(plan, mine, progress)
+            written = write_shards(plan, mine, progress, check)
         for part in comm.allgather(written):
             entries.update({entry["name"]: entry for entry in part})
         ordered = [entries[shard.name] for shard in plan.shards]
         manifest = Manifest(recipe.folder, {**plan.content, **_values(plan, ordered), "shards": ordered})
+        check()
         if comm.rank == 0:
             write_manifest(manifest)
     return manifest

@@ -6,14 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from hpc_vsr import cluster
 from hpc_vsr.checkpoint import newest_valid
 from hpc_vsr.errors import Failed, Stopped
 from hpc_vsr.runs import RunFolder
 
-RUNNING = ("RUNNING", "CONFIGURING", "STOPPED")  # states in which SLURM has not itself decided what becomes of the job
+PAUSES = (2, 5)  # seconds before SLURM is asked again
 
 
 @dataclass(frozen=True)
@@ -48,36 +47,48 @@ class Life:
         try:
             train()
         except Stopped as stopped:
-            self._go_back(before, restarts)
+            step = self._step()
+            if step <= before:
+                raise Failed(f"{self.run.path}: stopped at step {step} without one step of progress; not sent back to "
+                             "the queue: give it more time (resources.hours)") from None
+            go_back(f"{self.run.path}: saved at step {step}", self.max_requeues)
             raise stopped from None
-
-    def _go_back(self, before: int, restarts: int) -> None:
-        job, step = cluster.this_job(), self._step()
-        if step <= before:
-            raise Failed(f"{self.run.path}: stopped at step {step} without one step of progress; not sent back to the "
-                         "queue: give it more time (resources.hours)")
-        if restarts >= self.max_requeues:
-            raise Failed(f"{self.run.path}: saved at step {step}; not sent back to the queue: it was there "
-                         f"{restarts} times (resources.max_requeues); launch again to go on")
-        state = self._patiently(lambda: cluster.state_of(job))
-        if state not in RUNNING:  # cancelled, or requeued from outside: not ours to undo
-            print(f"{self.run.path}: job {job} is {state}: SLURM decides whether it goes on", file=sys.stderr,
-                  flush=True)
-            return
-        print(f"{self.run.path}: job {job} goes back to the queue at step {step} "
-              f"(requeue {restarts + 1} of {self.max_requeues})", file=sys.stderr, flush=True)
-        self._patiently(lambda: cluster.requeue(job))
-
-    @staticmethod
-    def _patiently(ask: Callable[[], Any]) -> Any:
-        """Ask SLURM up to three times: its controller may be busy just when many jobs end."""
-        for pause in (2, 5):
-            try:
-                return ask()
-            except Failed:
-                time.sleep(pause)
-        return ask()
 
     def _step(self) -> int:
         newest = newest_valid(self.run.checkpoints)
         return int(newest.stem.removeprefix("step-")) if newest else 0
+
+
+def go_back(where: str, max_requeues: int) -> None:
+    """Send this job back to the queue, unless it is being ended, or was there too often already.
+
+    Raises
+    ------
+    Failed
+        If it was there `max_requeues` times, or SLURM does not take it.
+    """
+    job, restarts = cluster.this_job(), cluster.restarts()
+    if restarts >= max_requeues:
+        raise Failed(f"{where}; not sent back to the queue: it was there {restarts} times (resources.max_requeues); "
+                     "launch again to go on")
+    print(f"{where}; job {job} goes back to the queue (requeue {restarts + 1} of {max_requeues})", file=sys.stderr,
+          flush=True)
+    for pause in (*PAUSES, None):  # its controller may be busy just when many jobs end
+        try:
+            cluster.requeue(job)
+            return
+        except Failed:
+            state = _state(job)
+            if state is not None and state not in cluster.GOING:  # cancelled, or requeued from outside
+                print(f"{where}; job {job} is {state}: SLURM decides whether it goes on", file=sys.stderr, flush=True)
+                return
+            if pause is None:
+                raise
+            time.sleep(pause)
+
+
+def _state(job: str) -> str | None:
+    try:
+        return cluster.state_of(job)
+    except Failed:
+        return None

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from hpc_vsr.checkpoint import load_best, load_weights
+from hpc_vsr.checkpoint import find_best, load_checkpoint, load_weights
 from hpc_vsr.config import as_dict, from_dict
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_json
+from hpc_vsr.files import read_json, sha256
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.models import ModelSettings, Network, build_model
 
@@ -116,6 +116,7 @@ class Trained:
     terms: DataTerms
     step: int
     where: str
+    sha256: str
 
 
 def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
@@ -132,8 +133,8 @@ def load_trained(run: RunFolder) -> Trained:
         If the folder is no run, has no valid checkpoint, or the checkpoint is of another network than config.json.
     """
     config = run.read_config()
-    state = load_best(run.checkpoints)
-    where = f"{run.checkpoints}/step-{state['step']:08d}.pt"
+    path = find_best(run.checkpoints)
+    state, checksum, where = load_checkpoint(path), sha256(path), str(path)
     settings = from_dict(ModelSettings, config["model"], str(run.config))
     if from_dict(ModelSettings, state["model_settings"], where) != settings:
         raise InputError(f"{where}: is a checkpoint of another network, {state['model_settings']}; "
@@ -142,7 +143,7 @@ def load_trained(run: RunFolder) -> Trained:
     network = terms.build(settings)
     load_weights(network, state["weights"], where)
     network.eval().requires_grad_(False)
-    return Trained(network, settings, terms, state["step"], where)
+    return Trained(network, settings, terms, state["step"], where, checksum)
 
 
 def autocast(device: torch.device, precision: str):

@@ -1,20 +1,32 @@
-"""Being asked to stop: by SLURM before a time limit (SIGUSR2) or at preemption (SIGTERM), or by Ctrl-C (SIGINT)."""
+"""Being asked to stop: by SLURM before a time limit (SIGUSR2) or at preemption (SIGTERM), or by Ctrl-C (SIGINT).
+
+`python -m hpc_vsr.signals ARGUMENTS...` is `python ARGUMENTS...` that keeps SLURM's signals until it can answer them.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from typing import Any
+
+OF_SLURM = (signal.SIGTERM, signal.SIGUSR2)
 
 
 def hold_signals() -> None:
     """Keep what SLURM sends until a `StopFlag` is there; while torch is loading it would end the process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
+    signal.pthread_sigmask(signal.SIG_BLOCK, OF_SLURM)
+
+
+def release_signals() -> None:
+    """Take what was kept, and answer signals from now on."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_SLURM)
 
 
 class StopFlag:
     """Set by a signal; the loop answers at the next step boundary. A second Ctrl-C ends the process at once."""
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    SIGNALS = (*OF_SLURM, signal.SIGINT)
 
     def __init__(self):
         self.name: str | None = None
@@ -22,7 +34,7 @@ class StopFlag:
 
     def __enter__(self) -> StopFlag:
         self._before = {number: signal.signal(number, self._set) for number in self.SIGNALS}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # what came since `hold_signals`
+        release_signals()
         return self
 
     def __exit__(self, *_) -> None:
@@ -33,3 +45,8 @@ class StopFlag:
         if self.name == "SIGINT" == signal.Signals(number).name:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+
+
+if __name__ == "__main__":
+    hold_signals()
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # the new program inherits what is held

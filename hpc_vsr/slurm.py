@@ -10,8 +10,6 @@ from hpc_vsr.config import check_finite
 from hpc_vsr.errors import InputError
 from hpc_vsr.site import Queue, Site
 
-SIGNAL_DELAY_SECONDS = 120  # between SIGUSR2 and the time limit: room for a checkpoint
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -31,8 +29,12 @@ class Resources:
         Per node; 0 leaves it to the cluster.
     hours : float
         Time limit of the training; a run that needs longer goes on in the next one.
+    signal_seconds : int
+        How long before the time limit the training is told to stop: room for a step and a checkpoint.
     report_hours : float
         Time limit of the report, which measures every run on the CPU.
+    report_memory_gb : float
+        Of the report; whole frames of 450x300 want 2 GB.
     preprocess_nodes, preprocess_ranks : int
         Nodes of the preprocessing, and MPI ranks on each of them, one core a rank.
     preprocess_hours : float
@@ -48,7 +50,9 @@ class Resources:
     gpus_per_node: int = 0
     memory_gb: float = 0.0
     hours: float = 1.0
+    signal_seconds: int = 120
     report_hours: float = 1.0
+    report_memory_gb: float = 4.0
     preprocess_nodes: int = 1
     preprocess_ranks: int = 8
     preprocess_hours: float = 1.0
@@ -57,10 +61,11 @@ class Resources:
     def __post_init__(self):
         check_finite(self, "resources")
         if min(self.nodes, self.ranks_per_node, self.cpus_per_rank, self.preprocess_nodes, self.preprocess_ranks) < 1 \
-                or min(self.gpus_per_node, self.max_requeues) < 0 \
+                or min(self.gpus_per_node, self.max_requeues, self.memory_gb, self.report_memory_gb) < 0 \
+                or self.signal_seconds < 1 \
                 or min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
-            raise InputError("resources: numbers of nodes, ranks and cores must be at least 1, gpus_per_node and "
-                             "max_requeues at least 0, hours above 0")
+            raise InputError("resources: numbers of nodes, ranks, cores and signal_seconds must be at least 1, "
+                             "gpus_per_node, max_requeues and memory at least 0, hours above 0")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
                              "one rank drives one GPU")
@@ -71,7 +76,6 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
     return {
         **_common_parameters(f"preprocess-{run}", site.setup, resources.preprocess_hours, site.cpu),
         "nodes": resources.preprocess_nodes, "ntasks_per_node": resources.preprocess_ranks, "cpus_per_task": 1,
-        "signal_delay_s": SIGNAL_DELAY_SECONDS,
         "srun_args": [f"--mpi={mpi}", "--kill-on-bad-exit=1", "--wait=60"],
     }
 
@@ -84,7 +88,7 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
         "nodes": resources.nodes,
         "ntasks_per_node": resources.ranks_per_node,
         "cpus_per_task": resources.cpus_per_rank,
-        "signal_delay_s": SIGNAL_DELAY_SECONDS,
+        "signal_delay_s": resources.signal_seconds,
         "srun_args": ["--kill-on-bad-exit=1", "--wait=60"],
     }
     if resources.gpus_per_node:
@@ -94,7 +98,7 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
     if max_parallel:
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
-        parameters["mem"] = f"{round(resources.memory_gb * 1024)}M"  # SLURM takes whole numbers alone
+        parameters["mem"] = _memory(resources.memory_gb)
     if after:  # without the data set there is nothing to train: the job ends, and does not wait for ever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
@@ -106,8 +110,14 @@ def report_parameters(run: str, resources: Resources, site: Site, after: Sequenc
     return {
         **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
+        **({"mem": _memory(resources.report_memory_gb)} if resources.report_memory_gb else {}),
         **({"dependency": f"afterany:{':'.join(after)}"} if after else {}),
     }
+
+
+def _memory(gigabytes: float) -> str:
+    """SLURM takes whole numbers alone."""
+    return f"{round(gigabytes * 1024)}M"
 
 
 def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Queue) -> dict[str, Any]:

@@ -7,6 +7,7 @@ It asks SLURM one question each time, none where there is no SLURM, and never it
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from hpc_vsr.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.lock import describe, is_held, read_lock
 from hpc_vsr.progress import format_seconds
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.submit import read_record
+from hpc_vsr.submit import key, read_record
 
 HEADS = ("run", "state", "step", "of", "best (dB)", "steps/s", "left", "job", "")
 NUMBERS = (2, 3, 4, 5, 6)
@@ -38,7 +39,8 @@ class RunStatus:
     Attributes
     ----------
     name, state : str
-        finished, running, queued, ending, failed, stopped (has a checkpoint and nobody works on it) or not started.
+        finished, running, queued, ending, failed (SLURM had it and has it no more), stopped (has a checkpoint and
+        nobody works on it) or not started.
     step, steps : int
     best : float or None
         Validation PSNR, dB.
@@ -68,14 +70,14 @@ class RunStatus:
 
 def read_status(job: JobFile, experiments: Sequence[Experiment]) -> list[RunStatus]:
     """The state of every run, in the order of the job file."""
-    record = read_record(job.out)
+    record = read_record(job.out).get("runs", {})
     queue = None
     if cluster.has_slurm():
         try:
             queue = cluster.read_queue()
         except Failed as failed:
             print(f"{failed}; shown is what the run folders say", file=sys.stderr)
-    return [_read_run(experiment, record.get(str(experiment.out), ""), queue, job.logs) for experiment in experiments]
+    return [_read_run(experiment, record.get(key(experiment.out), ""), queue, job.logs) for experiment in experiments]
 
 
 def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queued] | None, logs: Path) -> RunStatus:
@@ -94,16 +96,22 @@ def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queu
     elif is_held(run.path):
         state, note = "running", describe(holder)
     else:
-        note = _last_words(logs / f"{number}_0_log.err") if number else ""
-        state = "failed" if note else "stopped" if step else "not started"
+        ended = bool(number) and queue is not None  # SLURM had it and has it no more
+        note = _last_words(logs, number) if ended else ""
+        state = "failed" if ended else "stopped" if step else "not started"
     rate = rates[-1] / experiment.train.batch_size if rates and state == "running" else None
     return RunStatus(run.name, state, step, experiment.train.steps, max(scores, default=None), rate, number, note)
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    words = [line for line in lines if line.startswith(("error: ", "failed: ", "slurmstepd: error: "))]
-    return words[-1][:160] if words else ""
+def _last_words(logs: Path, number: str) -> str:
+    """What the job said of its end, of any rank: our line, else the exception or what srun or SLURM said."""
+    lines = [line for log in sorted(logs.glob(f"{number}_*_log.err")) for line in
+             log.read_text(errors="replace").splitlines()]
+    for wanted in (r"(error|failed): ", r"[\w.]*(Error|Exception)\b", r"(slurmstepd|srun).*: error: "):
+        words = [line for line in lines if re.match(wanted, line)]
+        if words:
+            return words[-1][:160]
+    return f"see {logs}/{number}_*" if lines else f"never started; see 'scontrol show job {number}'"
 
 
 def format_status(runs: Sequence[RunStatus]) -> str:

@@ -1,12 +1,13 @@
 """Submit the chain of a job file to SLURM through submitit: preprocessing, training, report.
 
-What was submitted is kept in ``.submitted.json`` of the run folder, so that a run that is still in the queue is not
-submitted a second time.
+What was submitted is kept in ``.submitted.json``, of the runs and the report beside the runs, of a data set in its
+folder, so that what is still in the queue is not submitted a second time.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ import submitit
 from submitit.slurm.slurm import SlurmExecutor
 
 from hpc_vsr import cluster
-from hpc_vsr.errors import InputError
+from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.experiment import Experiment
-from hpc_vsr.files import create_folder, write_json
+from hpc_vsr.files import create_folder, read_json, write_json
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.jobfile import JobFile, list_pending, needs_data
 from hpc_vsr.mpi import srun_type
@@ -26,47 +27,76 @@ from hpc_vsr.site import Site
 from hpc_vsr.slurm import preprocess_parameters, report_parameters, train_parameters
 
 RECORD = ".submitted.json"
+DATA, TRAINING, REPORT = "preprocessing", "training", "report"
+# keeps SLURM's signals while Python and torch are loading
+PYTHON = f"{shlex.quote(sys.executable)} -m hpc_vsr.signals"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One submission: submitit's parameters and what runs; several callables make an array."""
+    """One submission: submitit's parameters and what runs; an array if it says so."""
 
     name: str
     parameters: dict[str, Any]
     jobs: tuple[Callable[[], int], ...]
+    is_array: bool = False
 
 
-def plan_chain(job: JobFile, experiments: Sequence[Experiment], pending: Sequence[Experiment], site: Site,
-               after: Sequence[str] = ()) -> list[Callable[[list[str]], Step]]:
-    """The submissions in their order; each is made when the numbers of those before it are known.
+@dataclass(frozen=True)
+class Queue:
+    """What of a job file SLURM has in its queue.
+
+    Attributes
+    ----------
+    runs : dict
+        {run folder: job number}.
+    report, data : str or None
+        Job numbers.
+    """
+
+    runs: dict[str, str]
+    report: str | None = None
+    data: str | None = None
+
+
+class Chain:
+    """The submissions of a job file: those that are wanted, and their dependencies.
 
     Parameters
     ----------
     job : JobFile
     experiments : sequence of Experiment
         All runs of the report.
-    pending : sequence of Experiment
-        Those to be trained.
     site : Site
-    after : sequence of str
-        Jobs in the queue whose end the report waits for too.
+    queue : Queue
+        What is there already.
     """
-    resources, name = job.resources, job.name
-    throttle = job.max_parallel if len(experiments) > 1 else 0
-    steps: list[Callable[[list[str]], Step]] = []
-    makes_data = needs_data(job)
-    if makes_data and pending:
-        mpi = srun_type() if site.mpi == "auto" else site.mpi
-        steps.append(lambda ids: Step("preprocessing", preprocess_parameters(name, resources, site, mpi),
-                                      (PreprocessJob(job.recipe, job.data),)))
-    if pending:
-        steps.append(lambda ids: Step(
-            "training", train_parameters(name, resources, site, throttle, ids[0] if makes_data else None),
-            tuple(TrainJob(experiment, resources.max_requeues) for experiment in pending)))
-    steps.append(lambda ids: Step("report", report_parameters(name, resources, site, [*ids[-1:], *after]),
-                                  (ReportJob(tuple(experiments), job.report),)))
-    return steps
+
+    def __init__(self, job: JobFile, experiments: Sequence[Experiment], site: Site, queue: Queue):
+        self.job, self.experiments, self.site, self.queue = job, experiments, site, queue
+        self.pending = [experiment for experiment in list_pending(experiments) if key(experiment.out) not in queue.runs]
+
+    @property
+    def makes_data(self) -> bool:
+        return bool(self.pending) and needs_data(self.job) and self.queue.data is None
+
+    def data(self) -> Step:
+        mpi = srun_type() if self.site.mpi == "auto" else self.site.mpi
+        return Step(DATA, preprocess_parameters(self.job.name, self.job.resources, self.site, mpi),
+                    (PreprocessJob(self.job.recipe, self.job.data),))
+
+    def training(self, data: str | None) -> Step:
+        """`data` is the job that makes the data set, if there is one."""
+        is_array = len(self.experiments) > 1
+        parameters = train_parameters(self.job.name, self.job.resources, self.site,
+                                      self.job.max_parallel if is_array else 0, data)
+        return Step(TRAINING, parameters, tuple(TrainJob(experiment, self.job.resources.max_requeues)
+                                                for experiment in self.pending), is_array)
+
+    def report(self, trainings: Sequence[str]) -> Step:
+        """`trainings` are the jobs whose end it waits for."""
+        return Step(REPORT, report_parameters(self.job.name, self.job.resources, self.site, trainings),
+                    (ReportJob(tuple(self.experiments), self.job.report),))
 
 
 def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
@@ -75,72 +105,103 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     Raises
     ------
     InputError
-        If there is no SLURM on this machine, or sbatch refuses.
+        If there is no SLURM on this machine, or sbatch refuses; what this call had submitted is cancelled then.
     Failed
         If SLURM does not answer.
     """
-    queued = in_queue(job)
-    pending = [experiment for experiment in list_pending(experiments) if str(experiment.out) not in queued]
-    if queued and not pending:
-        return (f"{len(queued)} of {len(experiments)} runs are in the queue and the others are finished; "
-                "nothing was submitted")
-    create_folder(job.logs)
-    record: dict[str, str] = dict(queued)
-    ids: list[str] = []
-    told = []
-    for make in plan_chain(job, experiments, pending, site, sorted(set(queued.values()))):
-        step = make(ids)
-        elements = _submit_step(step, job.logs, is_array=step.name == "training" and len(experiments) > 1)
-        ids.append(elements[0].split("_")[0])
-        count = f" ({len(elements)} of {len(experiments)} runs)" if len(experiments) > 1 and step.name == "training" \
-            else ""
-        told.append(f"{step.name} {ids[-1]}{count}")
-        if step.name == "training":
-            record.update(zip((str(experiment.out) for experiment in pending), elements, strict=True))
-            create_folder(job.out)
-            write_json(job.out / RECORD, record)
-    left = f"; {len(queued)} runs are in the queue from before" if queued else ""
-    return (f"submitted: {', '.join(told)}{left}; logs in {job.logs}/\n"
-            f"report: {job.report / 'index.html'}")
-
-
-def read_record(out: Path) -> dict[str, str]:
-    """{run folder: job number} of the last submission of a job file."""
-    try:
-        record = json.loads((out / RECORD).read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(run): str(job) for run, job in record.items()} if isinstance(record, dict) else {}
-
-
-def in_queue(job: JobFile) -> dict[str, str]:
-    """{run folder: job number} of the runs that SLURM has in its queue."""
-    record = read_record(job.out)
-    if not record:
-        return {}
     if not cluster.has_slurm():
         raise _no_slurm()
-    queue = cluster.read_queue()
-    return {run: number for run, number in record.items() if number in queue}
+    chain = Chain(job, experiments, site, read_queue(job))
+    queue = chain.queue
+    if queue.report and not chain.pending:
+        return (f"{len(queue.runs)} of {len(experiments)} runs and the report (job {queue.report}) are in the queue; "
+                "nothing was submitted")
+    create_folder(job.logs)
+    create_folder(job.out)
+    submitted: list[tuple[str, list[str]]] = []
+
+    def send(step: Step) -> str:
+        numbers = _send(step, job.logs, [numbers[0].split("_")[0] for _, numbers in submitted])
+        submitted.append((step.name, numbers))
+        return numbers[0].split("_")[0]
+
+    data = queue.data
+    if chain.makes_data:
+        create_folder(job.data)
+        data = send(chain.data())
+        write_json(job.data / RECORD, {DATA: data})
+    trainings = {number.split("_")[0] for number in queue.runs.values()}
+    runs = dict(queue.runs)
+    if chain.pending:
+        trainings.add(send(chain.training(data)))
+        runs.update(zip(map(key, (experiment.out for experiment in chain.pending)), submitted[-1][1], strict=True))
+        write_json(job.out / RECORD, {"runs": runs})
+    if queue.report:  # it would come before the runs that are submitted now
+        cluster.cancel([queue.report])
+    write_json(job.out / RECORD, {"runs": runs, REPORT: send(chain.report(sorted(trainings)))})
+    return _told(job, chain, submitted)
 
 
-def _submit_step(step: Step, logs: Path, is_array: bool) -> list[str]:
-    """Numbers of the submitted jobs."""
+def _told(job: JobFile, chain: Chain, submitted: Sequence[tuple[str, list[str]]]) -> str:
+    total = len(chain.experiments)
+    parts = [f"{name} {numbers[0].split('_')[0]}"
+             + (f" ({len(numbers)} of {total} runs)" if name == TRAINING and total > 1 else "")
+             for name, numbers in submitted]
+    left = f"; {len(chain.queue.runs)} runs are in the queue from before" if chain.queue.runs else ""
+    return f"submitted: {', '.join(parts)}{left}; logs in {job.logs}/\nreport: {job.report / 'index.html'}"
+
+
+def key(folder: Path) -> str:
+    """How a run folder is named in the record, however it was spelt."""
+    return str(folder.absolute().resolve())
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """{"runs": {run folder: job number}, "report": job number} of the last submission; empty if there was none."""
     try:
-        executor = submitit.SlurmExecutor(logs)
-    except RuntimeError:
-        raise _no_slurm() from None
+        record = read_json(folder / RECORD, "")
+    except InputError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("runs", {}), dict) else {}
+
+
+def read_queue(job: JobFile) -> Queue:
+    """What of a job file is in SLURM's queue; one question, none if nothing was ever submitted."""
+    record, data = read_record(job.out), read_record(job.data).get(DATA)
+    if not record and data is None:
+        return Queue({})
+    queue = cluster.read_queue()
+
+    def there(number: Any, name: str) -> bool:  # numbers begin anew after years, or on another cluster
+        return number in queue and queue[number].name.startswith(f"{name}-")
+
+    report = record.get(REPORT)
+    return Queue({run: number for run, number in record.get("runs", {}).items() if there(number, "train")},
+                 report if there(report, "report") else None, data if there(data, "preprocess") else None)
+
+
+def _send(step: Step, logs: Path, before: Sequence[str]) -> list[str]:
+    """Numbers of the submitted jobs; if they are refused, those of `before` are cancelled."""
+    executor = submitit.SlurmExecutor(logs, python=PYTHON)
     executor.update_parameters(**step.parameters)
     try:
         with cluster.outside_of_job():
-            if not is_array:
+            if not step.is_array:
                 return [executor.submit(job).job_id for job in step.jobs]
             with executor.batch():
                 jobs = [executor.submit(job) for job in step.jobs]
             return [job.job_id for job in jobs]
     except submitit.core.utils.FailedJobError as error:  # what sbatch answers: a wrong partition, account, size
-        raise InputError(f"sbatch refused the {step.name}: {str(error).strip().splitlines()[-1]}; "
-                         "check --site, --project and [resources]") from None
+        reason = str(error).strip().splitlines()[-1]
+        undone = ""
+        if before:
+            undone = f"; what was submitted before it ({', '.join(before)}) is cancelled"
+            try:
+                cluster.cancel(before)
+            except Failed as failed:
+                undone = f"; cancel yourself what was submitted before it, {', '.join(before)} ({failed})"
+        raise InputError(f"sbatch refused the {step.name}: {reason}; check --site, --project and [resources]{undone}"
+                         ) from None
 
 
 def _no_slurm() -> InputError:
@@ -149,26 +210,23 @@ def _no_slurm() -> InputError:
 
 
 def format_scripts(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
-    """The sbatch script of every submission, for --dry-run; needs no SLURM."""
-    pending = list_pending(experiments)
-    texts, ids = [], []
-    for make in plan_chain(job, experiments, pending, site):
-        step = make(ids)
-        ids.append(step.name.upper())
-        is_array = step.name == "training" and len(experiments) > 1
-        texts.append(f"### {step.name}\n{_script_text(job.logs, step.parameters, len(step.jobs) if is_array else 1)}")
-    return "\n".join(texts)
+    """The sbatch script of every submission that is missing, for --dry-run; needs no SLURM and does not ask it."""
+    chain = Chain(job, experiments, site, Queue({}))
+    steps = [chain.data()] if chain.makes_data else []
+    if chain.pending:
+        steps.append(chain.training(DATA.upper() if chain.makes_data else None))
+    steps.append(chain.report([TRAINING.upper()] if chain.pending else []))
+    return "\n".join(f"### {step.name}\n{_script_text(job.logs, step)}" for step in steps)
 
 
-def _script_text(folder: Path, parameters: dict[str, Any], num_elements: int) -> str:
+def _script_text(folder: Path, step: Step) -> str:
     class Text(SlurmExecutor):
         @classmethod
         def affinity(cls) -> int:
             return 1  # pretend that srun is there
 
-    executor = Text(folder)
-    executor.update_parameters(**parameters)
-    if num_elements > 1:
-        executor.parameters["map_count"] = num_elements  # what submitit sets for an array
+    executor = Text(folder, python=PYTHON)
+    executor.update_parameters(**step.parameters)
+    if step.is_array and len(step.jobs) > 1:
+        executor.parameters["map_count"] = len(step.jobs)  # what submitit sets for an array
     return executor._make_submission_file_text(executor._submitit_command_str, "")
-

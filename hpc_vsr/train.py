@@ -91,6 +91,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
         self.step, self.bad_steps, self.best_step, self.best_psnr = 0, 0, 0, None
+        self.validation_due = False  # of the step at which an earlier life was stopped
         for path in ranks.on_main(lambda: list_damaged(self.run_folder.checkpoints)):
             self._say(f"{path}: damaged or unfinished, left out")
         if state is not None:
@@ -113,6 +114,8 @@ class Trainer:
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
         started, first_step, loss_sum, loss_count = time.monotonic(), self.step, 0.0, 0
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
+            if self.validation_due:
+                self._save(self._validate(progress))
             for patch in batches:
                 loss = self._train_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
@@ -124,15 +127,18 @@ class Trainer:
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
                                "samples_per_second": round(rate, 2), "memory_bytes": self._memory_used()})
                     loss_sum, loss_count = 0.0, 0
-                validate = last or (settings.validate_every and self.step % settings.validate_every == 0)
-                improved = self._validate(progress) if validate else False
-                if validate or asked or self.step % settings.checkpoint_every == 0:
-                    self._save(improved)
-                if asked and not last:
+                if asked and not last:  # the time left is for the checkpoint; what is due is measured in the next life
+                    self._save(improved=False, validation_due=self._is_validating())
                     raise Stopped(f"{self.run_folder.path}: saved at step {self.step} of {settings.steps}; "
                                   "the same command continues")
+                if self._is_validating() or self.step % settings.checkpoint_every == 0:
+                    self._save(self._validate(progress) if self._is_validating() else False)
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
                   f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
+
+    def _is_validating(self) -> bool:
+        every = self.settings.validate_every
+        return self.step == self.settings.steps or bool(every and self.step % every == 0)
 
     @property
     def in_first_stage(self) -> bool:
@@ -220,7 +226,7 @@ class Trainer:
         return DataTerms.of(manifest, self.ranks.on_main(
             lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
 
-    def _save(self, improved: bool) -> None:
+    def _save(self, improved: bool, validation_due: bool = False) -> None:
         """The main rank writes the checkpoint, the others wait."""
         if self.ranks.is_main:
             self.lock.check()
@@ -231,7 +237,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
                 "step": self.step, "samples_seen": self.step * self.settings.batch_size,
                 "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.bad_steps,
-                "config": as_dict(self.experiment),
+                "validation_due": validation_due, "config": as_dict(self.experiment),
             }
             save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
                             self.best_psnr if improved else None)
@@ -246,6 +252,7 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         self.step, self.bad_steps = state["step"], state["bad_steps"]
         self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
+        self.validation_due = state.get("validation_due", False)
         if self.ranks.is_main and self.best_psnr is not None:
             record_best(self.run_folder.checkpoints, self.best_step, self.best_psnr)
 

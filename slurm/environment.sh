@@ -14,6 +14,7 @@ if [ ! -d hpc_vsr ] || [ ! -d jobs ]; then
 fi
 
 if [ -n "${HPC_VSR_SETUP:-}" ]; then
+    set +eu                         # lines of a site may use unset variables, and fail without harm
     eval "$HPC_VSR_SETUP"
 elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -f .venv/bin/activate ]; then
     # shellcheck source=/dev/null
@@ -30,14 +31,7 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # Lines of a log appear as they are printed.
 export PYTHONUNBUFFERED=1
 
-# SLURM tells a preempted job to end some time before it would take it off the node and requeue it. What has ended by itself
-# by then counts as failed, so it goes back by itself. A job that was cancelled is no longer RUNNING.
-end_with() {
-    local status=$1 state
-    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z_]*')
-    if [ "$status" -eq 143 ] && [ "$state" = JobState=RUNNING ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; then
-        echo "told to end: job $SLURM_JOB_ID goes back to the queue"
-        scontrol requeue "$SLURM_JOB_ID"
-    fi
-    exit "$status"
-}
+# SLURM tells a preempted job to end some time before it takes it off the node and requeues it. Preprocessing and report go on
+# until then: a job that ends by itself meanwhile would count as failed and not be requeued.
+# shellcheck disable=SC2034 # the scripts use it
+until_killed=(bash -c 'trap "" TERM; exec "$@"' --)

@@ -19,6 +19,7 @@ if [ -n "${SLURM_JOB_ID:-}" ]; then
     for name in $(compgen -e | grep -E '^(SLURM|SBATCH|SRUN|PMI|PMIX)_' | grep -v '^SLURM_CONF$'); do unset "$name"; done
 fi
 source slurm/environment.sh
+set -euo pipefail
 [ -n "${1:-}" ] || stop "name a job file: bash slurm/pipeline.sh jobs/delta.toml"
 command -v sbatch >/dev/null || stop "sbatch is not on this machine: log in to the cluster"
 
@@ -27,15 +28,22 @@ read -ra cpu <<<"${HPC_VSR_CPU:-}"
 count=$(python -m hpc_vsr job points --config "$@")
 name=$(basename "$1" .toml)
 
+jobs=()
+undo() {
+    [ ${#jobs[@]} -eq 0 ] || { scancel "${jobs[@]}"; echo "error: sbatch refused the next one; cancelled ${jobs[*]}" >&2; }
+}
+trap undo ERR
 after=()
 if [ -n "${RECIPE:-}" ]; then
     data=$(sbatch --parsable "${cpu[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
+    jobs+=("${data%%;*}")
     echo "data set  job $data"
     # Without its data set a training would wait for ever: it is cancelled instead.
     after=(--dependency="afterok:${data%%;*}" --kill-on-invalid-dep=yes)
 fi
 training=$(sbatch --parsable --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${gpu[@]}" "${after[@]}" \
     slurm/ablation.sbatch "$@")
+jobs+=("${training%%;*}")
 echo "training  job $training, $count run$([ "$count" -eq 1 ] || echo s)"
 report=$(sbatch --parsable --job-name="report-$name" --dependency="afterany:${training%%;*}" "${cpu[@]}" \
     slurm/report.sbatch "$@")

@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,8 +41,8 @@ SlurmctldPort={controller_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# cred_expire is also how long a requeued job waits before it may start again; 120 s if not given
-AuthInfo=socket={run}/munge.socket,cred_expire=2
+# cred_expire is also how long a requeued job waits before it may start again; 120 s if not given or below 5
+AuthInfo=socket={run}/munge.socket,cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPidFile={run}/slurmctld.pid
 SlurmdPidFile={run}/slurmd.%n.pid
@@ -380,11 +381,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     cluster = Cluster(accounting=arguments.accounting)
     if arguments.action == "packages":
         print(*PACKAGES)
-    elif arguments.action == "up":
-        cluster.start()
-        print(f"export SLURM_CONF={cluster.conf}")
-    elif arguments.action == "down":
-        cluster.stop()
+    elif arguments.action in ("up", "down"):
+        with FOLDER.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                sys.exit("a test session is using its cluster on this machine; wait for its end")
+            cluster.stop()
+            if arguments.action == "up":
+                cluster.start()
+                print(f"export SLURM_CONF={cluster.conf}")
     else:
         getattr(cluster, arguments.action)(arguments.node)
 

@@ -62,7 +62,7 @@ def test_a_mistake_in_the_job_is_one_line_with_status_2(job, tmp_path):
 
 def test_what_sbatch_refuses_is_one_line(job, tmp_path):
     """A stand-in for sbatch that answers as SLURM 22.05 does."""
-    for name in ("sbatch", "srun"):
+    for name in ("sbatch", "srun", "squeue"):
         (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
@@ -98,10 +98,11 @@ def test_a_local_dry_run_touches_nothing(job, tmp_path):
 def test_the_scripts_for_a_site_are_these(tmp_path, site):
     """The whole sbatch text of a sweep's chain; after a change on purpose, write the new text to the golden file."""
     (tmp_path / "preprocess").symlink_to(ROOT / "preprocess")
+    (tmp_path / "diamond.mp4").touch()
     done = run_stage("launch", "--config", ROOT / "jobs" / "delta.toml", "--cluster", "slurm", "--dry-run",
                      "--site", site, "--project", "abc", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["preprocess"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["diamond.mp4", "preprocess"]
     text = done.stdout.replace(str(tmp_path), "/home/user/hpc-vsr").replace(sys.executable, "/home/user/bin/python")
     golden = GOLDEN / f"sbatch_{site.stem}.txt"
     if os.environ.get("HPC_VSR_WRITE_GOLDEN"):
@@ -131,6 +132,34 @@ def test_a_data_set_that_the_recipe_does_not_make_is_missed(job, tmp_path):
     job.write_text('recipe = "clip.toml"\n' + job.read_text())
     done = run_stage("launch", "--config", job, "--data", "data/other", "--cluster", "local", cwd=tmp_path)
     assert_refused(done, "data/other/dataset.json: not found")
+
+
+def test_what_is_wrong_is_said_before_the_data_set_is_made(job, clip, tmp_path):
+    (tmp_path / "clip.toml").write_text('video = "nowhere.mp4"\nout = "data/clip"\n')
+    job.write_text('recipe = "clip.toml"\n' + job.read_text())
+    arguments = ("launch", "--config", job, "--data", "data/clip", "--cluster", "slurm", "--dry-run")
+    assert_refused(run_stage(*arguments, cwd=tmp_path), "clip.toml: video: nowhere.mp4: not found")
+    (tmp_path / "clip.toml").write_text(f'video = "{clip}"\nout = "data/clip"\n')
+    assert_refused(run_stage(*arguments, "--train.batch_size", 3, cwd=tmp_path), "3 cannot be dealt equally to 2 ranks")
+
+
+SBATCH = """#!/bin/sh
+# Takes the first %d jobs and refuses the next as SLURM 22.05 does.
+echo x >>submissions
+[ "$(wc -l <submissions)" -le %d ] || { echo 'sbatch: error: invalid partition specified: cpu' >&2; exit 1; }
+echo "Submitted batch job $((100 + $(wc -l <submissions)))"
+"""
+
+
+def test_a_refused_report_takes_the_training_back(job, tmp_path):
+    """Else the next launch would find the training in the queue, and there would never be a report."""
+    for name, text in {"sbatch": SBATCH % (1, 1), "srun": "", "squeue": "", "scancel": "echo $@ >>cancelled\n"}.items():
+        (tmp_path / name).write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
+    done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
+                     environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert_refused(done, "sbatch refused the report", "what was submitted before it (101) is cancelled")
+    assert (tmp_path / "cancelled").read_text() == "101\n"
 
 
 def test_a_missing_data_set_is_made_first(job, clip, tmp_path):

@@ -107,3 +107,53 @@ def test_an_earlier_life_does_not_push_out_a_later_one(tmp_path, monkeypatch):
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         with pytest.raises(InputError, match="is writing into it"), only_writer(tmp_path):
             pass
+
+
+def test_a_process_that_slept_and_was_given_up_writes_no_more(tmp_path, quick, monkeypatch):
+    """Its node froze; another node took the folder. What wakes up must see that before it writes."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 60.0)
+    with only_writer(tmp_path) as first:
+        first._last_beat -= 100
+        first.check()  # nobody took it
+        (tmp_path / ".lock").unlink()
+        leave(tmp_path)
+        with pytest.raises(Failed, match="process 1 on elsewhere.* has taken over"):
+            first.check()
+    assert read_lock(tmp_path)["host"] == "elsewhere", "the lock of the other was deleted"
+
+
+def test_a_dead_nodes_lock_that_the_file_system_keeps_is_left_to_it(tmp_path, quick, holder):
+    """As NFS does until the node starts again: locked, and its number stands still."""
+    leave(tmp_path)
+    with only_writer(tmp_path):
+        assert read_lock(tmp_path)["pid"] == os.getpid()
+
+
+@pytest.fixture
+def no_flock(monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.05)
+
+
+def test_without_flock_a_living_process_of_this_node_has_the_folder(tmp_path, no_flock, holder):
+    with pytest.raises(InputError, match=rf"job 12 \(process {holder.pid} on "), only_writer(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    with only_writer(tmp_path):
+        assert read_lock(tmp_path)["pid"] == os.getpid()
+
+
+def test_without_flock_the_last_of_two_who_write_at_once_has_it(tmp_path, no_flock, monkeypatch):
+    monkeypatch.setattr(lock.time, "sleep", lambda _: leave(tmp_path))  # another node writes right after us
+    monkeypatch.setattr(lock, "_stands_still", lambda *_: False)
+    with pytest.raises(InputError, match="process 1 on elsewhere"), only_writer(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), only_writer(tmp_path / "nowhere"):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -170,13 +171,21 @@ def test_ranks_that_cannot_see_each_other_are_refused(clone, clip):
     assert not (clone.folder / "data" / "clip").exists()
 
 
-def test_a_preprocessing_that_is_told_to_end_goes_back_to_the_queue(clone):
+def test_a_preprocessing_that_is_told_to_end_goes_on_until_it_is_killed(clone):
+    """A preempted job that ended in its grace time would count as failed, and SLURM would not requeue it."""
     job = clone.sbatch("--recipe", "preprocess/diamond_sample.toml", "--shards", 20, "--out", "data/told",
                        script="slurm/preprocess.sbatch", options=("--ntasks=1",))
     wait_until(lambda: list((clone.folder / "data").glob("told/*.h5")), "the first shard", clone.logs)
     clone.cluster.ask("scancel", "--signal=TERM", job)
     assert clone.wait(job) == "COMPLETED", clone.logs()
-    assert f"job {job} goes back to the queue" in clone.logs() and "finished before" in clone.logs()
+    again = clone.sbatch("--recipe", "preprocess/diamond_sample.toml", "--shards", 20, "--out", "data/killed",
+                         script="slurm/preprocess.sbatch", options=("--ntasks=1",))
+    wait_until(lambda: list((clone.folder / "data").glob("killed/*.h5")), "the first shard", clone.logs)
+    clone.cluster.ask("scontrol", "requeue", again)
+    assert clone.wait(again) == "COMPLETED", clone.logs()
+    shards = sorted(path.name for path in (clone.folder / "data" / "told").iterdir())
+    assert len(shards) == 21 and all((clone.folder / "data" / "told" / name).read_bytes()
+                                     == (clone.folder / "data" / "killed" / name).read_bytes() for name in shards)
 
 
 def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, uninterrupted):
@@ -189,6 +198,23 @@ def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, un
     assert clone.wait(job) == "COMPLETED", clone.logs()
     assert "requeue 1 of 20" in clone.logs() and "resumed at step" in clone.logs()
     assert_equal_runs(clone, "limited", uninterrupted, "whole")
+
+
+def test_a_launched_run_of_two_ranks_goes_on_after_its_signal(clone):
+    path = clone.folder / "jobs" / "pair.toml"
+    path.write_text(write_sweep(clone).read_text().replace("steps = 4", "steps = 120").replace(
+        '[sweep]\n"train.seed" = [0, 1, 2, 3, 4, 5]\n', "").replace("memory_gb = 1.5", "memory_gb = 3\nranks_per_node = 2"))
+    done = clone.launch("--config", path)
+    assert done.returncode == 0, done.stderr
+    numbers = dict(re.findall(r"(training|report) (\d+)", done.stdout))
+    clone.wait_for_step("pair", 10)
+    assert "1 running" in clone.status(path) and "2 ranks" in clone.logs()
+    clone.cluster.ask("scancel", "--signal=USR2", numbers["training"])
+    assert clone.wait(numbers["report"]) == "COMPLETED", clone.logs()
+    assert clone.state(numbers["training"]) == "COMPLETED"
+    assert "requeue 1 of 20" in clone.logs() and "resumed at step" in clone.logs()
+    assert [step for step, _ in clone.losses("pair")] == list(range(1, 121))
+    assert json.loads((clone.folder / "runs" / "pair" / "report" / "report.json").read_text())["runs"]
 
 
 def test_a_preempted_run_goes_on_when_the_node_is_free(clone, uninterrupted):

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 
 from hpc_vsr.files import create_folder, write_json, write_text
+from hpc_vsr.lock import only_writer
 from hpc_vsr.report import figures, pictures, tables
 from hpc_vsr.report.collect import Report, collect
 from hpc_vsr.runs import RunFolder
@@ -39,10 +40,11 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
     report = collect(runs, split, level)
     create_folder(out)
     text = tables.markdown(report, lead(report, split))
-    write_text(out / "metrics.csv", tables.csv_text(report))
-    write_text(out / "report.md", text)
-    write_text(out / "index.html", _page(report, split))
-    write_json(out / "report.json", report.content)
+    with only_writer(out):
+        write_text(out / "metrics.csv", tables.csv_text(report))
+        write_text(out / "report.md", text)
+        write_text(out / "index.html", _page(report, split))
+        write_json(out / "report.json", report.content)
     return f"{text}\nreport: {out / 'index.html'}"
 
 
