@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RANKS ?= 2
+WORKERS ?= 2
 
 .PHONY: help setup demo test lint clean
 
@@ -24,7 +25,7 @@ demo: setup
 	$(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check

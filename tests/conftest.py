@@ -26,6 +26,8 @@ def pytest_collection_modifyitems(items):
     for name in required:
         if missing[name]:
             pytest.exit(f"{name} tests are required here but there is {missing[name]}", returncode=3)
+    # the tests that mostly wait, for SLURM, begin first; another worker does the others meanwhile
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
     for item in items:
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):

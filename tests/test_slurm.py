@@ -203,7 +203,8 @@ def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, un
 def test_a_launched_run_of_two_ranks_goes_on_after_its_signal(clone):
     path = clone.folder / "jobs" / "pair.toml"
     path.write_text(write_sweep(clone).read_text().replace("steps = 4", "steps = 120").replace(
-        '[sweep]\n"train.seed" = [0, 1, 2, 3, 4, 5]\n', "").replace("memory_gb = 1.5", "memory_gb = 3\nranks_per_node = 2"))
+        '[sweep]\n"train.seed" = [0, 1, 2, 3, 4, 5]\n', "").replace(
+        "memory_gb = 1.5", "memory_gb = 3\nranks_per_node = 2"))
     done = clone.launch("--config", path)
     assert done.returncode == 0, done.stderr
     numbers = dict(re.findall(r"(training|report) (\d+)", done.stdout))
@@ -376,7 +377,7 @@ def test_of_an_array_with_a_failed_run_only_that_one_runs_again(clone):
 def test_the_pipeline_of_scripts_makes_data_trains_and_reports(clone):
     path = write_sweep(clone)
     done = clone.run("bash", "slurm/pipeline.sh", path.relative_to(clone.folder), "--train.steps", 2, MAX_RUNS="3",
-                     TRAIN_OPTIONS="--cpus-per-task=1 --mem=1500", HPC_VSR_CPU="--cpus-per-task=1")
+                     TRAIN_OPTIONS="--cpus-per-task=1 --mem=1500", HPC_VSR_CPU="--cpus-per-task=1 --mem=1500")
     assert done.returncode == 0, done.stderr
     jobs = {line.split()[0]: line.split()[2].rstrip(",") for line in done.stdout.splitlines() if " job " in line}
     assert clone.wait(jobs["report"]) == "COMPLETED", clone.logs()
