@@ -32,6 +32,17 @@ class Ranks:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def per_node(self) -> int:
+        """How many ranks share this node."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
+
+    @property
+    def num_threads(self) -> int:
+        """Cores of this rank: what SLURM gave each task, else its share of the machine."""
+        given = os.environ.get("SLURM_CPUS_PER_TASK")
+        return int(given) if given else max(1, len(os.sched_getaffinity(0)) // self.per_node)
+
     def sum(self, values: list[float]) -> list[float]:
         """Add up a few float64 numbers over all ranks; the same result on each."""
         total = torch.tensor(values, dtype=torch.float64)

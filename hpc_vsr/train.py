@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import resource
 import sys
 import time
@@ -63,7 +62,7 @@ def train(experiment: Experiment, stop: StopFlag) -> None:
             locks.append(held.enter_context(only_writer(experiment.out)))
 
         ranks.on_main(take_folder)
-        torch.set_num_threads(_threads(ranks))
+        torch.set_num_threads(ranks.num_threads)
         Trainer(experiment, manifest, ranks, locks[0] if locks else None).run(stop)
 
 
@@ -77,7 +76,7 @@ class Trainer:
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
         # Data: training frames on the device if they fit, validation frames always from the shards
-        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, _ranks_per_node(ranks))
+        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
         self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
@@ -288,16 +287,6 @@ class Trainer:
         if self.ranks.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _threads(ranks: Ranks) -> int:
-    """Cores of this rank: what SLURM gave each task, else its share of the machine."""
-    given = os.environ.get("SLURM_CPUS_PER_TASK")
-    return int(given) if given else max(1, len(os.sched_getaffinity(0)) // _ranks_per_node(ranks))
-
-
-def _ranks_per_node(ranks: Ranks) -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
 
 
 def build_parser() -> Parser:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,6 +92,16 @@ class Clone:
         wait_until(lambda: metrics.exists() and (read_history(metrics) or [{"step": 0}])[-1]["step"] >= step,
                    f"step {step} of {name}", self.logs, 120)
 
+    def ranks(self) -> list[int]:
+        """Processes that train, as this machine numbers them."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if b"python" in words[0] and b"train" in words and (folder / "cwd").readlink() == self.folder:
+                    found.append(int(folder.name))
+        return found
+
     def weights(self, name: str) -> dict:
         state = load_checkpoint(newest_valid(self.folder / "runs" / name / "checkpoints"))
         return {"step": state["step"], **state["network"]}
@@ -96,6 +109,13 @@ class Clone:
     def losses(self, name: str) -> list:
         return [(record["step"], record["loss"]) for record in read_history(
             self.folder / "runs" / name / "metrics.jsonl") if "loss" in record]
+
+
+def waits_for(process: int, number: int) -> bool:
+    """Whether a signal waits for a process that is held still."""
+    status = Path(f"/proc/{process}/status").read_text()
+    pending, = re.findall(r"^ShdPnd:\s+(\w+)$", status, re.MULTILINE)
+    return bool(int(pending, 16) >> (number - 1) & 1)
 
 
 @pytest.fixture
@@ -191,8 +211,12 @@ def test_a_preprocessing_that_is_told_to_end_goes_on_until_it_is_killed(clone):
 def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, uninterrupted):
     job = clone.train("limited", LONG, ("--time=20",))
     clone.wait_for_step("limited", 20)
-    # the limit, so near that its signal is due
+    # a limit so near that its signal is due; SLURM looks every 30 s, for which the training is held still
+    rank, = clone.ranks()
+    os.kill(rank, signal.SIGSTOP)
     clone.cluster.ask("scontrol", "update", f"jobid={job}", "TimeLimit=2")
+    wait_until(lambda: waits_for(rank, signal.SIGUSR2), "the signal", clone.logs)
+    os.kill(rank, signal.SIGCONT)
     wait_until(lambda: "goes back to the queue" in clone.logs(), "the requeue", clone.logs)
     clone.cluster.ask("scontrol", "update", f"jobid={job}", "TimeLimit=20")
     assert clone.wait(job) == "COMPLETED", clone.logs()
@@ -348,12 +372,13 @@ def test_of_an_array_with_a_failed_run_only_that_one_runs_again(clone):
     (clone.folder / third / "checkpoints").write_text("in the way")
 
     clone.cluster.ask("scontrol", "update", "partitionname=debug", "state=down")  # nothing starts yet
-    done = clone.launch("--config", path)
+    try:
+        done, twice, table = clone.launch("--config", path), clone.launch("--config", path), clone.status(path)
+    finally:
+        clone.cluster.ask("scontrol", "update", "partitionname=debug", "state=up")
     assert done.returncode == 0 and "(6 of 6 runs)" in done.stdout, done.stderr
-    twice = clone.launch("--config", path)
-    assert "6 of 6 runs are in the queue" in twice.stdout and "nothing was submitted" in twice.stdout, twice.stdout
-    assert "6 queued" in clone.status(path)
-    clone.cluster.ask("scontrol", "update", "partitionname=debug", "state=up")
+    assert "6 of 6 runs and the report" in twice.stdout and "nothing was submitted" in twice.stdout, twice.stdout
+    assert "6 queued" in table
     report = done.stdout.partition("report ")[2].split(";")[0]
     assert clone.wait(report) == "FAILED", clone.logs()
     content = json.loads((clone.folder / "runs" / "six" / "report" / "report.json").read_text())
