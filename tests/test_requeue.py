@@ -1,0 +1,107 @@
+"""A life of a SLURM job with a stand-in for scontrol; tests/test_slurm.py has the real one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import ROOT, assert_refused, run_stage
+
+from hpc_vsr import requeue
+from hpc_vsr.checkpoint import save_checkpoint
+from hpc_vsr.errors import Failed, Stopped
+from hpc_vsr.requeue import Life, go_back
+from hpc_vsr.runs import RunFolder
+
+SCONTROL = """#!/bin/sh
+echo "$@" >>{calls}
+case "$*" in
+    *requeue*) exit {requeue} ;;
+    *show*) echo "JobId=7 JobState={state} Restarts=0" ;;
+esac
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Call it with what scontrol is to answer; it gives the file of the calls."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(requeue, "PAUSES", (0, 0))
+    calls = tmp_path / "calls"
+    calls.touch()
+
+    def answer(status: int = 0, state: str = "RUNNING"):
+        (tmp_path / "scontrol").write_text(SCONTROL.format(calls=calls, requeue=status, state=state))
+        (tmp_path / "scontrol").chmod(0o755)
+        return calls
+
+    return answer
+
+
+def run_at(folder, step: int) -> RunFolder:
+    run = RunFolder(folder / "run")
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    if step:
+        save_checkpoint(run.checkpoints, {"step": step, "x": torch.zeros(1)}, step, keep=2, best_score=None)
+    return run
+
+
+def stop(*_) -> None:
+    raise Stopped("saved")
+
+
+def test_a_stopped_training_that_got_on_goes_back(slurm, tmp_path, capfd):
+    calls, run = slurm(), run_at(tmp_path, 3)
+
+    def train():
+        run_at(tmp_path, 5)
+        stop()
+
+    with pytest.raises(Stopped):
+        Life(run, 2).live(train)
+    assert calls.read_text() == "requeue incomplete 7\n"
+    assert "saved at step 5; job 7 goes back to the queue (requeue 1 of 2)" in capfd.readouterr().err
+
+
+def test_a_life_without_a_step_is_the_last(slurm, tmp_path):
+    calls = slurm()
+    with pytest.raises(Failed, match="stopped at step 3 without one step of progress"):
+        Life(run_at(tmp_path, 3), 2).live(stop)
+    assert not calls.read_text()
+
+
+def test_a_job_that_was_started_too_often_does_not_train(slurm, tmp_path, monkeypatch):
+    slurm()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    with pytest.raises(Failed, match="started again 3 times, resources.max_requeues is 2"):
+        Life(run_at(tmp_path, 0), 2).live(lambda: pytest.fail("it trained"))
+
+
+def test_a_cancelled_job_is_not_brought_back(slurm, capfd):
+    calls = slurm(1, "CANCELLED")
+    go_back("run", 2)
+    assert calls.read_text().count("requeue") == 1
+    assert "job 7 is CANCELLED: SLURM decides" in capfd.readouterr().err
+
+
+def test_a_busy_controller_is_asked_again_and_its_refusal_told(slurm):
+    calls = slurm(1, "RUNNING")
+    with pytest.raises(Failed, match="scontrol requeue incomplete 7"):
+        go_back("run", 2)
+    assert calls.read_text().count("requeue") == 3
+
+
+def test_of_an_array_only_its_element_goes_back(slurm, monkeypatch):
+    """SLURM_JOB_ID of one element is the number of the whole array."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    calls = slurm()
+    go_back("run", 2)
+    assert calls.read_text() == "requeue incomplete 7_2\n"
+
+
+def test_outside_of_slurm_and_without_srun_a_job_is_refused(tmp_path):
+    arguments = ("job", "train", "--config", ROOT / "jobs" / "demo.toml")
+    assert_refused(run_stage(*arguments, cwd=tmp_path), "runs inside a SLURM job", "--cluster local")
+    assert_refused(run_stage(*arguments, cwd=tmp_path, environment={"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}),
+                   "the job has 4 tasks and this is one process", "srun python -m hpc_vsr job")
