@@ -187,11 +187,8 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
     run_folder.check_name()
     wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
     if newest_valid(run_folder.checkpoints) is not None:
+        check_same_settings(run_folder, experiment)
         found = run_folder.read_config()
-        differing = _differences(decisive_settings(found), decisive_settings(wanted))
-        if differing:
-            raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
-                             "choose another --out or delete that folder")
         if found["data_fingerprint"] != manifest.fingerprint:
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
                              "choose another --out or give the data set it was trained on")
@@ -199,6 +196,16 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
         raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
                          "choose another --out")
     files.write_json(run_folder.config, wanted)
+
+
+def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
+    """Raise `InputError` if the folder holds a trained run of other settings."""
+    if newest_valid(run_folder.checkpoints) is None:
+        return
+    differing = _differences(decisive_settings(run_folder.read_config()), decisive_settings(as_dict(experiment)))
+    if differing:
+        raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
+                         "choose another --out or delete that folder")
 
 
 def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:

@@ -124,6 +124,9 @@ class ReportJob(_Resubmitted):
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
+                if not run.config.exists():
+                    raise InputError(f"{run.path}: its training has not begun, or died before its first step; its log "
+                                     "says why")
                 evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
             except InputError as error:
                 if len(self.experiments) == 1:
@@ -200,9 +203,10 @@ def _report(report: ReportJob, max_requeues: int) -> None:
 
 def build_parser() -> Parser:
     parser = Parser("job", __doc__)
-    parser.add_argument("action", type=Literal["train", "report", "points"],
+    parser.add_argument("action", type=Literal["train", "report", "points", "options"],
                         help="train: on all ranks; report: evaluate and report every run, on one rank; points: print "
-                             "how many runs the job file stands for")
+                             "how many runs the job file stands for; options: print its [resources] as options of "
+                             "sbatch")
     add_job_file(parser)
     parser.add_argument("--point", type=int | None, default=None, help="which run of a [sweep] to train, from 0")
     return parser
@@ -212,6 +216,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     job, experiments, arguments = read_job(build_parser(), argv)
     if arguments.action == "points":
         print(len(experiments))
+    elif arguments.action == "options":
+        print(job.resources.sbatch_options())
     elif arguments.action == "report":
         _report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
     else:

@@ -18,6 +18,10 @@ from hpc_vsr.slurm import Resources
 from hpc_vsr.sweep import SECTION, expand, read_sweep, without_given
 
 
+class MissingSource(InputError):
+    """The video or field of a recipe is not there."""
+
+
 @dataclass(frozen=True)
 class JobFile(Experiment):
     """A job file with the resources that it asks for.
@@ -78,16 +82,16 @@ def needs_data(job: JobFile) -> bool:
     if job.recipe is None or (job.data / MANIFEST).exists():
         return False
     out = read_toml(job.recipe).get("out")
-    return isinstance(out, str) and Path(out) == job.data
+    return isinstance(out, str) and Path(out).resolve() == job.data.resolve()
 
 
 def check_source(recipe: Path) -> None:
-    """Raise `InputError` if a recipe cannot be read or its source is not there."""
+    """Raise `InputError` if a recipe cannot be read, `MissingSource` if its source is not there."""
     table = read_toml(recipe)
     for name in ("video", "frames", "field"):
         source = table.get(name)
         if isinstance(source, str) and not glob.has_magic(source) and not Path(source).exists():
-            raise InputError(f"{recipe}: {name}: {source}: not found; put it there, or preprocess another source "
+            raise MissingSource(f"{recipe}: {name}: {source}: not found; put it there, or preprocess another source "
                              "yourself and name its data set with --data")
 
 

@@ -23,10 +23,10 @@ import submitit
 
 from hpc_vsr.config import Parser
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, check_batch, format_plan
+from hpc_vsr.experiment import Experiment, check_batch, check_same_settings, format_plan
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
-from hpc_vsr.jobfile import JobFile, add_job_file, check_source, list_pending, needs_data, read_job
+from hpc_vsr.jobfile import JobFile, MissingSource, add_job_file, check_source, list_pending, needs_data, read_job
 from hpc_vsr.mpi import library
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.site import Site, add_site, site_of
@@ -69,6 +69,8 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
 def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
     """Raise `InputError` for what can be known before anything is submitted."""
     resources = job.resources
+    for experiment in experiments:
+        check_same_settings(RunFolder(experiment.out), experiment)
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
     if not needs_data(job):
         check_all(experiments, world_size)
@@ -179,7 +181,10 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
         [f"sweep    {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
          *(f"{number:>8} {experiment.out}{'' if experiment in pending else ' (finished)'}"
            for number, experiment in enumerate(experiments))]) + "\n"
-    check_job(job, experiments, cluster)
+    try:
+        check_job(job, experiments, cluster)
+    except MissingSource as error:  # the scripts can be read all the same
+        print(f"warning: {error}", file=sys.stderr)
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)
     plan = f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else format_plan(experiments[0])

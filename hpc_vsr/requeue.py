@@ -71,17 +71,18 @@ def go_back(where: str, max_requeues: int) -> None:
     if restarts >= max_requeues:
         raise Failed(f"{where}; not sent back to the queue: it was there {restarts} times (resources.max_requeues); "
                      "launch again to go on")
-    print(f"{where}; job {job} goes back to the queue (requeue {restarts + 1} of {max_requeues})", file=sys.stderr,
-          flush=True)
     for pause in (*PAUSES, None):  # its controller may be busy just when many jobs end
+        state = _state(job)
+        if state is not None and state not in cluster.GOING:
+            print(f"{where}; job {job} is {state}: cancelled, or requeued from outside; if it does not come back, "
+                  "launch again to go on", file=sys.stderr, flush=True)
+            return
+        print(f"{where}; job {job} goes back to the queue (requeue {restarts + 1} of {max_requeues})", file=sys.stderr,
+              flush=True)
         try:
             cluster.requeue(job)
             return
         except Failed:
-            state = _state(job)
-            if state is not None and state not in cluster.GOING:  # cancelled, or requeued from outside
-                print(f"{where}; job {job} is {state}: SLURM decides whether it goes on", file=sys.stderr, flush=True)
-                return
             if pause is None:
                 raise
             time.sleep(pause)

@@ -137,9 +137,14 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
-    if arguments.site is None:
-        raise InputError("--site is missing: name a file of slurm/sites/")
-    print(format_shell(site_of(arguments)))
+    try:
+        if arguments.site is None:
+            raise InputError("--site is missing: name a file of slurm/sites/")
+        text = format_shell(site_of(arguments))
+    except InputError:
+        print("false")  # eval "$(...)" fails too
+        raise
+    print(text)
 
 
 if __name__ == "__main__":

@@ -66,9 +66,23 @@ class Resources:
                 or min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
             raise InputError("resources: numbers of nodes, ranks, cores and signal_seconds must be at least 1, "
                              "gpus_per_node, max_requeues and memory at least 0, hours above 0")
+        if self.hours * 3600 < self.signal_seconds + 60:
+            raise InputError(f"resources.hours: {self.hours:g} hours are less than the {self.signal_seconds} s before "
+                             "the end at which the training is told to stop (signal_seconds) and a minute of SLURM's")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
                              "one rank drives one GPU")
+
+    def sbatch_options(self) -> str:
+        """What the training asks for, as options of sbatch."""
+        options = [f"--nodes={self.nodes}", f"--ntasks-per-node={self.ranks_per_node}",
+                   f"--cpus-per-task={self.cpus_per_rank}", f"--time={max(1, round(self.hours * 60))}",
+                   f"--signal=USR2@{self.signal_seconds}"]
+        if self.gpus_per_node:
+            options.append(f"--gpus-per-node={self.gpus_per_node}")
+        if self.memory_gb:
+            options.append(f"--mem={_memory(self.memory_gb)}")
+        return " ".join(options)
 
 
 def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ It asks SLURM one question each time, none where there is no SLURM, and never it
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
@@ -23,7 +24,7 @@ from hpc_vsr.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.lock import describe, is_held, read_lock
 from hpc_vsr.progress import format_seconds
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.submit import key, read_record
+from hpc_vsr.submit import DATA, REPORT, key, read_record
 
 HEADS = ("run", "state", "step", "of", "best (dB)", "steps/s", "left", "job", "")
 NUMBERS = (2, 3, 4, 5, 6)
@@ -68,16 +69,37 @@ class RunStatus:
                 self.job, self.note]
 
 
-def read_status(job: JobFile, experiments: Sequence[Experiment]) -> list[RunStatus]:
-    """The state of every run, in the order of the job file."""
-    record = read_record(job.out).get("runs", {})
+@dataclass(frozen=True)
+class Status:
+    """The runs of a job file in its order, and lines about what else of it SLURM has."""
+
+    runs: list[RunStatus]
+    others: list[str]
+
+    @property
+    def is_going(self) -> bool:
+        return bool(self.others) or any(run.state in GOING for run in self.runs)
+
+
+def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
+    """The state of every run."""
+    record = read_record(job.out)
+    numbers = record.get("runs", {})
     queue = None
     if cluster.has_slurm():
         try:
             queue = cluster.read_queue()
         except Failed as failed:
             print(f"{failed}; shown is what the run folders say", file=sys.stderr)
-    return [_read_run(experiment, record.get(key(experiment.out), ""), queue, job.logs) for experiment in experiments]
+    runs = [_read_run(experiment, numbers.get(key(experiment.out), ""), queue, job.logs) for experiment in experiments]
+    ours = {key(experiment.out) for experiment in experiments}
+    foreign = [number for run, number in numbers.items() if run not in ours and number in (queue or {})]
+    others = [f"{what} is {STATES.get(queue[number].state, 'running')}: job {number}, {queue[number].reason}"
+              for what, number in (("data set", read_record(job.data).get(DATA)), ("report", record.get(REPORT)))
+              if number in (queue or {})]
+    if foreign:
+        others.append(f"launched here with other settings, and in the queue: {', '.join(foreign)}")
+    return Status(runs, others)
 
 
 def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queued] | None, logs: Path) -> RunStatus:
@@ -114,8 +136,9 @@ def _last_words(logs: Path, number: str) -> str:
     return f"see {logs}/{number}_*" if lines else f"never started; see 'scontrol show job {number}'"
 
 
-def format_status(runs: Sequence[RunStatus]) -> str:
-    """The table as aligned text, and below it how many runs are in which state."""
+def format_status(status: Status) -> str:
+    """The table as aligned text, and below it how many runs are in which state, and what else is in the queue."""
+    runs = status.runs
     rows = [list(HEADS), *(run.cells() for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
     lines = ["  ".join(cell.rjust(width) if column in NUMBERS else cell.ljust(width)
@@ -123,14 +146,14 @@ def format_status(runs: Sequence[RunStatus]) -> str:
              for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
     counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
-    return "\n".join([*lines, "", ", ".join(f"{count} {state}" for state, count in counts.items())])
+    return "\n".join([*lines, "", ", ".join(f"{count} {state}" for state, count in counts.items()), *status.others])
 
 
 def build_parser() -> Parser:
     parser = Parser("status", __doc__)
     add_job_file(parser)
     parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
-                        help="show it again every so many seconds until no run is queued or running")
+                        help="show it again every so many seconds, at least 10, until nothing is queued or running")
     return parser
 
 
@@ -139,14 +162,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.watch and arguments.watch < SHORTEST_WATCH:
         raise InputError(f"--watch: at least {SHORTEST_WATCH} seconds, to spare SLURM's controller; "
                          f"found {arguments.watch}")
-    while True:
-        runs = read_status(job, experiments)
-        if arguments.watch and sys.stdout.isatty():
-            print("\033[H\033[J", end="")
-        print(f"{time.strftime('%H:%M:%S')}  {job.out}\n\n{format_status(runs)}", flush=True)
-        if not arguments.watch or not any(run.state in GOING for run in runs):
-            return
-        time.sleep(arguments.watch)
+    with contextlib.suppress(KeyboardInterrupt):  # the ordinary way out of --watch
+        while True:
+            status = read_status(job, experiments)
+            if arguments.watch and sys.stdout.isatty():
+                print("\033[H\033[J", end="")
+            print(f"{time.strftime('%H:%M:%S')}  {job.out}\n\n{format_status(status)}", flush=True)
+            if not arguments.watch or not status.is_going:
+                return
+            time.sleep(arguments.watch)
 
 
 if __name__ == "__main__":

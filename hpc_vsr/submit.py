@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,14 @@ class Queue:
         {run folder: job number}.
     report, data : str or None
         Job numbers.
+    others : dict
+        Runs that were launched into the same folder with other settings.
     """
 
     runs: dict[str, str]
     report: str | None = None
     data: str | None = None
+    others: dict[str, str] = field(default_factory=dict)
 
 
 class Chain:
@@ -111,7 +114,7 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     """
     if not cluster.has_slurm():
         raise _no_slurm()
-    chain = Chain(job, experiments, site, read_queue(job))
+    chain = Chain(job, experiments, site, read_queue(job, experiments))
     queue = chain.queue
     if queue.report and not chain.pending:
         return (f"{len(queue.runs)} of {len(experiments)} runs and the report (job {queue.report}) are in the queue; "
@@ -131,24 +134,27 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
         data = send(chain.data())
         write_json(job.data / RECORD, {DATA: data})
     trainings = {number.split("_")[0] for number in queue.runs.values()}
-    runs = dict(queue.runs)
+    runs = {**queue.others, **queue.runs}
     if chain.pending:
         trainings.add(send(chain.training(data)))
         runs.update(zip(map(key, (experiment.out for experiment in chain.pending)), submitted[-1][1], strict=True))
         write_json(job.out / RECORD, {"runs": runs})
-    if queue.report:  # it would come before the runs that are submitted now
-        cluster.cancel([queue.report])
+    replaced = queue.report if queue.report and not queue.others else None
+    if replaced:  # it would come before the runs that are submitted now
+        cluster.cancel([replaced])
     write_json(job.out / RECORD, {"runs": runs, REPORT: send(chain.report(sorted(trainings)))})
-    return _told(job, chain, submitted)
+    return _told(job, chain, submitted, replaced)
 
 
-def _told(job: JobFile, chain: Chain, submitted: Sequence[tuple[str, list[str]]]) -> str:
+def _told(job: JobFile, chain: Chain, submitted: Sequence[tuple[str, list[str]]], replaced: str | None) -> str:
     total = len(chain.experiments)
     parts = [f"{name} {numbers[0].split('_')[0]}"
              + (f" ({len(numbers)} of {total} runs)" if name == TRAINING and total > 1 else "")
              for name, numbers in submitted]
     left = f"; {len(chain.queue.runs)} runs are in the queue from before" if chain.queue.runs else ""
-    return f"submitted: {', '.join(parts)}{left}; logs in {job.logs}/\nreport: {job.report / 'index.html'}"
+    left += f"; report {replaced} is cancelled, the new one waits for all runs" if replaced else ""
+    return (f"submitted: {', '.join(parts)}{left}\nlogs: {job.logs}/JOB_RANK_log.err\n"
+            f"report: {job.report / 'index.html'}")
 
 
 def key(folder: Path) -> str:
@@ -165,7 +171,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and isinstance(record.get("runs", {}), dict) else {}
 
 
-def read_queue(job: JobFile) -> Queue:
+def read_queue(job: JobFile, experiments: Sequence[Experiment]) -> Queue:
     """What of a job file is in SLURM's queue; one question, none if nothing was ever submitted."""
     record, data = read_record(job.out), read_record(job.data).get(DATA)
     if not record and data is None:
@@ -176,8 +182,11 @@ def read_queue(job: JobFile) -> Queue:
         return number in queue and queue[number].name.startswith(f"{name}-")
 
     report = record.get(REPORT)
-    return Queue({run: number for run, number in record.get("runs", {}).items() if there(number, "train")},
-                 report if there(report, "report") else None, data if there(data, "preprocess") else None)
+    ours = {key(experiment.out) for experiment in experiments}
+    queued = {run: number for run, number in record.get("runs", {}).items() if there(number, "train")}
+    return Queue({run: number for run, number in queued.items() if run in ours},
+                 report if there(report, "report") else None, data if there(data, "preprocess") else None,
+                 {run: number for run, number in queued.items() if run not in ours})
 
 
 def _send(step: Step, logs: Path, before: Sequence[str]) -> list[str]:

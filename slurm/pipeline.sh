@@ -7,7 +7,8 @@
 #   RECIPE      make the data set of this recipe first, under MPI
 #   MAX_RUNS    how many runs of a sweep train at a time (4)
 #   HPC_VSR_GPU, HPC_VSR_CPU   options of sbatch for the two kinds of jobs: eval "$(python -m hpc_vsr.site --site FILE)"
-#   TRAIN_OPTIONS              more of them for the training, such as --ntasks-per-node=4 --gpus-per-node=4
+#   TRAIN_OPTIONS              more of them for the training, such as --exclusive
+# The training asks for what [resources] of the job file says.
 #
 # `python -m hpc_vsr.launch --cluster slurm` submits the same chain and leaves out what is finished or in the queue; this
 # script is for those who want to see or to change it.
@@ -23,10 +24,13 @@ set -euo pipefail
 [ -n "${1:-}" ] || stop "name a job file: bash slurm/pipeline.sh jobs/delta.toml"
 command -v sbatch >/dev/null || stop "sbatch is not on this machine: log in to the cluster"
 
-read -ra gpu <<<"${HPC_VSR_GPU:-} ${TRAIN_OPTIONS:-}"
+wanted=$(python -m hpc_vsr job options --config "$@")     # [resources] of the job file
+read -ra gpu <<<"$wanted ${HPC_VSR_GPU:-} ${TRAIN_OPTIONS:-}"
 read -ra cpu <<<"${HPC_VSR_CPU:-}"
 count=$(python -m hpc_vsr job points --config "$@")
 name=$(basename "$1" .toml)
+
+[ -z "${RECIPE:-}" ] || python -m hpc_vsr.preprocess --recipe "$RECIPE" --dry-run >/dev/null
 
 jobs=()
 undo() {

@@ -44,6 +44,8 @@ def check_mpi() -> Iterator[Finding]:
 def check_srun_mpi() -> Iterator[Finding]:
     """Whether srun knows the MPI of this environment; in a job of two tasks also whether they find each other."""
     listed = ask(["srun", "--mpi=list"])
+    if ask(["scontrol", "ping"]).returncode:  # check_slurm says what is wrong
+        return
     types = sorted({word for line in (listed.stdout + listed.stderr).splitlines() for word in [line.strip()]
                     if word and " " not in word and ":" not in word})
     wanted = mpi.srun_type()

@@ -19,14 +19,15 @@ def check_slurm() -> Iterator[Finding]:
         yield Finding("SLURM", "commands", "warning", "squeue is not on this machine: no --cluster slurm",
                       "log in to the cluster; --cluster local works everywhere")
         return
+    config = ask(["scontrol", "show", "config"])
+    if config.returncode:
+        yield Finding("SLURM", "controller", "broken", last_line(config), "is SLURM_CONF right, and SLURM up? Ask the "
+                      "cluster's support")
+        return
     done = ask(["sinfo", "--version"])
     version = tuple(map(int, re.findall(r"\d+", done.stdout)[:2]))
     yield Finding("SLURM", "version", "ok" if version >= OLDEST else "warning", done.stdout.strip() or last_line(done),
                   "" if version >= OLDEST else f"older than {OLDEST[0]}.{OLDEST[1]:02}: not tried")
-    config = ask(["scontrol", "show", "config"])
-    if config.returncode:
-        yield Finding("SLURM", "controller", "broken", last_line(config), "try again, or tell the cluster's support")
-        return
     settings = dict(re.findall(r"^(\w+)\s+= (.*?)\s*$", config.stdout, re.MULTILINE))
     yield Finding("SLURM", "controller", "ok", f"{settings.get('ClusterName', '?')} answers")
     yield from _requeue(settings)

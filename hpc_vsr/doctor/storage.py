@@ -64,7 +64,7 @@ def _check_lock(probe: Path, label: str) -> Finding:
             try:
                 with only_writer(probe):
                     return Finding("storage", label, "warning", "this file system does not lock files",
-                                   "a second job on a run is noticed by its beats alone, within 16 s")
+                                   "a second job on a run is noticed by its beats alone, within 20 s")
             except InputError:
                 return Finding("storage", label, "ok", "a second writer is refused")
     except OSError as error:
