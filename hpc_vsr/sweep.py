@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -110,9 +111,9 @@ def _mark(experiment: Experiment) -> str:
     defaults = decisive_settings(as_dict(Experiment(experiment.data)))
     settings = decisive_settings(as_dict(experiment))
     chosen = {key: value for key, value in settings.items() if value != defaults[key]}
-    data, here = experiment.data.resolve(), Path.cwd()
-    # below the project, so that the runs are found again where the project is copied to
-    return fingerprint([str(data.relative_to(here) if data.is_relative_to(here) else data), chosen])[:8]
+    # as seen from the runs, so that they are found again where the whole project is copied to
+    data = os.path.relpath(experiment.data.resolve(), experiment.out.resolve())
+    return fingerprint([data, chosen])[:8]
 
 
 def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
