@@ -61,7 +61,7 @@ class Site:
     gpu_type : str
         How the cluster names its GPUs, where it wants that: v100-32 makes ``--gpus-per-node=v100-32:4``.
     gpu, cpu : Queue
-        For training; for preprocessing and the report.
+        For training on GPUs; for preprocessing, the report, and training without a GPU.
     """
 
     setup: tuple[str, ...] = ()

@@ -97,8 +97,9 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
 def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str | None = None
                      ) -> dict[str, Any]:
     """submitit's parameters of the training of a run on SLURM, or of an array of runs, `max_parallel` at a time."""
+    queue = site.gpu if resources.gpus_per_node else site.cpu  # accounts for GPUs refuse jobs without one
     parameters = {
-        **_common_parameters(f"train-{run}", site.setup, resources.hours, site.gpu),
+        **_common_parameters(f"train-{run}", site.setup, resources.hours, queue),
         "nodes": resources.nodes,
         "ntasks_per_node": resources.ranks_per_node,
         "cpus_per_task": resources.cpus_per_rank,

@@ -25,7 +25,9 @@ set -euo pipefail
 command -v sbatch >/dev/null || stop "sbatch is not on this machine: log in to the cluster"
 
 wanted=$(python -m hpc_vsr job options --config "$@")     # [resources] of the job file
-read -ra gpu <<<"$wanted ${HPC_VSR_GPU:-} ${TRAIN_OPTIONS:-}"
+queue=${HPC_VSR_CPU:-}                                    # accounts for GPUs refuse jobs without one
+[[ "$wanted" != *--gpus* ]] || queue=${HPC_VSR_GPU:-}
+read -ra train <<<"$wanted $queue ${TRAIN_OPTIONS:-}"
 read -ra cpu <<<"${HPC_VSR_CPU:-}"
 count=$(python -m hpc_vsr job points --config "$@")
 name=$(basename "$1" .toml)
@@ -45,7 +47,7 @@ if [ -n "${RECIPE:-}" ]; then
     # Without its data set a training would wait for ever: it is cancelled instead.
     after=(--dependency="afterok:${data%%;*}" --kill-on-invalid-dep=yes)
 fi
-training=$(sbatch --parsable --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${gpu[@]}" "${after[@]}" \
+training=$(sbatch --parsable --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${train[@]}" "${after[@]}" \
     slurm/ablation.sbatch "$@")
 jobs+=("${training%%;*}")
 echo "training  job $training, $count run$([ "$count" -eq 1 ] || echo s)"

@@ -110,6 +110,15 @@ def test_the_scripts_for_a_site_are_these(tmp_path, site):
     assert text == golden.read_text()
 
 
+def test_a_training_without_gpu_goes_where_jobs_without_gpu_go(job, tmp_path):
+    arguments = ("launch", "--config", job, "--cluster", "slurm", "--dry-run",
+                 "--site", ROOT / "slurm" / "sites" / "ncsa_delta.toml", "--project", "abc")
+    training = run_stage(*arguments, cwd=tmp_path).stdout.split("### report")[0]
+    assert "#SBATCH --partition=cpu\n" in training and "--account=abc-delta-cpu" in training
+    training = run_stage(*arguments, "--resources.gpus_per_node", 2, cwd=tmp_path).stdout.split("### report")[0]
+    assert "#SBATCH --partition=gpuA100x4\n" in training and "#SBATCH --gpus-per-node=2\n" in training
+
+
 def test_a_site_wants_the_name_of_the_allocation(tmp_path):
     site = ROOT / "slurm" / "sites" / "ncsa_delta.toml"
     arguments = ("launch", "--config", ROOT / "jobs" / "delta.toml", "--cluster", "slurm", "--dry-run", "--site", site)
