@@ -17,6 +17,10 @@ import slurm_cluster
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
+# Several workers, each with threads for every core, would wait for each other: torch's threads spin.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items):
     """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
