@@ -218,7 +218,8 @@ def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, un
     wait_until(lambda: waits_for(rank, signal.SIGUSR2), "the signal", clone.logs)
     os.kill(rank, signal.SIGCONT)
     wait_until(lambda: "goes back to the queue" in clone.logs(), "the requeue", clone.logs)
-    clone.cluster.ask("scontrol", "update", f"jobid={job}", "TimeLimit=20")
+    wait_until(lambda: clone.run("scontrol", "update", f"jobid={job}", "TimeLimit=20").returncode == 0,
+               "the job to be in the queue again", clone.logs)
     assert clone.wait(job) == "COMPLETED", clone.logs()
     assert "requeue 1 of 20" in clone.logs() and "resumed at step" in clone.logs()
     assert_equal_runs(clone, "limited", uninterrupted, "whole")
