@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RANKS ?= 2
-WORKERS ?= 2
+# 0: one test after the other. 2 is quicker; on two busy cores some tests that wait for another process are then unsteady.
+WORKERS ?= 0
 
 .PHONY: help setup demo test lint clean
 
