@@ -23,6 +23,16 @@ from typing import Any
 
 from hpc_vsr import cluster
 from hpc_vsr.errors import Failed, InputError
+from hpc_vsr.holder import (
+    describe,
+    how_to_end,
+    is_alive,
+    is_later_life,
+    is_one,
+    read_holder,
+    this_process,
+    write_holder,
+)
 
 NAME = ".lock"
 BEAT_SECONDS = 5.0
@@ -31,7 +41,6 @@ TAKEOVER_SECONDS = 300.0  # for the earlier life of a job to end its step and gi
 ENDING_SECONDS, ENDING_POLL_SECONDS = 60.0, 3.0  # for a job that was cancelled to save what it has
 SETTLE_SECONDS = 1.0  # without flock: for two that came at once to see who wrote last
 POLL_SECONDS = 0.2
-IDENTITY = ("host", "pid", "job", "restart", "since")
 
 
 class Lock:
@@ -42,7 +51,7 @@ class Lock:
         self._taken_by: dict[str, Any] | None = None
         self._last_beat = time.monotonic()
         self._ended = threading.Event()
-        _write(descriptor, me, 0)
+        write_holder(descriptor, me, 0)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
@@ -68,18 +77,18 @@ class Lock:
             if self._taken_by is not None:
                 return
             with contextlib.suppress(OSError):  # a full disk: the lock itself holds on
-                _write(self._descriptor, self._me, count)
+                write_holder(self._descriptor, self._me, count)
                 self._last_beat = time.monotonic()
 
     def _look(self) -> None:
         asking = read_holder(_next(self.path))
-        if asking is not None and _is_later_life(asking, self._me):
+        if asking is not None and is_later_life(asking, self._me):
             self._taken_by = asking
         elif not self._is_mine():
             self._taken_by = read_holder(self.path) or {**self._me, "host": "another node"}
 
     def _is_mine(self) -> bool:
-        return _is_same_file(self._descriptor, self.path) and _is_one(read_holder(self.path) or self._me, self._me)
+        return _is_same_file(self._descriptor, self.path) and is_one(read_holder(self.path) or self._me, self._me)
 
 
 @contextlib.contextmanager
@@ -97,8 +106,7 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
     InputError
         If another process holds it, whom the message names, or the folder cannot be written.
     """
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "job": cluster.this_job(), "restart": cluster.restarts(),
-          "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    me = this_process()
     path = folder / name
     try:
         lock = Lock(path, _Waiter(path, me).acquire(), me)
@@ -155,11 +163,11 @@ class _Waiter:
 
     def _is_dead(self, holder: dict[str, Any], locked: bool | None) -> bool:
         here = holder["host"] == self.me["host"]
-        if here and (locked is False or _exists(holder["pid"])):
+        if here and (locked is False or is_alive(holder["pid"])):
             return False
         if here or (self.dead is not None and self.dead == holder):
             return True
-        if _is_later_life(self.me, holder):
+        if is_later_life(self.me, holder):
             self._ask(holder)
         if _stands_still(self.path, holder):
             self.dead = holder
@@ -169,13 +177,13 @@ class _Waiter:
         waited = time.monotonic() - self.started
         if self.dead == holder:
             return
-        if _is_later_life(self.me, holder) and waited < TAKEOVER_SECONDS:
+        if is_later_life(self.me, holder) and waited < TAKEOVER_SECONDS:
             self._ask(holder)
         elif waited < ENDING_SECONDS and _is_ending(holder):
             time.sleep(ENDING_POLL_SECONDS)
         else:
             raise InputError(f"{self.path.parent}: {describe(holder)} is writing into it; wait for it, or end it with "
-                             f"{_how_to_end(holder, self.me)}")
+                             f"{how_to_end(holder, self.me)}")
 
     def _ask(self, holder: dict[str, Any]) -> None:
         if not self.asked:
@@ -186,18 +194,9 @@ class _Waiter:
 
     def _settle(self, descriptor: int) -> bool:
         """Without flock: write the name, and see whether it still stands there a moment later."""
-        _write(descriptor, self.me, 0)
+        write_holder(descriptor, self.me, 0)
         time.sleep(SETTLE_SECONDS)
-        return _is_same_file(descriptor, self.path) and _is_one(read_holder(self.path) or {}, self.me)
-
-
-def read_holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock, by its file: host, pid, job, restart, since, beat; None if nobody or unreadable."""
-    try:
-        holder = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) and {*IDENTITY} <= holder.keys() else None
+        return _is_same_file(descriptor, self.path) and is_one(read_holder(self.path) or {}, self.me)
 
 
 def read_lock(folder: Path) -> dict[str, Any] | None:
@@ -217,36 +216,14 @@ def is_held(folder: Path) -> bool:
         return True
     except OSError:
         holder = read_lock(folder)
-        return holder is not None and holder["host"] == socket.gethostname() and _exists(holder["pid"])
+        return holder is not None and holder["host"] == socket.gethostname() and is_alive(holder["pid"])
     finally:
         os.close(descriptor)
     return False
 
 
-def describe(holder: dict[str, Any]) -> str:
-    """'job 123 (process 4711 on node1, since 2026-11-22 14:03:00)'"""
-    where = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    return f"job {holder['job']} ({where})" if holder["job"] else where
-
-
 def _next(path: Path) -> Path:
     return path.with_name(f"{path.name}.next")
-
-
-def _write(descriptor: int, holder: dict[str, Any], count: int) -> None:
-    text = json.dumps({**holder, "beat": count}) + "\n"
-    os.pwrite(descriptor, text.encode(), 0)
-    os.ftruncate(descriptor, len(text))
-    os.fsync(descriptor)
-
-
-def _is_one(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one.get(key) == other[key] for key in IDENTITY)
-
-
-def _is_later_life(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both are lives of one SLURM job and `one` was started after `other`."""
-    return one["job"] is not None and one["job"] == other["job"] and one["restart"] > other["restart"]
 
 
 def _is_ending(holder: dict[str, Any]) -> bool:
@@ -278,10 +255,6 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
 def _stands_still(path: Path, holder: dict[str, Any]) -> bool:
     """Watch the number of a holder on another node; time in which the file could not be read does not count."""
     print(f"{path.parent}: {describe(holder)} wrote into it last; waiting {PATIENCE_SECONDS:.0f} s to see whether it "
@@ -296,9 +269,3 @@ def _stands_still(path: Path, holder: dict[str, Any]) -> bool:
             return False
         watched += POLL_SECONDS
     return True
-
-
-def _how_to_end(holder: dict[str, Any], me: dict[str, Any]) -> str:
-    if holder["job"] and holder["job"] != me["job"]:
-        return f"'scancel {holder['job']}'"
-    return f"'kill {holder['pid']}' on {holder['host']}"

@@ -20,8 +20,9 @@ from hpc_vsr.config import Parser
 from hpc_vsr.errors import Failed, InputError, exit_status
 from hpc_vsr.experiment import Experiment, has_finished
 from hpc_vsr.history import read_history
+from hpc_vsr.holder import describe
 from hpc_vsr.jobfile import JobFile, add_job_file, read_job
-from hpc_vsr.lock import describe, is_held, read_lock
+from hpc_vsr.lock import is_held, read_lock
 from hpc_vsr.progress import format_seconds
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.submit import DATA, REPORT, key, read_record
