@@ -15,8 +15,9 @@ from hpc_vsr.doctor.findings import Finding, ask, last_line
 NUM_RANKS = 2
 SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
             "import sys; sys.stdout.write(f'size {comm.size}\\n')")
-SUM_UP = ("from hpc_vsr.distributed import join_ranks\n"
-          "with join_ranks('cpu') as ranks: print('sum', ranks.sum([ranks.rank + 1.0])[0], flush=True)")
+# one write a rank: with PYTHONUNBUFFERED, two prints would mix
+SUM_UP = ("import sys; from hpc_vsr.distributed import join_ranks\n"
+          "with join_ranks('cpu') as ranks: sys.stdout.write(f'sum {ranks.sum([ranks.rank + 1.0])[0]}\\n')")
 # What a launcher tells its ranks; a check that starts its own must not see those of the job that it runs in.
 LAUNCHERS = ("PMI", "PMIX", "OMPI", "MPI", "HYDRA", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM")
 
