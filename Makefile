@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RANKS ?= 2
-# 0: one test after the other. 2 is quicker; on two busy cores some tests that wait for another process are then unsteady.
-WORKERS ?= 0
+# Tests side by side: two groups mostly wait for SLURM, the third computes. 0 runs one test after the other.
+WORKERS ?= 3
 
 .PHONY: help setup demo test lint clean
 
@@ -26,7 +26,7 @@ demo: setup
 	$(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import slurm_cluster
+from slurm_clone import Clone
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
@@ -30,9 +32,13 @@ def pytest_collection_modifyitems(items):
     for name in required:
         if missing[name]:
             pytest.exit(f"{name} tests are required here but there is {missing[name]}", returncode=3)
-    # the tests that mostly wait, for SLURM, begin first; another worker does the others meanwhile
+    # The tests on SLURM mostly wait. They begin first, with and without accounting each on a worker of its own if there
+    # are several; the other files go to other workers.
     items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
     for item in items:
+        on_slurm = item.get_closest_marker("slurm") and hasattr(item, "callspec")
+        group = f"slurm {item.callspec.params['cluster']}" if on_slurm else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: {name} tests are left out"))
@@ -128,3 +134,15 @@ def trained(tmp_path_factory, dataset) -> Path:
     for done in (train_tiny(dataset, out), run_stage("evaluate", "--run", out)):
         assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["accounting", "no-accounting"])
+def cluster(request) -> Iterator[slurm_cluster.Cluster]:
+    with slurm_cluster.running_cluster(accounting=request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def clone(cluster, dataset, tmp_path) -> Clone:
+    """A folder as a user has it after cloning."""
+    return Clone(tmp_path, cluster, dataset)

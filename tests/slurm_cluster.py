@@ -5,7 +5,7 @@ namespaces: its own host name, processes and shared memory, so that it can lose 
 
     apt-get install --no-install-recommends $(python3 tests/slurm_cluster.py packages)
     python tests/slurm_cluster.py up [--accounting]     prints the line that makes sbatch and squeue find it
-    python tests/slurm_cluster.py crash node2           loses all its processes
+    python tests/slurm_cluster.py crash node2           loses all its processes; booked2 with accounting
     python tests/slurm_cluster.py boot node2            comes back
     python tests/slurm_cluster.py down
 """
@@ -23,103 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from slurm_configuration import ACCOUNTING, CGROUP_CONF, DATABASE_USER, NO_ACCOUNTING, SLURM_CONF, SLURMDBD_CONF
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
             "mariadb-server-core", "mariadb-client-core", "libopenmpi3", "shellcheck")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mungekey", "sbatch", "mariadbd", "mariadb-install-db",
             "unshare", "nsenter", "shellcheck")
-FOLDER = Path(tempfile.gettempdir()) / "hpc-vsr-slurm"
+FOLDERS = {accounting: Path(tempfile.gettempdir()) / f"hpc-vsr-slurm{'-accounting' * accounting}"
+           for accounting in (False, True)}
 NUM_NODES, CPUS, MEMORY_MB, GPUS = 2, 4, 8000, 2
 LISTEN = "127.0.0.1"
 
-SLURM_CONF = """\
-ClusterName=test
-SlurmctldHost=controller({listen})
-SlurmctldPort={controller_port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-# cred_expire is also how long a requeued job waits before it may start again; 120 s if not given or below 5
-AuthInfo=socket={run}/munge.socket,cred_expire=5
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-SlurmctldPidFile={run}/slurmctld.pid
-SlurmdPidFile={run}/slurmd.%n.pid
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool.%n
-# a folder for each node: PMIx makes files of one name on every node
-TmpFS={folder}/tmp.%n
-SlurmctldLogFile={log}/slurmctld.log
-SlurmdLogFile={log}/slurmd.%n.log
-MpiDefault=none
-ProctrackType=proctrack/{proctrack}
-TaskPlugin=task/{task}
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=2
-{gather}
-SwitchType=switch/none
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_interval=5,sched_min_interval=0,batch_sched_delay=0
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=1000
-# preempted jobs get the signal of --signal at once, as many clusters have it
-SlurmctldParameters=preempt_send_user_signal
-SlurmdParameters=config_overrides
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-JobRequeue=0
-KillWait=10
-SlurmdTimeout=60
-SlurmctldTimeout=10
-MinJobAge=600
-ReturnToService=2
-GresTypes=gpu
-NodeName=node[1-{nodes}] NodeAddr={listen} Port=[{node_ports}] CPUs={cpus} Sockets=1 CoresPerSocket={cpus} \
-ThreadsPerCore=1 RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES DefaultTime=00:10:00 MaxTime=12:00:00 PriorityTier=10 State=UP
-PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 MaxTime=12:00:00 State=UP
-PartitionName=high Nodes=ALL PriorityTier=50 PreemptMode=OFF MaxTime=12:00:00 State=UP
-{accounting}
-"""
-NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
-ACCOUNTING = """\
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost={listen}
-AccountingStoragePort={database_daemon_port}
-AccountingStoragePass={run}/munge.socket
-AccountingStorageTRES=gres/gpu
-"""
-SLURMDBD_CONF = """\
-AuthType=auth/munge
-AuthInfo=socket={run}/munge.socket
-DbdHost=controller
-DbdAddr={listen}
-DbdPort={database_daemon_port}
-SlurmUser=root
-PidFile={run}/slurmdbd.pid
-LogFile={log}/slurmdbd.log
-CommunicationParameters=NoInAddrAny
-StorageType=accounting_storage/mysql
-StorageHost={listen}
-StoragePort={database_port}
-StorageUser=slurm
-StoragePass=slurm
-StorageLoc=slurm_acct_db
-CommitDelay=1
-"""
-DATABASE_USER = """\
-CREATE DATABASE IF NOT EXISTS slurm_acct_db;
-CREATE USER IF NOT EXISTS 'slurm'@'127.0.0.1' IDENTIFIED BY 'slurm';
-GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';
-"""
-CGROUP_CONF = """\
-CgroupPlugin=cgroup/v1
-ConstrainRAMSpace=yes
-ConstrainCores=no
-ConstrainDevices=no
-"""
 # The first process of a node. It reaps what is left of steps; killing it kills all that runs on the node.
 NODE_INIT = """\
 hostname "$1"; mount --bind "$2" /etc/hosts; mount -t tmpfs -o mode=1777 shm /dev/shm
@@ -138,13 +55,18 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """Starts, harms and stops the cluster; every command of SLURM finds it through `environment`."""
+    """Starts, harms and stops the cluster; every command of SLURM finds it through `environment`.
 
-    def __init__(self, folder: Path = FOLDER, accounting: bool = False):
-        self.folder, self.accounting = folder, accounting
+    The one with accounting and the one without may be up together: their nodes and jobs, whose names are also those of
+    control groups and ports of this machine, differ.
+    """
+
+    def __init__(self, accounting: bool = False):
+        self.folder = folder = FOLDERS[accounting]
+        self.accounting = accounting
         self.run_folder, self.log, self.etc = folder / "run", folder / "log", folder / "etc"
         self.conf = self.etc / "slurm.conf"
-        self.nodes = [f"node{number + 1}" for number in range(NUM_NODES)]
+        self.nodes = [f"{'booked' if accounting else 'node'}{number + 1}" for number in range(NUM_NODES)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -195,7 +117,7 @@ class Cluster:
                 _kill(process, signal.SIGTERM)
         if os.path.ismount(self.folder / "database"):
             subprocess.run(["umount", self.folder / "database"], check=True)
-        for controller in Path("/sys/fs/cgroup").glob("*/slurm_node*"):
+        for controller in (path for node in self.nodes for path in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}")):
             for folder in sorted(controller.rglob("*/"), reverse=True):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -261,7 +183,8 @@ class Cluster:
             os.access("/sys/fs/cgroup/freezer/cgroup.procs", os.W_OK)
         values = {
             "folder": self.folder, "run": self.run_folder, "log": self.log, "listen": LISTEN, **self.ports,
-            "nodes": NUM_NODES, "node_ports": ",".join(map(str, ports[3:])), "cpus": CPUS, "memory": MEMORY_MB,
+            "nodes": ",".join(self.nodes), "first_job": 5001 if self.accounting else 1,
+            "node_ports": ",".join(map(str, ports[3:])), "cpus": CPUS, "memory": MEMORY_MB,
             "gpus": GPUS, "proctrack": "cgroup" if with_cgroups else "linuxproc",
             "task": "cgroup" if with_cgroups else "none",
             "gather": "" if with_cgroups else "JobAcctGatherParams=OverMemoryKill",
@@ -273,7 +196,7 @@ class Cluster:
         # a GPU must be a character device: these have the numbers of /dev/null
         for number in range(GPUS):
             os.mknod(self.folder / "dev" / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
-        (self.etc / "gres.conf").write_text(f"NodeName=node[1-{NUM_NODES}] Name=gpu "
+        (self.etc / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu "
                                             f"File={self.folder}/dev/gpu[0-{GPUS - 1}]\n")
         # inside the nodes alone: every name is one address, the ports differ
         names = "".join(f"{LISTEN} {name}\n" for name in (*self.nodes, "controller", "localhost"))
@@ -303,7 +226,7 @@ class Cluster:
         wait_until(lambda: _answers(self.ports["database_port"]), "mariadbd", self._tell)
 
 
-def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 60):
+def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 120):
     """Poll until `condition` is true and return its value; `TimeoutError` with what `tell` says if it never is."""
     end = time.monotonic() + seconds
     while True:
@@ -361,8 +284,8 @@ def _answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def running_cluster(accounting: bool):
-    """A cluster for the time of a test session; two sessions on one machine wait for each other."""
-    with FOLDER.with_suffix(".lock").open("w") as lock:
+    """A cluster for the time of some tests; two sessions on one machine wait for each other."""
+    with FOLDERS[accounting].with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = Cluster(accounting=accounting)
         cluster.start()
@@ -378,21 +301,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("node", nargs="?")
     parser.add_argument("--accounting", action="store_true")
     arguments = parser.parse_args(argv)
-    cluster = Cluster(accounting=arguments.accounting)
     if arguments.action == "packages":
         print(*PACKAGES)
-    elif arguments.action in ("up", "down"):
-        with FOLDER.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                sys.exit("a test session is using its cluster on this machine; wait for its end")
-            cluster.stop()
-            if arguments.action == "up":
-                cluster.start()
-                print(f"export SLURM_CONF={cluster.conf}")
+    elif arguments.action == "up":
+        with _alone(arguments.accounting):
+            cluster = Cluster(arguments.accounting)
+            cluster.start()
+            print(f"export SLURM_CONF={cluster.conf}")
+    elif arguments.action == "down":
+        for accounting in FOLDERS:
+            with _alone(accounting):
+                Cluster(accounting).stop()
     else:
+        cluster = next(cluster for cluster in map(Cluster, FOLDERS) if arguments.node in cluster.nodes)
         getattr(cluster, arguments.action)(arguments.node)
+
+
+@contextlib.contextmanager
+def _alone(accounting: bool) -> Iterator[None]:
+    with FOLDERS[accounting].with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("a test session is using its cluster on this machine; wait for its end")
+        yield
 
 
 if __name__ == "__main__":
