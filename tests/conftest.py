@@ -24,6 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items):
     """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
     missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
