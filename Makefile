@@ -26,7 +26,7 @@ demo: setup
 	$(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check

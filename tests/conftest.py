@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items):
     """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
     missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
@@ -33,16 +33,24 @@ def pytest_collection_modifyitems(items):
     for name in required:
         if missing[name]:
             pytest.exit(f"{name} tests are required here but there is {missing[name]}", returncode=3)
-    # The tests on SLURM mostly wait. They begin first, with and without accounting each on a worker of its own if there
-    # are several; the other files go to other workers.
+    # the tests that mostly wait, for SLURM, begin first; other workers do the other files meanwhile
     items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
     for item in items:
-        on_slurm = item.get_closest_marker("slurm") and hasattr(item, "callspec")
-        group = f"slurm {item.callspec.params['cluster']}" if on_slurm else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: {name} tests are left out"))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """A file is tested by one worker; those on SLURM by one with and by one without accounting, on a cluster each."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            cluster = re.search(r"\[((no-)?accounting)\b", nodeid)
+            return cluster.group(1) if cluster else nodeid.partition("::")[0]
+
+    return Groups(config, log)
 
 
 def find_mpiexec() -> str | None:
