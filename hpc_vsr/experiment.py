@@ -32,6 +32,8 @@ class TrainSettings:
         Optimiser steps.
     batch_size : int
         Samples in a step, over all ranks.
+    micro_batches : int
+        Parts in which each rank computes its samples of a step, one after the other, for less memory.
     patch_size : int
         Side of a training patch in LR pixels; 0 takes whole frames.
     augment : bool
@@ -80,6 +82,7 @@ class TrainSettings:
 
     steps: int = 20000
     batch_size: int = 16
+    micro_batches: int = 1
     patch_size: int = 64
     augment: bool = True
     num_frames: int = 0
@@ -105,7 +108,7 @@ class TrainSettings:
 
     def __post_init__(self):
         check_finite(self, "train")
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+        for name in ("steps", "batch_size", "micro_batches", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
         for name in ("patch_size", "warmup_steps", "clip_norm", "validate_every", "validate_samples", "num_workers",
@@ -129,7 +132,8 @@ class TrainSettings:
 
 
 # Settings that may change between a run and its resumption: they do not change what is learned.
-NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every")
+NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every",
+           "micro_batches")
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,10 @@ def check_batch(settings: TrainSettings, world_size: int) -> None:
     if settings.batch_size % world_size:
         raise InputError(f"train.batch_size: {settings.batch_size} cannot be dealt equally to {world_size} ranks; "
                          "choose a multiple")
+    share = settings.batch_size // world_size
+    if share % settings.micro_batches:
+        raise InputError(f"train.micro_batches: the {share} samples of a rank cannot be cut into "
+                         f"{settings.micro_batches} equal parts")
 
 
 def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest) -> None:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import list_damaged, load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
 from hpc_vsr.config import Parser, as_dict
-from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, validation_pairs
+from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
 from hpc_vsr.errors import InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
@@ -29,13 +29,13 @@ from hpc_vsr.jobfile import OTHER_KEYS
 from hpc_vsr.lock import Lock, only_writer
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import keep_freed_memory
-from hpc_vsr.metrics import PAPER_CROP, psnr
 from hpc_vsr.models import count_parameters
 from hpc_vsr.optim import MovingAverage, Objective, learning_rate
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
 from hpc_vsr.sweep import SECTION, choose_point, expand, read_sweep, without_given
+from hpc_vsr.validation import validate
 
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
@@ -150,21 +150,16 @@ class Trainer:
             self.network.core.first_stage.requires_grad_(self.in_first_stage)
         return DistributedDataParallel(self.objective)
 
-    def _train_step(self, patch) -> float:
+    def _train_step(self, patch: Patch) -> float:
         """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
         settings = self.settings
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
             self.ddp = self._wrap()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
-        with autocast(self.ranks.device, settings.precision):
-            loss = self.ddp(patch.lr, patch.hr, kind, self.in_first_stage)
-        self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        value = self._add_gradients(patch)
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
-        value = loss.item()
         if torch.isfinite(norm):  # DDP averaged the gradients, so all ranks agree on the norm
             self.scaler.step(self.optimiser)
             self.bad_steps = 0
@@ -178,6 +173,20 @@ class Trainer:
         self.average.update(self.network, self.step)
         return value
 
+    def _add_gradients(self, patch: Patch) -> float:
+        """Gradients of the batch, micro-batch by micro-batch; ranks exchange them at the last one alone."""
+        settings, total = self.settings, 0.0
+        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
+        for number, (lr, hr) in enumerate(parts, 1):
+            with self.ddp.no_sync() if number < len(parts) else contextlib.nullcontext():
+                with autocast(self.ranks.device, settings.precision):
+                    loss = self.ddp(lr, hr, kind, self.in_first_stage) / len(parts)
+                self.scaler.scale(loss).backward()
+            total = total + loss.detach()
+        return total.item()
+
     def _learning_rate(self) -> float:
         """Each stage has its own warm-up and cosine."""
         settings = self.settings
@@ -186,33 +195,20 @@ class Trainer:
         return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
 
     def _validate(self, progress: Progress) -> bool:
-        """Mean PSNR of the averaged weights over the validation frames; each rank does its share, none does padding.
+        """Measure the averaged weights and say whether they are the best yet.
 
-        In the first stage it is that of the 2D part, which never is the best checkpoint.
+        In the first stage the 2D part alone is measured, which never is the best checkpoint.
         """
         first_stage = self.step <= self.settings.first_stage_steps
         upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
-        count = len(self.validation)
-        wanted = min(count, self.settings.validate_samples or count)
-        centres = [self.validation.centres[(2 * index + 1) * count // (2 * wanted)] for index in range(wanted)]
-        sums = [0.0, 0.0, 0.0]
-        with torch.inference_mode(), autocast(self.ranks.device, self.settings.precision):
-            for centre in centres[self.ranks.rank :: self.ranks.world_size]:
-                window = self.validation.window(centre).to(self.ranks.device)
-                hr = self.validation.normalise(self.validation.hr_frame(centre)).to(self.ranks.device)
-                sr = upscale(window[None])[0].float()
-                error = (sr - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
-                mse = torch.nanmean(error.double() ** 2).item()
-                sums = [sums[0] + mse, sums[1] + psnr(mse, 1.0), sums[2] + 1]
-        mse_sum, psnr_sum, frames = self.ranks.sum(sums)
-        score = psnr_sum / frames
-        improved = not first_stage and math.isfinite(score) and (self.best_psnr is None or score > self.best_psnr)
+        found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples)
+        improved = (not first_stage and math.isfinite(found.psnr)
+                    and (self.best_psnr is None or found.psnr > self.best_psnr))
         if improved:
-            self.best_psnr, self.best_step = score, self.step
-        self._log({"validation_first_stage" if first_stage else "validation": {
-            "mse": mse_sum / frames, "psnr": score, "frames": int(frames)}})
+            self.best_psnr, self.best_step = found.psnr, self.step
+        self._log({"validation_first_stage" if first_stage else "validation": as_dict(found)})
         note = " (first stage)" if first_stage else " (best)" if improved else ""
-        progress.say(f"step {self.step}: validation {score:.2f} dB{note}")
+        progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
 
     def _data_terms(self, state: dict | None) -> DataTerms:

@@ -18,7 +18,7 @@ FLOORS = [
     {"baselines", "checkpoint", "field_metrics", "history", "holder", "shards", "site"},
     {"lock", "manifest", "slurm"},
     {"dataset", "mpi", "optim", "recipe", "runs"},
-    {"methods", "requeue"},
+    {"methods", "requeue", "validation"},
     {"scores"},
     {"evaluate", "preprocess"},
     {"experiment", "import_weights"},

@@ -157,7 +157,7 @@ def test_what_is_missing_is_one_line(clone):
     clone.environment["PATH"] = "/usr/sbin:/usr/bin:/bin"  # without the environment that was installed
     clone.wait(clone.train("none", SHORT))
     error, = errors_of(clone.folder / "logs")
-    assert "no python on node" in error or "cannot run hpc-vsr (" in error
+    assert "no python on " in error or "cannot run hpc-vsr (" in error
     assert "run 'make setup' here, or load your environment, and submit again" in error
 
 

@@ -201,6 +201,17 @@ def test_half_precision_follows_full_precision(dataset, trained, tmp_path, preci
     assert ours == pytest.approx(theirs, abs=0.2)
 
 
+@pytest.mark.parametrize("launcher", [(), "torchrun"], ids=["alone", "two ranks"])
+def test_micro_batches_learn_what_the_whole_batch_learns(dataset, trained, tmp_path, launcher):
+    done = train_tiny(dataset, tmp_path / "r", "--train.micro_batches", 2, launcher=torchrun(2) if launcher else ())
+    assert done.returncode == 0, done.stderr
+    losses = [[line["loss"] for line in records(run) if "loss" in line] for run in (tmp_path / "r", trained)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    one, other = (load_checkpoint(newest_valid(run / "checkpoints"))["network"] for run in (tmp_path / "r", trained))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
 def test_the_published_setting_runs_too(dataset, tmp_path):
     """No skip, whole frames, batch 1, MSE, constant rate, the weights themselves: the report's protocol."""
     done = train_tiny(dataset, tmp_path / "r", "--model.skip", "none", "--train.patch_size", 0, "--train.batch_size", 1,
@@ -273,6 +284,7 @@ def test_a_checkpoint_of_another_network_is_refused(dataset, trained, tmp_path):
 
 @pytest.mark.parametrize("more, words", [
     (("--train.batch_size", 3), ["cannot be dealt equally to 2 ranks"]),
+    (("--train.micro_batches", 4), ["the 2 samples of a rank cannot be cut into 4 equal parts"]),
     (("--train.patch_size", 25), ["25 LR pixels are more than the frames have"]),
 ])
 def test_what_does_not_fit_ends_all_ranks(dataset, tmp_path, more, words):

@@ -11,8 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from hpc_vsr.models.blocks import RangeOutput
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow4x import Flow4x
+from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
 LOST = 1  # LR pixels that a network loses at each side
+SCALE = 2  # of the networks without flow
+TILE = 384  # side in LR pixels; larger frames are computed in tiles
 
 
 class Network(nn.Module):
@@ -43,6 +46,7 @@ class Network(nn.Module):
                  limit: RangeOutput | None = None):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
+        self._core_reach: int | None = None  # of a network without flow, when it is first wanted
         self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -63,9 +67,19 @@ class Network(nn.Module):
         enlarged = self.core.frame_map(core_input, core_input.shape[2] // 2)
         return _trim(enlarged.float() / self.value_range, 2 * LOST)
 
-    def upscale(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to exactly (B, C, s h, s w): the frames are extended by replicated pixels first."""
-        return self(self._extend(lr))
+    def upscale(self, lr: Tensor, tile: int = TILE) -> Tensor:
+        """(B, C, 5, h, w) to exactly (B, C, s h, s w): the frames are extended by replicated pixels first.
+
+        Frames above `tile` LR pixels a side are computed in tiles, with the same result; 0 never does. Memory is then
+        that of a tile and a few whole frames. A network with flow sees the whole frame and has no tiles.
+        """
+        lr = self._extend(lr)
+        if not tile or self.has_flow or max(lr.shape[-2:]) - 2 * (self.reach + LOST) <= tile:
+            return self(lr)
+        core_input = self._core_input(lr)
+        if self._core_reach is None:
+            self._core_reach = find_reach(self.core, lr.shape[1], SCALE)
+        return self._complete(upscale_by_tiles(self.core, core_input, tile, self._core_reach, SCALE, LOST), lr)
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """`first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
@@ -106,7 +120,7 @@ def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> in
     Counted by PyTorch on tensors without values.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        network.upscale(torch.empty(1, channels, 5, *lr_size))
+        network.upscale(torch.empty(1, channels, 5, *lr_size), tile=0)
     return counter.get_total_flops()
 
 

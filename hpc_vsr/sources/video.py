@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
@@ -23,6 +24,10 @@ MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Co
             7: Colorspace.SMPTE240M}  # ISO/IEC 23091-2 code to libswscale's
 UNTAGGED_MATRIX, RGB_MATRIX = 2, 0
 FULL_RANGE = 2
+# whose first plane is 8-bit luma
+WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
+                                             for sampling in (410, 411, 420, 422, 440, 444))}
+TO_FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 SEEK_ATTEMPTS = 2
 
 
@@ -47,6 +52,8 @@ class VideoSource:
             first = self._next_frame(container.decode(stream), 0)
             self.height, self.width = first.height, first.width
             self.description = _describe(stream, first)
+            if channels == "y":
+                self.description["luma"] = "as coded" if _has_luma_plane(first) else "from RGB"
         self.num_frames = len(self._timestamps)
         last = max(0, self.num_frames - 1)
         for _ in self._decode(last, last + 1):  # the end of a file is where it breaks: see it now, not at hour 3
@@ -55,7 +62,10 @@ class VideoSource:
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
         """Yield the frames start..stop-1, each (C, H, W) uint8 0..255, and None: no value is missing."""
         for frame in self._decode(start, stop):
-            yield select_channels(self._to_rgb(frame), self._channels), None
+            if self._channels == "y" and _has_luma_plane(frame):
+                yield _read_luma_plane(frame)[None], None
+            else:
+                yield select_channels(self._to_rgb(frame), self._channels), None
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
         path = self.files[0]
@@ -213,6 +223,20 @@ def _describe(stream, frame: VideoFrame) -> dict:
                          + (" (not tagged)" if matrix == UNTAGGED_MATRIX else ""),
         "colour_range": "full" if _is_full_range(frame) else "limited",
     }
+
+
+def _has_luma_plane(frame: VideoFrame) -> bool:
+    """Whether Y of BT.601 is in the frame as it is coded, so that neither its colours nor their rounding matter."""
+    name = frame.format.name
+    return name == "gray" or (name in WITH_LUMA_PLANE
+                              and MATRICES.get(int(frame.colorspace), Colorspace.ITU601) == Colorspace.ITU601)
+
+
+def _read_luma_plane(frame: VideoFrame) -> np.ndarray:
+    """(H, W) uint8 Y in full range."""
+    plane = frame.planes[0]
+    luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    return luma.copy() if _is_full_range(frame) else cv2.LUT(luma, TO_FULL_RANGE)
 
 
 def _is_full_range(frame: VideoFrame) -> bool:

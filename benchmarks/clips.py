@@ -1,0 +1,35 @@
+"""Videos of any length and size for the benchmarks, made from the bundled clip."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+
+SAMPLE = Path(__file__).resolve().parent.parent / "preprocess" / "sample" / "diamond.mp4"
+
+
+def make_clip(folder: Path, size: tuple[int, int], num_frames: int) -> Path:
+    """The bundled clip, played forth and back, enlarged to `size` (width, height); H.264 with B-frames, 4:2:0."""
+    path = folder / f"clip-{size[0]}x{size[1]}-{num_frames}.mp4"
+    if path.exists():
+        return path
+    with av.open(str(SAMPLE)) as container:
+        once = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    if (once[0].shape[1], once[0].shape[0]) != size:
+        once = [cv2.resize(frame, size, interpolation=cv2.INTER_LANCZOS4) for frame in once]
+    partial = path.with_suffix(".partial.mp4")
+    with av.open(str(partial), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = *size, "yuv420p", Fraction(1, 30)
+        stream.options = {"preset": "veryfast", "crf": "18"}
+        there_and_back = itertools.cycle([*once, *once[-2:0:-1]])
+        for index, bgr in enumerate(itertools.islice(there_and_back, num_frames)):
+            frame = av.VideoFrame.from_ndarray(bgr, format="bgr24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return partial.rename(path)

@@ -1,0 +1,148 @@
+"""Time several ways of doing one thing in turn, print them as a table of ratios, and keep what was measured.
+
+The machines are shared: a rate of one minute says little beside one of another. So the candidates take turns, and a
+ratio is the median of the ratios within each turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+LIBRARIES = ("torch", "numpy", "opencv-python-headless", "av", "h5py")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidates, what each took in every turn, and what they are held against.
+
+    Attributes
+    ----------
+    title : str
+        What was done, with its size.
+    unit : str
+        Of the rates: "frames/s".
+    rates : dict
+        {candidate: [rate in each turn]}; the first candidate is what the others are compared with.
+    limit : str
+        The candidate that bounds the others, if there is one: no way of doing it is faster.
+    notes : dict
+        {candidate: a word on it, such as its memory}.
+    """
+
+    title: str
+    unit: str
+    rates: dict[str, list[float]]
+    limit: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def ratio(self, candidate: str, other: str) -> float:
+        """Median over the turns of the rate of one by that of the other."""
+        return statistics.median(one / two for one, two in zip(self.rates[candidate], self.rates[other], strict=True))
+
+    def format(self) -> str:
+        """Markdown table."""
+        first = next(iter(self.rates))
+        heads = ["", self.unit, "lowest", "highest", f"x {first}", *(["of the limit"] if self.limit else []),
+                 *(["note"] if self.notes else [])]
+        rows = [heads]
+        for name, rates in self.rates.items():
+            cells = [name, *(_figure(rate) for rate in (statistics.median(rates), min(rates), max(rates))),
+                     f"{self.ratio(name, first):.2f}"]
+            if self.limit:
+                cells.append(f"{100 * self.ratio(name, self.limit):.0f} %")
+            if self.notes:
+                cells.append(self.notes.get(name, ""))
+            rows.append(cells)
+        widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+        left = {0, len(heads) - 1 if self.notes else 0}
+        lines = ["| " + " | ".join(cell.ljust(width) if index in left else cell.rjust(width)
+                                   for index, (cell, width) in enumerate(zip(row, widths, strict=True))) + " |"
+                 for row in rows]
+        rule = "|" + "|".join("-" * (width + 2) if index in left else "-" * (width + 1) + ":"
+                              for index, width in enumerate(widths)) + "|"
+        return "\n".join([f"{self.title}", "", lines[0], rule, *lines[1:]])
+
+
+def take_turns(candidates: Mapping[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
+    """{candidate: what it returned in each turn}, its rate; every turn calls each once, in order."""
+    rates: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(turns):
+        for name, measure in candidates.items():
+            rates[name].append(measure())
+    return rates
+
+
+def rate_of(work: Callable[[], Any], amount: float, seconds: float = 0.0, device: torch.device | None = None
+            ) -> Callable[[], float]:
+    """A candidate for `take_turns`: repeats `work`, `amount` units of it each time, for at least `seconds`."""
+    def measure() -> float:
+        count, started = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - started < seconds:
+            work()
+            count += 1
+            if device is not None and device.type == "cuda":
+                torch.cuda.synchronize()
+        return amount * count / (time.perf_counter() - started)
+    return measure
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=3, help="how often each candidate is measured (default: 3)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR",
+                        help="where the figures are appended (default: benchmarks/results)")
+    return parser
+
+
+def publish(name: str, comparisons: Sequence[Comparison], arguments: argparse.Namespace) -> None:
+    """Print the tables and append them, with the machine, to ``results/NAME.jsonl``."""
+    machine = describe_machine()
+    print(f"{machine['cpu']}, {machine['cores']} cores{', ' + machine['gpu'] if machine['gpu'] else ''}; load "
+          f"{machine['load_before']} before; "
+          + ", ".join(f"{library} {version}" for library, version in machine["libraries"].items()))
+    options = {key: str(value) for key, value in vars(arguments).items() if key != "results"}
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    with (arguments.results / f"{name}.jsonl").open("a") as stream:
+        for comparison in comparisons:
+            print(f"\n{comparison.format()}", flush=True)
+            stream.write(json.dumps({
+                "date": time.strftime("%Y-%m-%d"), "title": comparison.title, "unit": comparison.unit,
+                "rates": {key: [float(f"{rate:.5g}") for rate in rates] for key, rates in comparison.rates.items()},
+                "limit": comparison.limit, "notes": comparison.notes, "options": options, "machine": machine}) + "\n")
+
+
+LOAD_BEFORE = round(os.getloadavg()[0], 2)  # when the benchmark began
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")]
+    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return {"cpu": names[0] if names else platform.machine(), "cores": len(os.sched_getaffinity(0)),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "", "load_before": LOAD_BEFORE,
+            "python": platform.python_version(), "commit": commit,
+            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES}}
+
+
+def _figure(value: float) -> str:
+    """Three digits that mean something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

@@ -1,0 +1,149 @@
+"""Frames a second of the networks, upscaling and training, against torch's own 3D convolution and against a product of
+matrices of the same arithmetic.
+
+    python benchmarks/networks.py                                 Delta, 450x300 out, both
+    python benchmarks/networks.py --model parallel5 --only upscale
+    python benchmarks/networks.py --whole                         with the Wiener filter on its input and beside it
+
+  stock      the same network with torch's Conv3d, eager, frames in torch's default layout
+  ours       as hpc_vsr computes it
+  limit      the time that a product of two 2048 x 2048 matrices in bf16 (fp32 with --limit fp32) takes for as many
+             operations
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import torch  # noqa: E402
+from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
+from torch import nn  # noqa: E402
+
+from hpc_vsr.distributed import choose_device  # noqa: E402
+from hpc_vsr.memory import keep_freed_memory  # noqa: E402
+from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
+from hpc_vsr.models.blocks import Conv3d  # noqa: E402
+from hpc_vsr.optim import Objective  # noqa: E402
+from hpc_vsr.runs import autocast  # noqa: E402
+
+SIGMA, NOISE = 3.0, 1e-3
+MATRIX = 2048
+SECONDS = 2.0  # for which a candidate is repeated, at least
+
+
+def stock(network: Network) -> Network:
+    """The same weights in torch's own convolutions."""
+    plain = copy.deepcopy(network)
+    for module in plain.modules():
+        if isinstance(module, Conv3d):
+            module.__class__ = nn.Conv3d
+    return plain
+
+
+def upscaling(network: Network, lr: torch.Tensor, precision: str, device: torch.device) -> Callable[[], None]:
+    network.eval()
+
+    def work() -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            network.upscale(lr)
+    return work
+
+
+def training(network: Network, precision: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """A step of training on a batch, (lr, hr)."""
+    objective = Objective(network, 0.0)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
+
+    def step(lr: torch.Tensor, hr: torch.Tensor) -> None:
+        with autocast(device, precision):
+            loss = objective(lr, hr, "mse")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    return step
+
+
+def product(flops: float, precision: str, device: torch.device) -> Callable[[], None]:
+    """As many operations as `flops`, in one kind of product."""
+    matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=torch.float32 if precision == "fp32" else torch.bfloat16)
+    times = max(1, round(flops / (2 * MATRIX**3)))
+
+    def work() -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                matrix @ matrix
+    return work
+
+
+def main() -> None:
+    parser = build_parser(__doc__)
+    parser.add_argument("--model", default="delta", choices=["previous", "delta", "parallel5"])
+    parser.add_argument("--size", default="450x300", help="WIDTHxHEIGHT of an upscaled frame (default: 450x300)")
+    parser.add_argument("--patch", type=int, default=32, help="side of a training patch in LR pixels (default: 32)")
+    parser.add_argument("--batch", type=int, default=4, help="patches of a training step (default: 4)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 takes all cores")
+    parser.add_argument("--only", choices=["upscale", "train"])
+    parser.add_argument("--whole", action="store_true", help="with the input and the residual path of jobs/delta.toml")
+    parser.add_argument("--limit", default="bf16", choices=["fp32", "bf16"])
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    whole = {} if arguments.whole else {"skip": "none", "input": "plain"}
+    ours = build_model(ModelSettings(name=arguments.model, **whole), 1, 2, SIGMA, NOISE).to(device)
+    networks = {"stock": stock(ours), "ours": ours}
+    width, height = (int(side) // 2 for side in arguments.size.split("x"))
+    comparisons = []
+    if arguments.only != "train":
+        flops = count_flops(build_model(ModelSettings(name=arguments.model, **whole), 1, 2, SIGMA, NOISE), 1,
+                            (height, width))
+        lr = torch.rand(1, 1, 5, height, width, device=device)
+        comparisons.append(measure(
+            {f"{name}, {precision}": rate_of(upscaling(network, lr, precision, device), 1, SECONDS, device)
+             for name, network in networks.items() for precision in ("fp32", "bf16")},
+            flops, 1, "frames/s", f"{arguments.model}: upscaling to {arguments.size}", arguments, device))
+    if arguments.only != "upscale":
+        side = arguments.patch + 2 * ours.reach
+        lr = torch.rand(arguments.batch, 1, 5, side, side, device=device)
+        hr = torch.rand(arguments.batch, 1, 2 * arguments.patch - 4, 2 * arguments.patch - 4, device=device)
+        flops = 3 * arguments.batch * count_flops(
+            build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, SIGMA, NOISE), 1,
+            (arguments.patch, arguments.patch))
+        comparisons.append(measure(
+            {f"{name}, {precision}": rate_of(functools.partial(training(network, precision, device), lr, hr),
+                                             arguments.batch, SECONDS, device)
+             for name, network in networks.items() for precision in ("fp32", "bf16")},
+            flops, arguments.batch, "samples/s",
+            f"{arguments.model}: a training step of {arguments.batch} patches of {arguments.patch}x{arguments.patch}",
+            arguments, device))
+    publish("networks", comparisons, arguments)
+
+
+def measure(candidates: dict, flops: float, amount: float, unit: str, title: str, arguments, device: torch.device
+            ) -> Comparison:
+    for candidate in candidates.values():
+        candidate()  # kernels are chosen and memory is taken before the first turn
+    times = flops / (2 * MATRIX**3)
+    candidates["limit"] = rate_of(product(flops, arguments.limit, device), amount * max(1, round(times)) / times,
+                                  SECONDS, device)
+    rates = take_turns(candidates, arguments.turns)
+    peak = (f"{torch.cuda.max_memory_allocated() / 2**20:,.0f} MB of the GPU" if device.type == "cuda" else
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return Comparison(f"{title} ({flops / 1e9:,.1f} GFLOP a time; {device.type}{threads}; {peak} at most)", unit, rates,
+                      limit="limit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What it costs that ranks train together: steps of one process alone, of processes that do not talk, and of DDP.
+
+    python benchmarks/ranks.py                    2 processes of this machine, gloo on a CPU, NCCL on GPUs
+    python benchmarks/ranks.py --ranks 4
+
+Every rank has its own samples, so a machine without any cost would show 1.00 in each line; cores share memory and
+caches, which the line of the processes that do not talk shows.
+
+  alone                 one process, one core (one GPU)
+  not talking           N processes side by side, each for itself
+  together              DistributedDataParallel: gradients are averaged in every step
+  together, every 4th   gradients are averaged in every fourth step (train.micro_batches = 4)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import torch  # noqa: E402
+from compare import Comparison, build_parser, publish, take_turns  # noqa: E402
+
+MICRO_BATCHES = 4
+
+
+def rank(arguments) -> None:
+    """One process: the samples a second of each way that this number of ranks has."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    from hpc_vsr.distributed import join_ranks
+    from hpc_vsr.memory import keep_freed_memory
+    from hpc_vsr.models import ModelSettings, build_model
+    from hpc_vsr.optim import Objective
+    from hpc_vsr.runs import autocast
+
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    with join_ranks("auto") as ranks:
+        torch.manual_seed(0)
+        network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
+        objective = Objective(network.to(ranks.device), 0.0)
+        together = DistributedDataParallel(objective)
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
+        side = arguments.patch
+        lr = torch.rand(arguments.batch, 1, 5, side, side, device=ranks.device)
+        hr = torch.rand(arguments.batch, 1, 2 * side - 4, 2 * side - 4, device=ranks.device)
+
+        def step(module: Callable, talks: bool) -> None:
+            with contextlib.nullcontext() if talks else together.no_sync():
+                with autocast(ranks.device, "bf16"):
+                    loss = module(lr, hr, "mse")
+                loss.backward()
+            if talks:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+
+        def rate(module: Callable, every: int = 1) -> float:
+            for number in range(MICRO_BATCHES):
+                step(module, number % every == every - 1)
+            ranks.barrier()
+            started = time.perf_counter()
+            for number in range(arguments.steps):
+                step(module, number % every == every - 1)
+            ranks.barrier()
+            return arguments.batch * arguments.steps / (time.perf_counter() - started)
+
+        rates = {"alone": rate(objective)} if ranks.world_size == 1 else {
+            "not talking": rate(objective), "together": rate(together),
+            f"together, every {MICRO_BATCHES}th": rate(together, MICRO_BATCHES)}
+        if ranks.is_main:
+            print(json.dumps(rates), flush=True)
+
+
+def run_ranks(count: int, arguments) -> dict[str, float]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cores = sorted(os.sched_getaffinity(0))
+    processes = []
+    for number in range(count):
+        environment = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count),
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        core = cores[number % len(cores)]
+        processes.append(subprocess.Popen(
+            [sys.executable, __file__, "--child", *sys.argv[1:]], env=environment, stdout=subprocess.PIPE, text=True,
+            preexec_fn=lambda core=core: os.sched_setaffinity(0, [core])))
+    outputs = [process.communicate()[0] for process in processes]
+    assert not any(process.returncode for process in processes), outputs
+    return json.loads(outputs[0])
+
+
+def main() -> None:
+    parser = build_parser(__doc__)
+    parser.add_argument("--ranks", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--model", default="delta", choices=["previous", "delta", "parallel5"])
+    parser.add_argument("--patch", type=int, default=32, help="side of a training patch in LR pixels (default: 32)")
+    parser.add_argument("--batch", type=int, default=4, help="patches of a rank in a step (default: 4)")
+    parser.add_argument("--steps", type=int, default=16, help="of each candidate in a turn (default: 16)")
+    parser.add_argument("--child", action="store_true", help="one of the processes that are compared")
+    arguments = parser.parse_args()
+    if arguments.child:
+        rank(arguments)
+        return
+    found: dict[str, float] = {}
+
+    def alone() -> float:
+        found.update(run_ranks(1, arguments))
+        found.update(run_ranks(arguments.ranks, arguments))
+        return found["alone"]
+
+    ways = ("not talking", "together", f"together, every {MICRO_BATCHES}th")
+    rates = take_turns({"alone": alone, **{way: lambda way=way: found[way] for way in ways}}, arguments.turns)
+    cores = len(os.sched_getaffinity(0))
+    notes = {way: f"{arguments.ranks} ranks share {cores} cores" for way in ways} if arguments.ranks > cores else {}
+    publish("ranks", [Comparison(
+        f"{arguments.model}: a rank's training step of {arguments.batch} patches of {arguments.patch}x"
+        f"{arguments.patch} in bf16, alone and with {arguments.ranks} ranks", "samples/s of a rank", rates,
+        notes=notes)], arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Large frames in tiles: the same result as the whole frame at once, in less memory.
+
+A tile is computed with as much of its surroundings as the network sees, and cut. At the border of the frame there is
+nothing around it, so that the network's own padding lies where it would lie without tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+WINDOW = 5
+PROBE = 80  # side of the image on which a reach is found
+
+
+def upscale_by_tiles(core: Callable[[Tensor], Tensor], lr: Tensor, tile: int, reach: int, scale: int, lost: int
+                     ) -> Tensor:
+    """What ``core(lr)`` gives, computed tile by tile.
+
+    Parameters
+    ----------
+    core : callable
+        (B, C, D, h, w) to (B, C', scale (h - 2 lost), scale (w - 2 lost)).
+    lr : (B, C, D, h, w) Tensor
+    tile : int
+        Side of a tile's own part in LR pixels.
+    reach : int
+        LR pixels around an output pixel that it depends on; see `find_reach`.
+    lost : int
+        LR pixels that the core loses at each side.
+
+    Returns
+    -------
+    (B, C', scale (h - 2 lost), scale (w - 2 lost)) Tensor
+    """
+    height, width = lr.shape[-2:]
+    out = None
+    for top, bottom in _cuts(height, tile, lost):
+        for left, right in _cuts(width, tile, lost):
+            above, before = max(0, top - reach), max(0, left - reach)
+            part = core(lr[..., above : bottom + reach, before : right + reach])
+            if out is None:
+                out = part.new_empty(*part.shape[:-2], scale * (height - 2 * lost), scale * (width - 2 * lost))
+            rows, columns = (slice(scale * (start - first - lost), scale * (stop - first - lost))
+                             for start, stop, first in ((top, bottom, above), (left, right, before)))
+            out[..., scale * (top - lost) : scale * (bottom - lost),
+                scale * (left - lost) : scale * (right - lost)] = part[..., rows, columns]
+    return out
+
+
+def _cuts(length: int, tile: int, lost: int) -> Iterator[tuple[int, int]]:
+    """Parts of about equal length, at most `tile`, of what is left when `lost` is cut from both ends."""
+    inner = length - 2 * lost
+    count = -(-inner // tile)
+    for index in range(count):
+        yield lost + index * inner // count, lost + (index + 1) * inner // count
+
+
+def find_reach(core: nn.Module, channels: int, scale: int) -> int:
+    """LR pixels around an output pixel that it depends on: as far as one input pixel that is NaN spreads."""
+    parameter = next(core.parameters())
+    image = torch.zeros(1, channels, WINDOW, PROBE, PROBE, device=parameter.device)
+    image[..., PROBE // 2, PROBE // 2] = torch.nan
+    with torch.inference_mode(), torch.autocast(parameter.device.type, enabled=False):
+        out = core(image)
+    spread = out.isnan().flatten(0, 1)
+    first, last = (spread.any(1) | spread.any(2)).any(0).nonzero().flatten()[[0, -1]].tolist()
+    lost = (PROBE - out.shape[-1] // scale) // 2
+    assert 0 < first and last < out.shape[-1] - 1, "the network sees further than was tried"
+    return max(PROBE // 2 - (first // scale + lost), last // scale + lost - PROBE // 2)
