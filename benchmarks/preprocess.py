@@ -21,7 +21,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-SHARDS = 8
+SHARDS = 16
 
 
 def do_usual(kind: str, video: Path, out: Path) -> Callable[[], None]:
@@ -87,9 +86,9 @@ def do_ours(video: Path, out: Path) -> Callable[[], None]:
     comm = connect()
 
     def work() -> None:
-        comm.barrier()
+        comm.allgather(None)
         preprocess(Recipe(video=video, shards=SHARDS, out=out / "ours"), comm)
-        comm.barrier()
+        comm.allgather(None)
     return work
 
 
@@ -105,13 +104,13 @@ def child(name: str, video: Path, out: Path) -> None:
 
     cv2.setNumThreads(len(os.sched_getaffinity(0)))
     work = CANDIDATES[name](video, out)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     with (out / "stderr").open("w") as stream, contextlib.redirect_stderr(stream):
         work()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024, "before_mb": before / 1024}), flush=True)
+    # in one piece: the ranks share a pipe
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": peak / 1024}) + "\n")
 
 
 def run_child(name: str, video: Path, ranks: int, cores: list[int], scratch: Path) -> tuple[float, float]:
@@ -167,7 +166,6 @@ def main() -> None:
     publish("preprocess", [Comparison(
         f"Preprocessing {arguments.frames} frames of {arguments.size}, {arguments.cores} core(s) a process",
         "frames/s", rates, limit="no I/O", notes=notes)], arguments)
-    shutil.rmtree(scratch / "none", ignore_errors=True)
 
 
 if __name__ == "__main__":

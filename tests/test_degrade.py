@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hpc_vsr.degrade import Degradation, crop_to_multiple, degrade
+from hpc_vsr.degrade import Degradation, blur, crop_to_multiple, degrade
 from hpc_vsr.errors import InputError
 
 
@@ -17,6 +17,14 @@ def test_it_is_opencvs_blur_and_cubic_reduction(scale, dtype):
     lr = degrade(hr, Degradation(scale=scale))
     assert lr.dtype == dtype
     np.testing.assert_array_equal(lr, expected)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.7, 3.0, 6.0, 10.0])
+def test_the_quick_blur_is_opencvs_to_the_bit(sigma):
+    random = np.random.default_rng(0)
+    for plane in (random.integers(0, 256, (70, 451), dtype=np.uint8), random.integers(0, 2, (300, 80), np.uint8) * 255,
+                  np.full((40, 40), 255, np.uint8), np.tile(np.arange(256, dtype=np.uint8), (30, 1))):
+        np.testing.assert_array_equal(blur(plane, sigma), cv2.GaussianBlur(plane, (0, 0), sigma))
 
 
 def test_the_blur_is_a_gaussian_of_that_width():

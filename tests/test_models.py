@@ -44,15 +44,32 @@ def test_sizes_are_those_of_the_report_and_of_the_user(height, width, channels):
 
 @pytest.mark.parametrize("kernel, padding", [((5, 5, 3), (2, 2, 1)), ((1, 1, 3), (0, 0, 1)), ((3, 3, 3), (1, 1, 1)),
                                              ((3, 3, 3), (0, 0, 0)), ((3, 5, 5), (1, 2, 2))])
-def test_the_folded_convolution_is_conv3d(kernel, padding):
+@pytest.mark.parametrize("batch, channels", [(2, 4), (2, 12), (1, 12), (1, 32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_quick_convolution_is_conv3d(kernel, padding, batch, channels, dtype):
+    """Folded, by oneDNN, and by oneDNN where torch would pass it by."""
     torch.manual_seed(0)
-    layer = Conv3d(4, 6, kernel, padding=padding)
-    x = torch.rand(2, 4, 5, 11, 12, requires_grad=True)
+    layer = Conv3d(channels, 6, kernel, padding=padding).to(dtype)
+    x = torch.rand(batch, channels, 5, 11, 12, requires_grad=True, dtype=dtype)
     plain = F.conv3d(x, layer.weight, layer.bias, padding=padding)
     torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
     grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["delta", "parallel5", "previous"])
+@pytest.mark.parametrize("ours", [False, True], ids=["published", "ours"])
+def test_tiles_give_the_whole_frame(name, ours):
+    more = {"skip": "wiener", "input": "deconvolved"} if ours else {}
+    torch.manual_seed(0)
+    network = build(ModelSettings(name=name, n_2d=2, n_3d=2, **more), 1).eval()
+    torch.nn.init.normal_(network.core.last.weight, std=0.1)
+    lr = torch.rand(1, 1, 5, 70, 91)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.upscale(lr, tile=33), network.upscale(lr, tile=0), rtol=1e-4, atol=1e-4)
 
 
 def test_the_bicubic_filter_is_opencvs():

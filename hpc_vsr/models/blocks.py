@@ -16,17 +16,35 @@ KernelAxes = Literal["published", "temporal"]
 RECURSIVE_GAIN = 0.1
 BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4, stride 2, padding 1
 RANGE_SLOPE = 100.0
+FEW_CHANNELS = 8
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # in fp16 its 3D convolution adds up too coarsely
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` computed as a 2D convolution over the depth taps folded into channels.
+    """`nn.Conv3d` in the way that is fastest for the few channels used here, with the same weights and the same sum.
 
-    The same weights and the same sum as the parent's; 3 to 8 times faster on a CPU for the few channels used here, and
-    clear of cuDNN's half-precision 3D kernels. Stride, dilation and groups are the parent's defaults.
+    On a CPU, oneDNN's kernels with the channels last in memory; where they are slow or coarse (one channel, one depth
+    tap, fp16) and on a GPU (clear of cuDNN's half-precision 3D kernels), a 2D convolution over the depth taps folded
+    into channels.
+    docs/performance.md has the times. Stride, dilation and groups are the parent's defaults.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last, which the CPU's kernels prefer."""
+        """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if (x.device.type != "cpu" or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
+                or self.in_channels < FEW_CHANNELS):
+            return self._folded(x)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        # ATen (use_mkldnn in Convolution.cpp) takes its plain kernels, ten times slower, for a small single sample
+        passed_by = dtype == torch.float32 and x.shape[0] == 1 and x[:, :, :, :, 0].numel() <= 20480
+        if not (passed_by and torch.backends.mkldnn.is_available()):
+            return super().forward(x)
+        if torch.is_grad_enabled():
+            return self._folded(x)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
+
+    def _folded(self, x: Tensor) -> Tensor:
         taps, (pad_depth, *pad_plane) = self.kernel_size[0], self.padding
         frames = x.permute(0, 2, 3, 4, 1)
         if pad_depth:
@@ -40,6 +58,13 @@ class Conv3d(nn.Conv3d):
         return out.reshape(batch, depth, *out.shape[1:]).permute(0, 4, 1, 2, 3)
 
 
+class ReLU(nn.Module):
+    """In place where no gradient is wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x, inplace=not torch.is_grad_enabled())
+
+
 class Recursive(nn.Module):
     """``x = relu(block(x) + x)``, `num_times` times with the same weights."""
 
@@ -49,7 +74,7 @@ class Recursive(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(self.num_times):
-            x = F.relu(self.block(x) + x)
+            x = F.relu(self.block(x) + x) if torch.is_grad_enabled() else self.block(x).add_(x).relu_()
         return x
 
 
@@ -66,26 +91,26 @@ class RangeOutput(nn.Module):
 
 def extract(channels: int, features: int) -> nn.Sequential:
     """5x5 to 32 features, 1x1 to `features`; (B, channels, h, w) to (B, features, h, w)."""
-    return nn.Sequential(nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, features, 1), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(channels, 32, 5, padding=2), ReLU(), nn.Conv2d(32, features, 1), ReLU())
 
 
 def residual_2d(features: int) -> nn.Sequential:
     """3x3, ReLU, 3x3: what a recursion in 2D repeats."""
-    return nn.Sequential(nn.Conv2d(features, features, 3, padding=1), nn.ReLU(),
+    return nn.Sequential(nn.Conv2d(features, features, 3, padding=1), ReLU(),
                          nn.Conv2d(features, features, 3, padding=1))
 
 
 def residual_3d(features: int) -> nn.Sequential:
     """3x3x3, ReLU, 3x3x3: what a recursion in 3D repeats."""
-    return nn.Sequential(Conv3d(features, features, 3, padding=1), nn.ReLU(),
+    return nn.Sequential(Conv3d(features, features, 3, padding=1), ReLU(),
                          Conv3d(features, features, 3, padding=1))
 
 
 def enlarge(features: int, channels: int) -> nn.Sequential:
     """1x1 to 32, transposed 4x4 of stride 2 to 16, 5x5; (B, features, h, w) to (B, channels, 2h, 2w)."""
     return nn.Sequential(
-        nn.Conv2d(features, 32, 1), nn.ReLU(),
-        nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(features, 32, 1), ReLU(),
+        nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), ReLU(),
         nn.Conv2d(16, channels, 5, padding=2),
     )
 
@@ -97,16 +122,16 @@ def enter_3d(channels: int, features: int, axes: KernelAxes) -> nn.Sequential:
     ``temporal`` turns them to (3,5,5) and (3,1,1) with as many parameters: five by five pixels of three frames.
     """
     wide, narrow = _kernels(axes)
-    return nn.Sequential(_same(channels, 32, wide), nn.ReLU(), _same(32, features, narrow), nn.ReLU())
+    return nn.Sequential(_same(channels, 32, wide), ReLU(), _same(32, features, narrow), ReLU())
 
 
 def leave_3d(features: int, axes: KernelAxes) -> nn.Sequential:
     """The three convolutions that close a 3D part; the last two are valid: depth 5 to 1, two pixels lost a side."""
     _, narrow = _kernels(axes)
     return nn.Sequential(
-        _same(features, 32, narrow), nn.ReLU(),
-        Conv3d(32, 32, 3), nn.ReLU(),
-        Conv3d(32, 32, 3), nn.ReLU(),
+        _same(features, 32, narrow), ReLU(),
+        Conv3d(32, 32, 3), ReLU(),
+        Conv3d(32, 32, 3), ReLU(),
     )
 
 

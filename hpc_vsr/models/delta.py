@@ -5,6 +5,7 @@ Reconstructed from the report's text and its parameter count, 83,702; docs/model
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -48,16 +49,23 @@ class Delta(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
-        maps = torch.stack([self.frame_map(lr, position) for position in range(NUM_FRAMES)], dim=2)
+        maps = self._frame_maps(lr, range(NUM_FRAMES))
         volume = self.leave_3d(self.block_3d(self.enter_3d(maps)))
         return self.last(volume[:, :, 0])
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
         """What the 2D part makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
-        features = self.heads[position](lr[:, :, position])
-        for _ in range(self._num_blocks(position)):
-            features = self.block(features)
-        return F.relu(self.enlarge(features))
+        return self._frame_maps(lr, [position])[:, :, 0]
+
+    def _frame_maps(self, lr: Tensor, positions: Sequence[int]) -> Tensor:
+        """(B, C, 5, h, w) to (B, C, positions, 2h, 2w); what positions have in common is computed in one batch."""
+        features = {position: self.heads[position](lr[:, :, position]) for position in positions}
+        for turn in range(max(map(self._num_blocks, positions))):
+            deeper = [position for position in positions if self._num_blocks(position) > turn]
+            out = self.block(torch.cat([features[position] for position in deeper]))
+            features.update(zip(deeper, out.chunk(len(deeper)), strict=True))
+        maps = F.relu(self.enlarge(torch.cat([features[position] for position in positions])))
+        return maps.unflatten(0, (len(positions), -1)).permute(1, 2, 0, 3, 4)
 
     def keep_alive(self, level: float) -> None:
         """Lift the maps that the five frames become to `level`: below zero their one ReLU would stop all learning."""

@@ -12,6 +12,7 @@ from hpc_vsr.models.blocks import (
     Conv3d,
     KernelAxes,
     Recursive,
+    ReLU,
     enlarge,
     enter_3d,
     extract,
@@ -81,5 +82,5 @@ class Parallel5(nn.Module):
 
 
 def _plain(features: int, num_layers: int) -> nn.Sequential:
-    layers = [(Conv3d(features, features, 3, padding=1), nn.ReLU()) for _ in range(num_layers)]
+    layers = [(Conv3d(features, features, 3, padding=1), ReLU()) for _ in range(num_layers)]
     return nn.Sequential(*(module for pair in layers for module in pair))

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import Conv3d, KernelAxes, enlarge, enter_3d, extract, leave_3d
+from hpc_vsr.models.blocks import Conv3d, KernelAxes, ReLU, enlarge, enter_3d, extract, leave_3d
 
 FEATURES = 8
 
@@ -43,14 +42,16 @@ class Previous(nn.Module):
         super().__init__()
         self.first_stage = FrameNetwork(channels)
         self.enter_3d = enter_3d(channels, FEATURES, axes)
-        self.map_3d = nn.Sequential(Conv3d(FEATURES, FEATURES, 3, padding=1), nn.ReLU(),
-                                    Conv3d(FEATURES, FEATURES, 3, padding=1), nn.ReLU())
+        self.map_3d = nn.Sequential(Conv3d(FEATURES, FEATURES, 3, padding=1), ReLU(),
+                                    Conv3d(FEATURES, FEATURES, 3, padding=1), ReLU())
         self.leave_3d = leave_3d(FEATURES, axes)
         self.last = nn.Conv2d(32, channels, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
-        maps = torch.stack([self.frame_map(lr, position) for position in range(lr.shape[2])], dim=2)
+        batch, _, num_frames = lr.shape[:3]
+        maps = self.first_stage(lr.transpose(1, 2).flatten(0, 1))  # all frames in one batch
+        maps = maps.unflatten(0, (batch, num_frames)).transpose(1, 2)
         volume = self.leave_3d(self.map_3d(self.enter_3d(maps)))
         return self.last(volume[:, :, 0])
 

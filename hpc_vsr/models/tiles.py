@@ -68,5 +68,5 @@ def find_reach(core: nn.Module, channels: int, scale: int) -> int:
     spread = out.isnan().flatten(0, 1)
     first, last = (spread.any(1) | spread.any(2)).any(0).nonzero().flatten()[[0, -1]].tolist()
     lost = (PROBE - out.shape[-1] // scale) // 2
-    assert 0 < first and last < out.shape[-1] - 1, "the network sees further than was tried"
+    assert first > 0 and last < out.shape[-1] - 1, "the network sees further than was tried"
     return max(PROBE // 2 - (first // scale + lost), last // scale + lost - PROBE // 2)

@@ -27,7 +27,7 @@ FULL_RANGE = 2
 # whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
-TO_FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+BLACK, EXTENT = 16, 219  # of luma in limited range
 SEEK_ATTEMPTS = 2
 
 
@@ -236,7 +236,7 @@ def _read_luma_plane(frame: VideoFrame) -> np.ndarray:
     """(H, W) uint8 Y in full range."""
     plane = frame.planes[0]
     luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-    return luma.copy() if _is_full_range(frame) else cv2.LUT(luma, TO_FULL_RANGE)
+    return luma.copy() if _is_full_range(frame) else cv2.convertScaleAbs(cv2.subtract(luma, BLACK), alpha=255 / EXTENT)
 
 
 def _is_full_range(frame: VideoFrame) -> bool:
