@@ -7,12 +7,14 @@ ratio is the median of the ratios within each turn.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +58,7 @@ class Comparison:
     def format(self) -> str:
         """Markdown table."""
         first = next(iter(self.rates))
-        heads = ["", self.unit, "lowest", "highest", f"x {first}", *(["of the limit"] if self.limit else []),
+        heads = ["", self.unit, "lowest", "highest", f"x {first}", *([f"of {self.limit}"] if self.limit else []),
                  *(["note"] if self.notes else [])]
         rows = [heads]
         for name, rates in self.rates.items():
@@ -146,3 +148,17 @@ def _figure(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def main() -> None:
+    """Print the tables of a file of results."""
+    for line in Path(sys.argv[1]).read_text().splitlines():
+        record = json.loads(line)
+        machine = record["machine"]
+        kept = {item.name: record[item.name] for item in dataclasses.fields(Comparison)}
+        print(f"{record['date']}, {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, commit "
+              f"{machine['commit']}: {Comparison(**kept).format()}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,10 +5,9 @@ matrices of the same arithmetic.
     python benchmarks/networks.py --model parallel5 --only upscale
     python benchmarks/networks.py --whole                         with the Wiener filter on its input and beside it
 
-  stock      the same network with torch's Conv3d, eager, frames in torch's default layout
+  stock      the same network with torch's own Conv3d and Conv2d, eager, frames in torch's default layout
   ours       as hpc_vsr computes it
-  limit      the time that a product of two 2048 x 2048 matrices in bf16 (fp32 with --limit fp32) takes for as many
-             operations
+  matrices   products of 2048 x 2048 matrices in bf16 (fp32 with --limit fp32) with as many operations as the network
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from torch import nn  # noqa: E402
 from hpc_vsr.distributed import choose_device  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
-from hpc_vsr.models.blocks import Conv3d  # noqa: E402
+from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
 from hpc_vsr.optim import Objective  # noqa: E402
 from hpc_vsr.runs import autocast  # noqa: E402
 
@@ -43,8 +42,8 @@ def stock(network: Network) -> Network:
     """The same weights in torch's own convolutions."""
     plain = copy.deepcopy(network)
     for module in plain.modules():
-        if isinstance(module, Conv3d):
-            module.__class__ = nn.Conv3d
+        if isinstance(module, (Conv3d, Conv2dToFew)):
+            module.__class__ = nn.Conv3d if isinstance(module, Conv3d) else nn.Conv2d
     return plain
 
 
@@ -135,14 +134,14 @@ def measure(candidates: dict, flops: float, amount: float, unit: str, title: str
     for candidate in candidates.values():
         candidate()  # kernels are chosen and memory is taken before the first turn
     times = flops / (2 * MATRIX**3)
-    candidates["limit"] = rate_of(product(flops, arguments.limit, device), amount * max(1, round(times)) / times,
+    candidates["matrices"] = rate_of(product(flops, arguments.limit, device), amount * max(1, round(times)) / times,
                                   SECONDS, device)
     rates = take_turns(candidates, arguments.turns)
     peak = (f"{torch.cuda.max_memory_allocated() / 2**20:,.0f} MB of the GPU" if device.type == "cuda" else
             f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return Comparison(f"{title} ({flops / 1e9:,.1f} GFLOP a time; {device.type}{threads}; {peak} at most)", unit, rates,
-                      limit="limit")
+                      limit="matrices")
 
 
 if __name__ == "__main__":

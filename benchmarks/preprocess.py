@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -108,9 +108,10 @@ def child(name: str, video: Path, out: Path) -> None:
     with (out / "stderr").open("w") as stream, contextlib.redirect_stderr(stream):
         work()
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # not getrusage, which remembers the process that this one was forked from
+    peak, = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     # in one piece: the ranks share a pipe
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": peak / 1024}) + "\n")
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": int(peak) / 1024}) + "\n")
 
 
 def run_child(name: str, video: Path, ranks: int, cores: list[int], scratch: Path) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.errors import InputError
 from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_parameters
-from hpc_vsr.models.blocks import Conv3d
+from hpc_vsr.models.blocks import Conv2dToFew, Conv3d
 from hpc_vsr.models.delta import Delta
 
 OURS = ModelSettings(skip="wiener", input="deconvolved", n_2d=1, n_3d=1)
@@ -55,6 +55,19 @@ def test_the_quick_convolution_is_conv3d(kernel, padding, batch, channels, dtype
     torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+    grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_convolution_to_few_channels_is_conv2d(padding, channels):
+    torch.manual_seed(0)
+    layer = Conv2dToFew(16, channels, 5, padding=padding)
+    x = torch.rand(2, 16, 13, 18, requires_grad=True)
+    plain = F.conv2d(x, layer.weight, layer.bias, padding=padding)
+    torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
     grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

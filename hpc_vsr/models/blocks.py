@@ -17,6 +17,7 @@ RECURSIVE_GAIN = 0.1
 BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4, stride 2, padding 1
 RANGE_SLOPE = 100.0
 FEW_CHANNELS = 8
+BLOCK = 4
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # in fp16 its 3D convolution adds up too coarsely
 
 
@@ -56,6 +57,31 @@ class Conv3d(nn.Conv3d):
         weight = self.weight.transpose(1, 2).reshape(self.out_channels, taps * channels, *self.kernel_size[1:])
         out = F.conv2d(folded, weight, self.bias, padding=tuple(pad_plane)).permute(0, 2, 3, 1)
         return out.reshape(batch, depth, *out.shape[1:]).permute(0, 4, 1, 2, 3)
+
+
+class Conv2dToFew(nn.Conv2d):
+    """`nn.Conv2d` of stride 1 to one or a few channels, with the same weights and the same sum; see `correlate`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, left = self.padding
+        return correlate(F.pad(x, (left, left, top, top)), self.weight, self.bias)
+
+
+def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.conv2d(x, kernels, bias)`` for few kernels, several times faster on a CPU.
+
+    oneDNN computes 16 output channels at a time, and with one channel 15 of them for nothing. So a block of 4x4 outputs
+    is computed as 16 channels at stride 4, each with the kernels moved to its place in a frame of zeros.
+    """
+    if x.device.type != "cpu":
+        return F.conv2d(x, kernels, bias)
+    height, width = (side - kernel + 1 for side, kernel in zip(x.shape[-2:], kernels.shape[-2:], strict=True))
+    last = BLOCK - 1
+    moved = [F.pad(kernels, (column, last - column, row, last - row))
+             for row in range(BLOCK) for column in range(BLOCK)]
+    blocks = F.conv2d(F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK)), torch.stack(moved, dim=1).flatten(0, 1),
+                      None if bias is None else bias.repeat_interleave(BLOCK**2), stride=BLOCK)
+    return F.pixel_shuffle(blocks, BLOCK)[..., :height, :width]
 
 
 class ReLU(nn.Module):
@@ -111,7 +137,7 @@ def enlarge(features: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(features, 32, 1), ReLU(),
         nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), ReLU(),
-        nn.Conv2d(16, channels, 5, padding=2),
+        Conv2dToFew(16, channels, 5, padding=2),
     )
 
 

@@ -12,7 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import KernelAxes, Recursive, enlarge, enter_3d, extract, leave_3d, residual_3d
+from hpc_vsr.models.blocks import (
+    Conv2dToFew,
+    KernelAxes,
+    Recursive,
+    enlarge,
+    enter_3d,
+    extract,
+    leave_3d,
+    residual_3d,
+)
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 8, 12
@@ -45,7 +54,7 @@ class Delta(nn.Module):
         self.enter_3d = enter_3d(channels, FEATURES_3D, axes)
         self.block_3d = Recursive(residual_3d(FEATURES_3D), n_3d)
         self.leave_3d = leave_3d(FEATURES_3D, axes)
-        self.last = nn.Conv2d(32, channels, 5, padding=2)
+        self.last = Conv2dToFew(32, channels, 5, padding=2)
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hpc_vsr.models.blocks import correlate
+
 CUBIC_REACH = 2  # LR pixels that cubic interpolation sees on each side
 KERNEL_REACH = 16  # in sigmas; within 0.004 dB of a Fourier transform of the whole frame for a noise of 1e-4 and more
 LONG_REACH, LITTLE_NOISE = 24, 1e-4  # below that noise the filter rings further
@@ -59,7 +61,7 @@ class Enlarge(nn.Module):
     def _filter(self, lr: Tensor, kernels: Tensor) -> Tensor:
         batch, channels, height, width = lr.shape
         with torch.autocast(lr.device.type, enabled=False):  # half precision would round away what it restores
-            phases = F.conv2d(lr.float().reshape(batch * channels, 1, height, width), kernels)
+            phases = correlate(lr.float().reshape(batch * channels, 1, height, width), kernels)
         enlarged = F.pixel_shuffle(phases, round(len(kernels) ** 0.5))
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpc_vsr.models.blocks import RangeOutput
@@ -119,8 +120,9 @@ def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> in
 
     Counted by PyTorch on tensors without values.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        network.upscale(torch.empty(1, channels, 5, *lr_size), tile=0)
+    empty = copy.deepcopy(network).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        empty.upscale(torch.empty(1, channels, 5, *lr_size, device="meta"), tile=0)
     return counter.get_total_flops()
 
 

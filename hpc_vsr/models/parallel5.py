@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_vsr.models.blocks import (
+    Conv2dToFew,
     Conv3d,
     KernelAxes,
     Recursive,
@@ -59,7 +60,7 @@ class Parallel5(nn.Module):
         self.block_3d_b = Recursive(residual_3d(f), n_3d)
         self.after = _plain(f, 3)
         self.leave_3d = leave_3d(f, axes)
-        self.last = nn.Conv2d(32, channels, 5, padding=2)
+        self.last = Conv2dToFew(32, channels, 5, padding=2)
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import Conv3d, KernelAxes, ReLU, enlarge, enter_3d, extract, leave_3d
+from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, KernelAxes, ReLU, enlarge, enter_3d, extract, leave_3d
 
 FEATURES = 8
 
@@ -45,7 +45,7 @@ class Previous(nn.Module):
         self.map_3d = nn.Sequential(Conv3d(FEATURES, FEATURES, 3, padding=1), ReLU(),
                                     Conv3d(FEATURES, FEATURES, 3, padding=1), ReLU())
         self.leave_3d = leave_3d(FEATURES, axes)
-        self.last = nn.Conv2d(32, channels, 3, padding=1)
+        self.last = Conv2dToFew(32, channels, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
