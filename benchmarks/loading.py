@@ -16,7 +16,7 @@ system: this is the loaders' own work, not the disk's.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
 import sys
 import tempfile
@@ -121,7 +121,7 @@ def webdataset(split: Split, folder: Path, arguments, workers: int) -> Iterator:
             for index, window in enumerate(windows(split)):
                 writer.write({"__key__": f"{index:06d}", **window})
     tars = [str(path) for path in sorted(folder.glob("*.tar"))]
-    data = webdataset.WebDataset(tars, shardshuffle=len(tars), resampled=True).shuffle(SHUFFLE).decode()
+    data = webdataset.WebDataset(tars, resampled=True).shuffle(SHUFFLE).decode()
     return iter(DataLoader(Cut(data, arguments.patch), arguments.batch, num_workers=workers))
 
 
@@ -195,8 +195,10 @@ def main() -> None:
         for workers in WORKERS:
             loaders[f"PNG, {workers} workers"] = pictures(shards, folder / "png", arguments, workers)
         for name, package, make in (("WebDataset", "webdataset", webdataset), ("MosaicML", "streaming", mosaicml)):
-            if importlib.util.find_spec(package) is None:
-                print(f"{name}: not installed, left out (pip install -e '.[benchmarks]')", file=sys.stderr)
+            try:
+                importlib.import_module(package)
+            except Exception as error:  # torchvision of another build raises RuntimeError
+                print(f"{name} is left out: {error} (pip install -e '.[benchmarks]')", file=sys.stderr)
                 continue
             for workers in WORKERS:
                 loaders[f"{name}, {workers} workers"] = make(shards, folder / package, arguments, workers)

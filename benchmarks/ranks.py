@@ -34,51 +34,57 @@ MICRO_BATCHES = 4
 
 
 def rank(arguments) -> None:
-    """One process: the samples a second of each way that this number of ranks has."""
-    from torch.nn.parallel import DistributedDataParallel
-
+    """One process: prints the samples a second of each way that this number of ranks has."""
     from hpc_vsr.distributed import join_ranks
     from hpc_vsr.memory import keep_freed_memory
-    from hpc_vsr.models import ModelSettings, build_model
-    from hpc_vsr.optim import Objective
-    from hpc_vsr.runs import autocast
 
     keep_freed_memory()
     torch.set_num_threads(1)
     with join_ranks("auto") as ranks:
-        torch.manual_seed(0)
-        network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
-        objective = Objective(network.to(ranks.device), 0.0)
-        together = DistributedDataParallel(objective)
-        optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
-        side = arguments.patch
-        lr = torch.rand(arguments.batch, 1, 5, side, side, device=ranks.device)
-        hr = torch.rand(arguments.batch, 1, 2 * side - 4, 2 * side - 4, device=ranks.device)
-
-        def step(module: Callable, talks: bool) -> None:
-            with contextlib.nullcontext() if talks else together.no_sync():
-                with autocast(ranks.device, "bf16"):
-                    loss = module(lr, hr, "mse")
-                loss.backward()
-            if talks:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-
-        def rate(module: Callable, every: int = 1) -> float:
-            for number in range(MICRO_BATCHES):
-                step(module, number % every == every - 1)
-            ranks.barrier()
-            started = time.perf_counter()
-            for number in range(arguments.steps):
-                step(module, number % every == every - 1)
-            ranks.barrier()
-            return arguments.batch * arguments.steps / (time.perf_counter() - started)
-
-        rates = {"alone": rate(objective)} if ranks.world_size == 1 else {
-            "not talking": rate(objective), "together": rate(together),
-            f"together, every {MICRO_BATCHES}th": rate(together, MICRO_BATCHES)}
+        rates = measure(ranks, arguments)
         if ranks.is_main:
             print(json.dumps(rates), flush=True)
+
+
+def measure(ranks, arguments) -> dict[str, float]:
+    from torch.nn.parallel import DistributedDataParallel
+
+    from hpc_vsr.models import ModelSettings, build_model
+    from hpc_vsr.optim import Objective
+    from hpc_vsr.runs import autocast
+
+    torch.manual_seed(0)
+    network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
+    objective = Objective(network.to(ranks.device), 0.0)
+    together = DistributedDataParallel(objective)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
+    side = arguments.patch
+    lr = torch.rand(arguments.batch, 1, 5, side, side, device=ranks.device)
+    hr = torch.rand(arguments.batch, 1, 2 * side - 4, 2 * side - 4, device=ranks.device)
+
+    def step(module: Callable, talks: bool) -> None:
+        with contextlib.nullcontext() if talks else together.no_sync():
+            with autocast(ranks.device, "bf16"):
+                loss = module(lr, hr, "mse")
+            loss.backward()
+        if talks:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def rate(module: Callable, every: int = 1) -> float:
+        for number in range(MICRO_BATCHES):
+            step(module, number % every == every - 1)
+        ranks.barrier()
+        started = time.perf_counter()
+        for number in range(arguments.steps):
+            step(module, number % every == every - 1)
+        ranks.barrier()
+        return arguments.batch * arguments.steps / (time.perf_counter() - started)
+
+    if ranks.world_size == 1:
+        return {"alone": rate(objective)}
+    return {"not talking": rate(objective), "together": rate(together),
+            f"together, every {MICRO_BATCHES}th": rate(together, MICRO_BATCHES)}
 
 
 def run_ranks(count: int, arguments) -> dict[str, float]:
