@@ -47,6 +47,7 @@ from hpc_vsr.splits import REACH  # noqa: E402
 
 WORKERS = (0, 2)
 SHUFFLE = 64  # windows in a shuffle buffer
+STEPS = 100_000  # more than are measured
 
 
 def cut(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +140,8 @@ def mosaicml(split: Split, folder: Path, arguments, workers: int) -> Iterator:
 
 
 def ours(split: Split, arguments, workers: int, device: torch.device) -> Iterator:
-    return load_batches(Patches(split, arguments.patch, 0, True, 0), 0, 10**9, arguments.batch, 0, 1, workers, device)
+    patches = Patches(split, arguments.patch, 0, True, 0)
+    return load_batches(patches, 0, STEPS * arguments.batch, arguments.batch, 0, 1, workers, device)
 
 
 def rate_of_loader(loader: Iterator, batch: int, seconds: float) -> Callable[[], float]:
