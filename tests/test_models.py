@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.errors import InputError
-from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_parameters
+from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_flops, count_parameters
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d
 from hpc_vsr.models.delta import Delta
 
@@ -58,6 +58,15 @@ def test_the_quick_convolution_is_conv3d(kernel, padding, batch, channels, dtype
     grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_operations_of_the_fixed_filters_are_those_of_their_sums():
+    """However they are computed: the fixed filters, at each LR pixel of five frames and for four HR pixels of one."""
+    height, width = 20, 30
+    plain, ours = (count_flops(build(ModelSettings(**more)), 1, (height, width))
+                   for more in ({}, {"skip": "wiener", "input": "deconvolved"}))
+    taps = 2 * Enlarge("wiener", 2, 3.0, 1e-3).kernels[0].numel()
+    assert ours - plain == taps * (5 * (height + 2) * (width + 2) + 4 * height * width)
 
 
 @pytest.mark.parametrize("padding", [0, 2])

@@ -60,7 +60,8 @@ class Enlarge(nn.Module):
 
     def _filter(self, lr: Tensor, kernels: Tensor) -> Tensor:
         batch, channels, height, width = lr.shape
-        with torch.autocast(lr.device.type, enabled=False):  # half precision would round away what it restores
+        device = "cpu" if lr.is_meta else lr.device.type
+        with torch.autocast(device, enabled=False):  # half precision would round away what it restores
             phases = correlate(lr.float().reshape(batch * channels, 1, height, width), kernels)
         enlarged = F.pixel_shuffle(phases, round(len(kernels) ** 0.5))
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
