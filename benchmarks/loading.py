@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import statistics
 import sys
 import tempfile
 import time
@@ -158,20 +159,25 @@ def rate_of_loader(loader: Iterator, batch: int, seconds: float) -> Callable[[],
     return measure
 
 
-def rate_of_training(loader: Iterator, batch: int, seconds: float, device: torch.device) -> Callable[[], float]:
-    """Samples a second of a training that takes its patches from `loader`."""
+def rate_of_training(loader: Iterator, batch: int, seconds: float, device: torch.device,
+                     waited: list[float]) -> Callable[[], float]:
+    """Samples a second of a training that takes its patches from `loader`; the share of waiting goes to `waited`."""
     network = build_model(ModelSettings(name="delta", skip="none", input="plain"), 1, 2, 3.0, 1e-3).to(device)
     step = training(network, "bf16", device)
 
     def measure() -> float:
-        count, started = 0, time.perf_counter()
+        count, waiting, started = 0, 0.0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            step(*next(loader))
+            asked = time.perf_counter()
+            patches = next(loader)
+            waiting += time.perf_counter() - asked
+            step(*patches)
             count += batch
+        waited.append(waiting / (time.perf_counter() - started))
         return count / (time.perf_counter() - started)
 
     for _ in range(2):
-        measure()
+        step(*next(loader))
     return measure
 
 
@@ -182,6 +188,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=32, help="side of a patch in LR pixels (default: 32)")
     parser.add_argument("--batch", type=int, default=16, help="(default: 16)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a candidate in a turn (default: 3)")
+    parser.add_argument("--train-seconds", type=float, default=10.0, help="of a training in a turn (default: 10)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
@@ -212,13 +219,15 @@ def main() -> None:
         there = next(ours(resident, arguments, 0, device))
         trainings = {"patches already there": itertools.repeat(there),
                      **{name: loader for name, loader in loaders.items() if name.startswith(("ours", "PNG"))}}
-        steps = take_turns({name: rate_of_training(loader, arguments.batch, arguments.seconds, device)
+        waited: dict[str, list[float]] = {name: [] for name in trainings}
+        steps = take_turns({name: rate_of_training(loader, arguments.batch, arguments.train_seconds, device, waited[name])
                             for name, loader in trainings.items()}, arguments.turns)
         what = f"{arguments.batch} patches of {arguments.patch}x{arguments.patch} of {arguments.size} on {device.type}"
         publish("loading", [
             Comparison(f"Loading batches of {what}", "samples/s", rates, notes=notes),
-            Comparison(f"Training Delta in bf16 on batches of {what}: what is missing to 1.00 is waiting", "samples/s",
-                       steps)], arguments)
+            Comparison(f"Training Delta in bf16 on batches of {what}", "samples/s", steps,
+                       notes={name: f"{100 * statistics.median(shares):.1f} % waiting" for name, shares in waited.items()})
+        ], arguments)
         del loaders, trainings  # workers end before their files are gone
 
 

@@ -71,17 +71,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.centres)
 
-    def lr_frames(self, start: int, stop: int) -> Tensor:
-        """LR frames start..stop-1, (stop - start, C, h, w) as stored; at most a window's worth."""
+    def lr_frames(self, start: int, stop: int, rows: slice = slice(None)) -> Tensor:
+        """Rows of the LR frames start..stop-1, (stop - start, C, rows, w) as stored; at most a window's worth."""
         if self._memory is not None:
-            return self._memory[0][start - self.start : stop - self.start]
-        return torch.from_numpy(self._reader_of(start, stop).lr(start, stop))
+            return self._memory[0][start - self.start : stop - self.start, :, rows]
+        return torch.from_numpy(self._reader_of(start, stop).lr(start, stop, rows))
 
-    def hr_frame(self, index: int) -> Tensor:
-        """HR frame of that number, (C, H, W) as stored; NaN where the source had no value."""
+    def hr_frame(self, index: int, rows: slice = slice(None)) -> Tensor:
+        """Rows of the HR frame of that number, (C, rows, W) as stored; NaN where the source had no value."""
         if self._memory is not None:
-            return self._memory[1][index - self.start]
-        return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1))[0]
+            return self._memory[1][index - self.start, :, rows]
+        return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
 
     def window(self, centre: int) -> Tensor:
         """(C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
@@ -175,17 +175,20 @@ class Patches(Dataset):
     def _cut(self, centre: int, top: int, left: int) -> Patch:
         rows, columns = self.shape
         scale = self.frames.manifest.scale
-        window = self.frames.lr_frames(centre - REACH, centre + REACH + 1)
-        hr = self.frames.hr_frame(centre)[:, scale * (top + 1) : scale * (top + rows - 1),
-                                          scale * (left + 1) : scale * (left + columns - 1)]
-        lr = self._with_margin(window, top, left).transpose(0, 1)
+        hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+        hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
+        lr = self._with_margin(centre, top, left).transpose(0, 1)
         return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
 
-    def _with_margin(self, window: Tensor, top: int, left: int) -> Tensor:
-        """The patch and its margin, replicated beyond the frame."""
+    def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
+        """(5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
         (rows, columns), margin = self.shape, self.margin
-        height, width = window.shape[-2:]
-        take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1)
+        height, width = self.frames.manifest.lr_size
+        first, last = max(top - margin, 0), min(top + rows + margin, height)
+        window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
+        if margin == 0:
+            return window[..., left : left + columns]
+        take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first
         take_columns = torch.arange(left - margin, left + columns + margin, device=window.device).clamp(0, width - 1)
         return window[:, :, take_rows][:, :, :, take_columns]
 
@@ -220,7 +223,7 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
     A batch of `batch_size` positions is dealt to the ranks in contiguous runs of equal length.
     """
     share = batch_size // world_size
-    runs = [range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size)]
+    runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
     loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
                         pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
     for batch in loader:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -76,6 +78,9 @@ def read_attribute(path: Path, name: str):
 class ShardReader:
     """Frames of one shard by their number in the source. Opens the file at first use, in each process anew.
 
+    Frames lie in a shard as plain bytes, so their rows are read where they lie, without HDF5: a patch costs its rows,
+    not its frame.
+
     Parameters
     ----------
     path : Path
@@ -85,27 +90,61 @@ class ShardReader:
 
     def __init__(self, path: Path, start: int, stop: int):
         self.path, self.start, self.stop = path, start, stop
-        self._file: h5py.File | None = None
+        self._planes: dict[str, _Planes] | None = None
+        self._file: BinaryIO | None = None
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None}  # a handle must not travel to another process
+        return {**self.__dict__, "_file": None, "_planes": None}  # a handle must not travel to another process
 
-    def lr(self, start: int, stop: int) -> np.ndarray:
-        """LR frames start..stop-1 of the source, (stop - start, C, h, w)."""
-        return self._open()["frames/lr"][start - self.start : stop - self.start]
+    def lr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
+        """Rows of the LR frames start..stop-1 of the source, (stop - start, C, rows, w)."""
+        return self._read("lr", start, stop, rows)
 
-    def hr(self, start: int, stop: int) -> np.ndarray:
-        """HR frames start..stop-1 of the source, (stop - start, C, H, W); NaN where the source had no value."""
-        chosen = slice(start - self.start, stop - self.start)
-        frames = self._open()["frames/hr"][chosen]
-        if "valid" in self._open()["frames"]:
-            frames[~np.broadcast_to(self._open()["frames/valid"][chosen][:, None], frames.shape)] = np.nan
+    def hr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
+        """Rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where the source had no value."""
+        frames = self._read("hr", start, stop, rows)
+        if "valid" in self._planes:
+            valid = self._read("valid", start, stop, rows)
+            frames[~np.broadcast_to(valid, frames.shape)] = np.nan
         return frames
 
-    def _open(self) -> h5py.File:
-        if self._file is None:
-            self._file = h5py.File(self.path, "r", locking=False)
-        return self._file
+    def _read(self, name: str, start: int, stop: int, rows: slice) -> np.ndarray:
+        if self._planes is None:
+            self._planes, self._file = _locate_planes(self.path), open(self.path, "rb", buffering=0)
+        planes = self._planes[name]
+        channels, height, width = planes.shape
+        top, bottom, _ = rows.indices(height)
+        read = np.empty((stop - start, channels, bottom - top, width), planes.dtype)
+        row = width * planes.dtype.itemsize
+        for frame, index in zip(read, range(start - self.start, stop - self.start), strict=True):
+            if index not in planes.offsets:
+                frame[:] = True  # a mask is stored from the first gap on
+                continue
+            for channel in range(channels):
+                where = planes.offsets[index] + (channel * height + top) * row
+                if os.preadv(self._file.fileno(), [frame[channel]], where) != frame[channel].nbytes:
+                    raise OSError(f"{self.path}: ends early; run preprocess again")
+        return read
+
+
+class _Planes(NamedTuple):
+    """Where the frames of one kind lie in a shard: (C, H, W) of one frame, and the byte at which each begins."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    offsets: dict[int, int]
+
+
+def _locate_planes(path: Path) -> dict[str, _Planes]:
+    located = {}
+    with h5py.File(path, "r", locking=False) as file:
+        for name, stored in file["frames"].items():
+            assert stored.id.get_create_plist().get_nfilters() == 0, (path, name)
+            chunks: list = []
+            stored.id.chunk_iter(chunks.append)
+            offsets = {chunk.chunk_offset[0]: chunk.byte_offset for chunk in chunks}
+            located[name] = _Planes((1, *stored.shape[1:])[-3:], stored.dtype, offsets)
+    return located
 
 
 def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:
