@@ -220,13 +220,14 @@ def main() -> None:
         trainings = {"patches already there": itertools.repeat(there),
                      **{name: loader for name, loader in loaders.items() if name.startswith(("ours", "PNG"))}}
         waited: dict[str, list[float]] = {name: [] for name in trainings}
-        steps = take_turns({name: rate_of_training(loader, arguments.batch, arguments.train_seconds, device, waited[name])
+        seconds = arguments.train_seconds
+        steps = take_turns({name: rate_of_training(loader, arguments.batch, seconds, device, waited[name])
                             for name, loader in trainings.items()}, arguments.turns)
         what = f"{arguments.batch} patches of {arguments.patch}x{arguments.patch} of {arguments.size} on {device.type}"
         publish("loading", [
             Comparison(f"Loading batches of {what}", "samples/s", rates, notes=notes),
             Comparison(f"Training Delta in bf16 on batches of {what}", "samples/s", steps,
-                       notes={name: f"{100 * statistics.median(shares):.1f} % waiting" for name, shares in waited.items()})
+                       notes={name: f"{statistics.median(shares):.1%} waiting" for name, shares in waited.items()})
         ], arguments)
         del loaders, trainings  # workers end before their files are gone
 

@@ -110,7 +110,7 @@ class ShardReader:
 
     def _read(self, name: str, start: int, stop: int, rows: slice) -> np.ndarray:
         if self._planes is None:
-            self._planes, self._file = _locate_planes(self.path), open(self.path, "rb", buffering=0)
+            self._planes, self._file = _locate_planes(self.path), self.path.open("rb", buffering=0)
         planes = self._planes[name]
         channels, height, width = planes.shape
         top, bottom, _ = rows.indices(height)

@@ -13,14 +13,14 @@ PACKAGE = ROOT / "hpc_vsr"
 # A file imports only from floors below its own. A folder is one entry: inside it files may import each other.
 FLOORS = [
     {"errors"},
-    {"cluster", "config", "degrade", "distributed", "files", "memory", "metrics", "models", "progress",
-     "signals", "sources", "splits"},
-    {"baselines", "checkpoint", "field_metrics", "history", "holder", "shards", "site"},
+    {"blur", "cluster", "config", "cuts", "degrade", "distributed", "files", "memory", "metrics", "models", "progress",
+     "resample", "signals", "sources", "splits"},
+    {"baselines", "checkpoint", "field_metrics", "history", "holder", "shards", "sinks", "site"},
     {"lock", "manifest", "slurm"},
     {"dataset", "mpi", "optim", "recipe", "runs"},
-    {"methods", "requeue", "validation"},
+    {"methods", "requeue", "upscaler", "validation"},
     {"scores"},
-    {"evaluate", "preprocess"},
+    {"evaluate", "preprocess", "upscale"},
     {"experiment", "import_weights"},
     {"report", "sweep"},
     {"jobfile"},
@@ -35,7 +35,7 @@ FLOORS = [
 ONLY_USERS = {
     "h5py": {"shards"},
     "mpi4py": {"mpi"},
-    "av": {"sources/video"},
+    "av": {"sinks/video", "sources/video"},
     "xarray": {"sources/field"},
     "submitit": {"job", "launch", "submit"},
     "matplotlib": {"report/figures", "report/pictures"},

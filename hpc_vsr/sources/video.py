@@ -7,6 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -16,6 +17,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.sources.colour import NAMES, Channels, select_channels
+from hpc_vsr.sources.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
+from hpc_vsr.sources.tags import read_tags
 
 # swscale's default conversion darkens Y by 1.4 grey levels on the average, with these flags by 0.01: docs/decisions.md
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -27,7 +30,6 @@ FULL_RANGE = 2
 # whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
-BLACK, EXTENT = 16, 219  # of luma in limited range
 SEEK_ATTEMPTS = 2
 
 
@@ -45,13 +47,15 @@ class VideoSource:
         self.channels = NAMES[channels]
         self._channels: Channels = channels
         self._num_threads = num_threads
-        self._timestamps, self._key_packets = _index_packets(path)
+        self._index = _index_packets(path)
+        self._timestamps, self._key_packets = self._index.timestamps, self._index.keys
         self._key_timestamps = sorted(self._key_packets)
         with _open(path) as container:
             stream = container.streams.video[0]
             first = self._next_frame(container.decode(stream), 0)
             self.height, self.width = first.height, first.width
             self.description = _describe(stream, first)
+            self.tags = read_tags(stream, first, _is_full_range(first))
             if channels == "y":
                 self.description["luma"] = "as coded" if _has_luma_plane(first) else "from RGB"
         self.num_frames = len(self._timestamps)
@@ -66,6 +70,25 @@ class VideoSource:
                 yield _read_luma_plane(frame)[None], None
             else:
                 yield select_channels(self._to_rgb(frame), self._channels), None
+
+    @property
+    def times(self) -> list[int]:
+        """Time stamps of all frames and the end of the last, in `tags.time_base`."""
+        return [*self._timestamps, self._timestamps[-1] + self._index.last_duration]
+
+    def planes(self, name: str) -> PlaneFormat:
+        """The format of the planes that `read_planes` gives for FFmpeg's pixel format `name`."""
+        found = find_format(name, self.tags.full_range)
+        assert found is not None, name
+        return found
+
+    def read_planes(self, start: int, stop: int, name: str) -> Iterator[list[np.ndarray]]:
+        """Yield luma and chroma, (H, W) each, of the frames start..stop-1 in the pixel format `name`."""
+        planes = self.planes(name)
+        for frame in self._decode(start, stop):
+            if frame.format.name.replace("yuvj", "yuv") != name:
+                frame = self._reformat(frame, name, ColorRange.JPEG if planes.full_range else ColorRange.MPEG)
+            yield [read_plane(plane, planes.dtype).copy() for plane in frame.planes]
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
         path = self.files[0]
@@ -140,13 +163,14 @@ class VideoSource:
                              "the file is damaged, copy it again or re-encode it") from None
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
+        return self._reformat(frame, "rgb24", ColorRange.JPEG).to_ndarray()
+
+    def _reformat(self, frame: VideoFrame, name: str, colour_range: ColorRange) -> VideoFrame:
         matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
         return frame.reformat(
-            format="rgb24", interpolation=EXACT, threads=1,
-            src_colorspace=matrix, dst_colorspace=matrix,
+            format=name, interpolation=EXACT, threads=1, src_colorspace=matrix, dst_colorspace=matrix,
             src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-        ).to_ndarray()
+            dst_color_range=colour_range)
 
 
 def open_video(path: Path, channels: Channels = "y", num_threads: int = 0) -> VideoSource:
@@ -180,9 +204,16 @@ def _open(path: Path):
     return container
 
 
-def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
-    """Time stamps of all frames, ascending, and {time stamp: (position, size)} of the key frames' packets."""
-    timestamps, keys, num_discarded = [], {}, 0
+class _Index(NamedTuple):
+    """Time stamps of all frames, ascending, {time stamp: (position, size)} of the key frames' packets, the end."""
+
+    timestamps: list[int]
+    keys: dict[int, tuple[int, int]]
+    last_duration: int
+
+
+def _index_packets(path: Path) -> _Index:
+    timestamps, keys, end, num_discarded = [], {}, (0, 0), 0
     with _open(path) as container:
         stream = container.streams.video[0]
         declared = stream.frames
@@ -196,6 +227,7 @@ def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
                 if packet.is_corrupt:
                     raise InputError(f"{path}: frame {len(timestamps)} is truncated; copy the file again")
                 timestamps.append(packet.pts)
+                end = max(end, (packet.pts or 0, packet.duration or 0))
                 if packet.is_keyframe and packet.pts is not None:
                     keys[packet.pts] = (packet.pos, packet.size)
         except av.error.FFmpegError as error:
@@ -209,7 +241,9 @@ def _index_packets(path: Path) -> tuple[list[int], dict[int, tuple[int, int]]]:
     if None in timestamps or len(set(timestamps)) != len(timestamps):
         raise InputError(f"{path}: its frames have no unique time stamps; rewrite it with "
                          f"'ffmpeg -fflags +genpts -i {path.name} -c copy {path.stem}.mkv'")
-    return sorted(timestamps), keys
+    timestamps.sort()
+    before_end = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else 1
+    return _Index(timestamps, keys, end[1] or before_end)
 
 
 def _describe(stream, frame: VideoFrame) -> dict:
@@ -234,8 +268,7 @@ def _has_luma_plane(frame: VideoFrame) -> bool:
 
 def _read_luma_plane(frame: VideoFrame) -> np.ndarray:
     """(H, W) uint8 Y in full range."""
-    plane = frame.planes[0]
-    luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    luma = read_plane(frame.planes[0], np.uint8)
     return luma.copy() if _is_full_range(frame) else cv2.convertScaleAbs(cv2.subtract(luma, BLACK), alpha=255 / EXTENT)
 
 

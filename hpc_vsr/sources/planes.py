@@ -1,0 +1,87 @@
+"""Pictures of a video as they are coded: planes of luma and chroma, in any depth and subsampling."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PLANAR = re.compile(r"(?:gray|yuvj?(4\d\d)p)(9|10|12|14|16)?(?:le)?")
+SUBSAMPLING = {None: (1, 1), "410": (4, 4), "411": (1, 4), "420": (2, 2), "422": (1, 2), "440": (2, 1), "444": (1, 1)}
+GREY = 255.0  # white of the values that networks for videos see
+BLACK, EXTENT = 16, 219  # of 8-bit luma in limited range
+
+
+@dataclass(frozen=True)
+class PlaneFormat:
+    """How luma and chroma are coded.
+
+    Attributes
+    ----------
+    name : str
+        FFmpeg's name of the pixel format.
+    bits : int
+    rows, columns : int
+        Luma pixels for one of chroma.
+    full_range : bool
+        Whether black is code 0 and white the largest code.
+    """
+
+    name: str
+    bits: int
+    rows: int
+    columns: int
+    full_range: bool
+
+    @property
+    def dtype(self) -> type:
+        return np.uint8 if self.bits == 8 else np.uint16
+
+    @property
+    def largest(self) -> int:
+        return (1 << self.bits) - 1
+
+    @property
+    def black(self) -> int:
+        return 0 if self.full_range else BLACK << (self.bits - 8)
+
+    @property
+    def extent(self) -> int:
+        """Codes from black to white."""
+        return self.largest if self.full_range else EXTENT << (self.bits - 8)
+
+    def to_grey(self, luma: np.ndarray) -> np.ndarray:
+        """Coded luma to float32 grey levels, 0 black and 255 white."""
+        return (luma.astype(np.float32) - self.black) * np.float32(GREY / self.extent)
+
+    def to_code(self, grey: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Grey levels to coded luma, rounded, kept within black and white or what `like` (coded) has beyond them."""
+        low, high = min(self.black, int(like.min())), max(self.black + self.extent, int(like.max()))
+        return np.rint(np.clip(grey * np.float32(self.extent / GREY) + self.black, low, high)).astype(self.dtype)
+
+
+def find_format(name: str, full_range: bool) -> PlaneFormat | None:
+    """The planes of FFmpeg's pixel format `name`; None if its planes are not luma and chroma."""
+    match = PLANAR.fullmatch(name)
+    if match is None:
+        return None
+    rows, columns = SUBSAMPLING[match[1]]
+    return PlaneFormat(name.replace("yuvj", "yuv"), int(match[2] or 8), rows, columns, full_range)
+
+
+def nearest_format(name: str, depth: int, is_rgb: bool) -> str:
+    """The planar format that holds what `name` (packed, RGB, palette or with transparency) shows."""
+    subsampling = "444"
+    if not is_rgb:
+        found = re.search(r"4\d\d", name)
+        subsampling = found[0] if found else "420" if name.startswith(("nv", "p01")) else "444"
+        subsampling = {"nv16": "422", "nv24": "444", "nv42": "444"}.get(name, subsampling)
+    bits = "" if depth <= 8 else "10le" if depth <= 10 else "12le" if depth <= 12 else "16le"
+    return f"yuv{subsampling}p{bits}"
+
+
+def read_plane(plane: Any, dtype: type) -> np.ndarray:
+    """A decoder's plane as (H, W), without its padding; a view that lives as long as its frame."""
+    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]

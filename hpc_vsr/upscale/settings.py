@@ -1,0 +1,113 @@
+"""What a user chooses for an upscaling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hpc_vsr.config import as_dict, fingerprint
+from hpc_vsr.errors import InputError
+from hpc_vsr.models.network import TILE
+from hpc_vsr.sinks.video import Codec
+from hpc_vsr.upscaler import Precision
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """How new material is enlarged.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of a training, runs/NAME.
+    input : Path
+        A video, a folder of PNG, TIFF or JPEG images, or a field (NetCDF, HDF5 or Zarr).
+    output : Path
+        What to write, of the same kind: a video (.mp4, .mov, .mkv), a folder for images, a field (.nc or .zarr).
+    start : int
+        First frame, counted from 0.
+    stop : int
+        The frame to stop before; 0 goes to the end.
+    compare : bool
+        Show bicubic enlargement in the left half of each frame and the network in the right half.
+    find_cuts : bool
+        Keep frames before a scene cut from those after it.
+    codec : str
+        Of a video: auto takes h264, or what else keeps the depth and the colours of the input.
+    quality : int
+        Constant rate factor of h264, hevc and av1, less is better; 16, 18 and 20 if not given.
+    segment : int
+        Frames in a part of a video that is encoded for itself: what a kill can cost, and what tasks share.
+    part : str
+        I/N, such as 1/8: do that share of the segments alone and leave the joining to a run without it.
+    variable : str
+        Of a field; not needed if it has one alone.
+    back_projection : int
+        Steps that make the enlarged field agree with the given one under the degradation of the training.
+    precision : str
+        fp32, bf16, fp16, or auto: bf16 where the processor or GPU computes in it.
+    device : str
+        auto, cpu or cuda.
+    tile : int
+        Side in pixels above which a frame is computed in tiles, with the same result and less memory.
+    """
+
+    run: Path
+    input: Path
+    output: Path
+    start: int = 0
+    stop: int = 0
+    compare: bool = False
+    find_cuts: bool = True
+    codec: Codec = "auto"
+    quality: int | None = None
+    segment: int = 100
+    part: str | None = None
+    variable: str | None = None
+    back_projection: int = 0
+    precision: Precision = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    tile: int = TILE
+
+    def __post_init__(self):
+        if self.start < 0 or self.stop < 0 or 0 < self.stop <= self.start:
+            raise InputError(f"--start, --stop: frames {self.start} to {self.stop} are no range; frames count from 0 "
+                             "and --stop is the one after the last")
+        if self.segment < 1:
+            raise InputError(f"--segment: must be at least 1 frame, found {self.segment}")
+        if not 0 <= self.back_projection <= 100:
+            raise InputError(f"--back_projection: must be 0 to 100 steps, found {self.back_projection}")
+        if self.tile < 0 or 0 < self.tile < 32:
+            raise InputError(f"--tile: must be 0 (none) or at least 32 pixels, found {self.tile}")
+        if self.quality is not None and not 0 <= self.quality <= 63:
+            raise InputError(f"--quality: must be 0 to 63, found {self.quality}")
+        self.share()
+
+    def share(self) -> tuple[int, int]:
+        """(index from 0, number) of `part`; (0, 1) without one."""
+        if self.part is None:
+            return 0, 1
+        index, slash, count = self.part.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise InputError(f"--part: expected I/N with I from 1 to N, such as 1/8, found {self.part}")
+        return int(index) - 1, int(count)
+
+    def frames(self, num_frames: int) -> range:
+        """The frames that are wanted of so many; `InputError` if there are none."""
+        stop = min(self.stop or num_frames, num_frames)
+        if self.start >= stop:
+            raise InputError(f"--start: {self.input} has {num_frames} frames, 0 to {num_frames - 1}, and not "
+                             f"number {self.start}")
+        return range(self.start, stop)
+
+
+SHARED = ("output", "part", "device", "tile", "run", "input")  # do not change what a segment is, or are told apart
+
+
+def fingerprint_of(settings: UpscaleSettings, **facts: Any) -> str:
+    """Sixteen hexadecimal digits for what an upscaling makes: its settings and facts such as checksums."""
+    chosen = {name: value for name, value in as_dict(settings).items() if name not in SHARED}
+    return fingerprint({**chosen, **facts})
+
+

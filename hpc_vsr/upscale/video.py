@@ -1,0 +1,265 @@
+"""A video at twice or four times its size, in segments that are encoded one by one and joined in the end.
+
+Where a segment begins and ends follows from the settings alone and its frames do not depend on the others, so that any
+number of tasks make the same file, and a killed one goes on with the segments that are missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from hpc_vsr import __version__
+from hpc_vsr.errors import Failed, InputError
+from hpc_vsr.files import check_free_space, check_input_file, create_folder, read_json, sha256, write_json
+from hpc_vsr.lock import only_writer
+from hpc_vsr.mpi import on_main_rank
+from hpc_vsr.progress import Progress
+from hpc_vsr.resample import enlarge_plane
+from hpc_vsr.sinks.video import (
+    QUALITY,
+    Encoding,
+    check_container,
+    choose_codec,
+    count_frames,
+    join_segments,
+    planes_of_rgb,
+    read_comment,
+    write_segment,
+)
+from hpc_vsr.sources.planes import PlaneFormat, find_format, nearest_format
+from hpc_vsr.sources.video import VideoSource, open_video
+from hpc_vsr.splits import REACH
+from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
+from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, to_luma, warn_of_blur, windows
+
+PLAN = "plan.json"
+BLUR_SAMPLES = 5
+BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma lies between its luma pixels
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """Everything that the tasks must agree on.
+
+    Attributes
+    ----------
+    source : VideoSource
+    encoding : Encoding
+    frames : range
+        Which are upscaled.
+    segments : list of range
+    folder : Path
+        Of the segments, until they are joined.
+    fingerprint : str
+        Of the input, the network and the settings.
+    finished : bool
+        Whether the output is there.
+    """
+
+    source: VideoSource
+    encoding: Encoding
+    frames: range
+    segments: list[range]
+    folder: Path
+    fingerprint: str
+    finished: bool
+
+    def segment_path(self, index: int) -> Path:
+        return self.folder / f"segment-{index:05d}{self.encoding.suffix}"
+
+
+def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
+    """Upscale a video, all ranks together inside `abort_together`; whether the output is complete now."""
+    plan = on_main_rank(comm, lambda: plan_video(settings, upscaler))
+    if plan.finished:
+        if comm.rank == 0:
+            print(f"{settings.output}: finished before", file=sys.stderr)
+        return True
+    on_main_rank(comm, lambda: _open_folder(plan, settings))
+    missing = on_main_rank(comm, lambda: _missing(plan))
+    if comm.rank == 0:
+        _say_plan(plan, settings, upscaler, len(missing), comm.size)
+    index, count = settings.share()
+    mine = [number for number in missing if number % count == index][comm.rank :: comm.size]
+    label = "upscaling" if comm.size == 1 else f"upscaling (rank 0 of {comm.size})"
+    with Progress(sum(len(plan.segments[number]) for number in mine), label, "frame", shown=comm.rank == 0) as progress:
+        for number in mine:
+            _make_segment(plan, number, settings, upscaler, progress)
+    comm.allgather(None)
+    return on_main_rank(comm, lambda: _finish(plan, settings, upscaler))
+
+
+def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
+    """Check the input and the output, and lay out the work; writes nothing.
+
+    Raises
+    ------
+    InputError
+        If the input is no video or too small, the network is not for videos, the output exists and is something else,
+        or its container cannot hold what it must.
+    """
+    check_input_file(settings.input, "a video")
+    if not upscaler.for_video:
+        raise InputError(f"{upscaler.name}: was trained on a field; {settings.input} wants a network for videos")
+    source = open_video(settings.input, "rgb" if upscaler.channels == 3 else "y")
+    check_size(source.height, source.width, str(settings.input))
+    tags = source.tags
+    name = tags.pixel_format
+    if find_format(name, tags.full_range) is None:
+        name = nearest_format(name, tags.depth, tags.is_rgb)
+    codec, name = choose_codec(settings.codec, name)
+    encoding = Encoding(codec, QUALITY.get(codec) if settings.quality is None else settings.quality,
+                        source.planes(name), upscaler.scale * source.height, upscaler.scale * source.width, tags)
+    left_out = check_container(settings.output, codec, settings.input)
+    frames = settings.frames(source.num_frames)
+    segments = [frames[start : start + settings.segment] for start in range(0, len(frames), settings.segment)]
+    identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
+                              computed=upscaler.precision, encoded=[codec, name, encoding.quality])
+    finished = False
+    if settings.output.exists():
+        if identity not in read_comment(settings.output):
+            raise InputError(f"{settings.output}: exists and is not what this command makes; delete it or choose "
+                             "another --output")
+        finished = True
+    for what in left_out:
+        print(f"{settings.input}: {what} is left out", file=sys.stderr)
+    if tags.interlaced:
+        print(f"{settings.input}: is interlaced, and the network will sharpen its combs; deinterlace it first, such as "
+              f"with 'ffmpeg -i {settings.input.name} -vf bwdif ...'", file=sys.stderr)
+    warning = None if finished else warn_of_blur(upscaler, _sample(source, frames), str(settings.input))
+    if warning:
+        print(warning, file=sys.stderr)
+    folder = settings.output.with_name(f"{settings.output.name}.parts")
+    return VideoPlan(source, encoding, frames, segments, folder, identity, finished)
+
+
+def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
+    """Luma of a few frames."""
+    for number in frames[:: max(1, len(frames) // BLUR_SAMPLES)][:BLUR_SAMPLES]:
+        for picture, _ in source.read(number, number + 1):
+            yield picture.mean(0)
+
+
+def _open_folder(plan: VideoPlan, settings: UpscaleSettings) -> None:
+    """Make the folder of the segments, or check that it is this plan's."""
+    path = plan.folder / PLAN
+    if path.exists():
+        content = read_json(path, f"delete {plan.folder}")
+        found = content.get("fingerprint") if isinstance(content, dict) else None
+        if found != plan.fingerprint:
+            raise InputError(f"{plan.folder}: holds segments of another upscaling into {settings.output}; delete it or "
+                             "give the settings, the input and the network that it was begun with")
+        return
+    if not settings.output.parent.is_dir():
+        raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
+    create_folder(plan.folder)
+    check_free_space(plan.folder, settings.input.stat().st_size)
+    write_json(path, {"fingerprint": plan.fingerprint, "frames": [plan.frames.start, plan.frames.stop],
+                      "segment": settings.segment})
+
+
+def _missing(plan: VideoPlan) -> list[int]:
+    return [number for number, frames in enumerate(plan.segments)
+            if count_frames(plan.segment_path(number)) != len(frames)]
+
+
+def _make_segment(plan: VideoPlan, number: int, settings: UpscaleSettings, upscaler: Upscaler, progress: Progress
+                  ) -> None:
+    frames, path = plan.segments[number], plan.segment_path(number)
+    with only_writer(plan.folder, f".segment-{number:05d}.lock") as lock:
+        pictures = upscaled_planes(plan, frames, settings, upscaler)
+
+        def checked() -> Iterator[list[np.ndarray]]:
+            for planes in pictures:
+                lock.check()
+                progress.advance()
+                yield planes
+        write_segment(path, checked(), plan.encoding)
+
+
+def upscaled_planes(plan: VideoPlan, frames: range, settings: UpscaleSettings, upscaler: Upscaler
+                    ) -> Iterator[list[np.ndarray]]:
+    """Luma and chroma of the upscaled frames, as they are coded."""
+    source, encoding = plan.source, plan.encoding
+    first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
+    if upscaler.channels == 3:
+        pictures = (picture for picture, _ in source.read(first, last))
+        for window in windows(pictures, first, frames, source.num_frames, to_luma if settings.find_cuts else None):
+            out = _enlarge_rgb(window, settings, upscaler)
+            yield planes_of_rgb(out, encoding)
+        return
+    planes = encoding.planes
+    pictures = source.read_planes(first, last, planes.name)
+    luma_of = (lambda picture: planes.to_grey(picture[0])) if settings.find_cuts else None
+    for window in windows(pictures, first, frames, source.num_frames, luma_of):
+        luma = np.stack([planes.to_grey(picture[0]) for picture in window])
+        grey = _enlarge(luma[None], settings, upscaler)[0]
+        centre = window[REACH]
+        yield [planes.to_code(grey, centre[0]), *(_enlarge_chroma(plane, encoding, upscaler.scale)
+                                                  for plane in centre[1:])]
+
+
+def _enlarge(window: np.ndarray, settings: UpscaleSettings, upscaler: Upscaler) -> np.ndarray:
+    """(C, 5, h, w) float32 grey levels to (C, s h, s w), with bicubic enlargement in the left half if asked for."""
+    out = upscaler.enlarge(torch.from_numpy(window)).numpy()
+    if settings.compare:
+        middle = out.shape[2] // 2
+        for channel, picture in zip(out, window[:, REACH], strict=True):
+            enlarged = cv2.resize(picture, out.shape[:0:-1], interpolation=cv2.INTER_CUBIC)
+            channel[:, :middle] = enlarged[:, :middle]
+            channel[:, middle - 1 : middle + 1] = 255.0
+    return out
+
+
+def _enlarge_rgb(window: Sequence[np.ndarray], settings: UpscaleSettings, upscaler: Upscaler) -> np.ndarray:
+    stacked = np.stack(window, 1).astype(np.float32)
+    return np.rint(_enlarge(stacked, settings, upscaler).clip(0, 255)).astype(np.uint8)
+
+
+def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.ndarray:
+    planes: PlaneFormat = encoding.planes
+    size = -(-encoding.height // planes.rows), -(-encoding.width // planes.columns)
+    enlarged = enlarge_plane(plane, size, scale, (planes.rows, planes.columns), encoding.tags.codec not in BETWEEN)
+    return np.minimum(enlarged, planes.largest)
+
+
+def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> bool:
+    missing = _missing(plan)
+    if missing:
+        if settings.part is None:
+            raise Failed(f"{plan.folder}: segment {missing[0]} is missing after all; run the same command again")
+        print(f"{plan.folder}: {len(plan.segments) - len(missing)} of {len(plan.segments)} segments are there; the "
+              "command without --part makes what is missing and joins them", file=sys.stderr)
+        return False
+    if settings.part is not None:
+        print(f"{plan.folder}: all segments are there; the command without --part joins them", file=sys.stderr)
+        return False
+    comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
+               f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {plan.fingerprint}")
+    with only_writer(plan.folder, ".join.lock"):
+        paths = [plan.segment_path(number) for number in range(len(plan.segments))]
+        times = plan.source.times[plan.frames.start : plan.frames.stop + 1]
+        join_segments(settings.output, paths, plan.encoding, settings.input, times,
+                      len(plan.frames) == plan.source.num_frames, comment)
+    shutil.rmtree(plan.folder)
+    return True
+
+
+def _say_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler, num_missing: int, num_ranks: int) -> None:
+    encoding, source = plan.encoding, plan.source
+    quality = "" if encoding.quality is None else f" at quality {encoding.quality}"
+    before = len(plan.segments) - num_missing
+    print(f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
+          f"{encoding.width}x{encoding.height}, {encoding.codec} {encoding.planes.name}{quality}; {upscaler.name} in "
+          f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segments"
+          f"{f', {before} finished before' if before else ''}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
+          file=sys.stderr, flush=True)

@@ -1,0 +1,238 @@
+"""A trained network that enlarges frames: arrays in, arrays out, and windows of a stream of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpc_vsr.blur import measure_blur
+from hpc_vsr.cuts import REACH_OF_CHANGE, change, is_cut, thumbnail
+from hpc_vsr.distributed import choose_device
+from hpc_vsr.errors import InputError
+from hpc_vsr.memory import keep_freed_memory
+from hpc_vsr.models.network import TILE
+from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
+from hpc_vsr.splits import REACH, WINDOW
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+VIDEO_VALUES = (0.0, 255.0)  # offset and extent of a network for videos
+CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a frame becomes
+LEAST_SIDE = 8  # LR pixels
+SHARP = 0.6  # what `measure_blur` finds in frames without blur
+BLUR_TOLERANCE = 0.35  # LR pixels
+Picture = TypeVar("Picture")
+
+
+class Upscaler:
+    """The network of a run, ready to enlarge frames.
+
+    Parameters
+    ----------
+    trained : Trained
+    name : str
+        Of the run.
+    device : torch.device
+    precision : {"fp32", "bf16", "fp16"}
+    tile : int
+        Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
+
+    Attributes
+    ----------
+    scale : int
+    channels : int
+        1 for luma or a field, 3 for RGB.
+    for_video : bool
+        Whether it was trained on grey levels 0..255, not on the values of a field.
+    """
+
+    def __init__(self, trained: Trained, name: str, device: torch.device, precision: str, tile: int = TILE):
+        self.trained, self.name, self.device, self.precision, self.tile = trained, name, device, precision, tile
+        self.scale, self.channels = trained.terms.scale, trained.terms.channels
+        self.for_video = (trained.terms.offset, trained.terms.extent) == VIDEO_VALUES
+        self._network = trained.network.to(device)
+        keep_freed_memory()
+
+    def enlarge(self, window: Tensor) -> Tensor:
+        """(C, 5, h, w) values of the kind it was trained on to the centre frame, (C, s h, s w) float32, on the CPU."""
+        terms = self.trained.terms
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            values = (window[None].to(self.device).float() - terms.offset) / terms.extent
+            out = self._network.upscale(values, self.tile)[0].float()
+            return (out * terms.extent + terms.offset).cpu()
+
+    def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
+        """Enlarge all frames of a video or a field.
+
+        Parameters
+        ----------
+        frames : (T, h, w) or (T, C, h, w) array
+            For a network trained on video: luma or RGB, uint8, uint16 or float. For one trained on a field: float, in
+            the units of that field, without NaN.
+        white : float, optional
+            The value of white, for a network trained on video: 255 for uint8, 65535 for uint16, 1 for float if not
+            given. Black is 0.
+        find_cuts : bool, optional
+            Whether frames before a scene cut are kept from those after it; so for videos if not given.
+
+        Returns
+        -------
+        array
+            As many frames at `scale` times the size, of the same type, layout and range of values; integers are
+            rounded and kept within 0 and white. At both ends the nearest frame stands in for those beyond.
+
+        Raises
+        ------
+        InputError
+            If the array is not of such a shape or type, or its values are not in the range of its kind.
+
+        Examples
+        --------
+        >>> import hpc_vsr, imageio.v3 as iio                                   # doctest: +SKIP
+        >>> network = hpc_vsr.load("runs/delta")                                # doctest: +SKIP
+        >>> luma = iio.imread("in.mp4", plugin="pyav", format="gray")           # doctest: +SKIP
+        >>> network.upscale(luma).shape                                         # doctest: +SKIP
+        (300, 600, 900)
+        """
+        frames = np.asarray(frames)
+        white = self._check(frames, white)
+        stacked = frames if frames.ndim == 4 else frames[:, None]
+        factor = 1.0 if white is None else VIDEO_VALUES[1] / white
+        find_cuts = self.for_video if find_cuts is None else find_cuts
+        shape = (*stacked.shape[:2], *(self.scale * side for side in stacked.shape[2:]))
+        out = np.empty(shape, frames.dtype)
+        pictures = (picture.astype(np.float32) * np.float32(factor) for picture in stacked)
+        for index, window in enumerate(windows(pictures, 0, range(len(stacked)), len(stacked),
+                                               to_luma if find_cuts else None)):
+            frame = self.enlarge(torch.from_numpy(np.stack(window, 1))).numpy() / factor
+            if frames.dtype.kind == "u":
+                frame = np.rint(np.clip(frame, 0, white))
+            out[index] = frame
+        return out if frames.ndim == 4 else out[:, 0]
+
+    def _check(self, frames: np.ndarray, white: float | None) -> float | None:
+        """The value of white, or None for a field."""
+        wanted = f"(T, {self.channels}, h, w)" + (" or (T, h, w)" if self.channels == 1 else "")
+        if frames.ndim not in (3, 4) or (frames.shape[1] if frames.ndim == 4 else 1) != self.channels:
+            raise InputError(f"frames: expected an array {wanted}, found the shape {frames.shape}")
+        check_size(*frames.shape[-2:], "frames")
+        if frames.dtype.kind not in "uf" or frames.dtype.itemsize > 8:
+            raise InputError(f"frames: expected uint8, uint16 or float values, found {frames.dtype}")
+        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+            raise InputError("frames: have values that are NaN or infinite; fill them first")
+        if not self.for_video:
+            if white is not None or frames.dtype.kind != "f":
+                raise InputError(f"{self.name}: was trained on a field; give float values in its units, without white")
+            return None
+        if white is None:
+            white = float(np.iinfo(frames.dtype).max) if frames.dtype.kind == "u" else 1.0
+        if frames.size and float(frames.max()) > 1.5 * white:
+            raise InputError(f"frames: have values up to {float(frames.max()):g} where white is {white:g}; "
+                             "give the value of white, such as white=255")
+        return white
+
+
+def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
+         tile: int = TILE, local_rank: int = 0) -> Upscaler:
+    """The trained network of a run folder.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a finished or running training, runs/NAME; its best weights are taken.
+    device : {"auto", "cpu", "cuda"}
+        auto takes a GPU if there is one.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        auto takes bf16 where the processor or the GPU computes in it, else fp32. bf16 is within 0.02 dB of fp32.
+    tile : int
+        Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
+    local_rank : int
+        Which GPU of the node, among several processes.
+
+    Raises
+    ------
+    InputError
+        If the folder is no run, has no valid checkpoint, or CUDA is asked for and is not there.
+    """
+    folder = RunFolder(Path(run))
+    chosen = choose_device(device, local_rank)
+    return Upscaler(load_trained(folder), folder.name, chosen, choose_precision(precision, chosen), tile)
+
+
+def choose_precision(precision: Precision, device: torch.device) -> str:
+    """fp32, bf16 or fp16; see `load`."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def check_size(height: int, width: int, where: str) -> None:
+    """Raise `InputError` if frames are too small to be enlarged."""
+    if min(height, width) < LEAST_SIDE:
+        raise InputError(f"{where}: frames of {width}x{height} are too small; {LEAST_SIDE} pixels a side are wanted")
+
+
+def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
+    """One line if the frames look much sharper or more blurred than those that the network was trained for.
+
+    `frames` are a few (h, w) arrays of luma in grey levels.
+    """
+    found, terms = measure_blur(frames), upscaler.trained.terms
+    expected = terms.sigma / terms.scale
+    if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE:
+        return None
+    outcome = "the result will ring at every edge" if found < expected else "the result will stay soft"
+    degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
+    return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
+            f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
+
+
+def to_luma(picture: np.ndarray) -> np.ndarray:
+    """(H, W) of a (C, H, W) picture: its mean over the channels."""
+    return picture.mean(0)
+
+
+def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: int, luma_of: Any = None
+            ) -> Iterator[Sequence[Picture]]:
+    """The five pictures around each frame of `wanted`, none of them of another scene.
+
+    Parameters
+    ----------
+    pictures : iterable
+        The pictures number `first`, first + 1, and so on; at least from `CONTEXT` before the first that is wanted to
+        `CONTEXT` after the last, as far as there are so many.
+    first : int
+    wanted : range
+    num_frames : int
+        Of the whole video.
+    luma_of : callable, optional
+        Gives the (H, W) luma, 0..255, of a picture, by which cuts are found; None looks for none.
+
+    Yields
+    ------
+    sequence of 5 pictures
+        Where the scene or the video ends, its last picture stands in for those beyond.
+    """
+    kept: dict[int, Picture] = {}
+    changes: dict[int, float] = {}
+    numbered, last_small, read = iter(pictures), None, first
+    for centre in wanted:
+        while read < min(centre + CONTEXT + 1, num_frames):
+            kept[read] = next(numbered)
+            if luma_of is not None:
+                small = thumbnail(luma_of(kept[read]))
+                if last_small is not None:
+                    changes[read] = change(last_small, small)
+                last_small = small
+            kept.pop(read - 2 * CONTEXT - 1, None)
+            changes.pop(read - 2 * CONTEXT - 1, None)
+            read += 1
+        begin = max((i for i in range(centre - REACH + 1, centre + 1) if is_cut(changes, i)), default=0)
+        end = min((i for i in range(centre + 1, centre + REACH + 1) if is_cut(changes, i)), default=num_frames)
+        yield [kept[min(max(index, begin, 0), end - 1)] for index in range(centre - REACH, centre - REACH + WINDOW)]
