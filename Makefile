@@ -1,4 +1,4 @@
-# make demo   bundled clip -> data set -> trained network -> report, in 4 minutes on 2 cores after installation
+# make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in 4 minutes on 2 cores after installation
 # make test   all tests
 # Both set up what they need in .venv, with the versions of constraints.txt.
 
@@ -24,6 +24,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m hpc_vsr.preprocess --recipe preprocess/diamond_sample.toml
 	$(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
+	$(BIN)/python -m hpc_vsr.upscale --run runs/demo --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare true
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder

@@ -36,7 +36,7 @@ ONLY_USERS = {
     "h5py": {"shards"},
     "mpi4py": {"mpi"},
     "av": {"sinks/video", "sources/video"},
-    "xarray": {"sources/field"},
+    "xarray": {"sinks/field", "sources/field"},
     "submitit": {"job", "launch", "submit"},
     "matplotlib": {"report/figures", "report/pictures"},
     "skimage": {"metrics"},

@@ -56,6 +56,21 @@ def test_preprocessing_over_two_nodes_writes_the_serial_bytes(clone, clip, mpi):
     assert "4 ranks" in clone.logs()
 
 
+def test_an_upscaling_over_two_nodes_or_by_an_array_is_one_file(clone, clip, trained):
+    files = {name: clone.folder / f"{name}.mp4" for name in ("alone", "ranks", "array")}
+
+    def upscale(name: str, *options: str) -> str:
+        return clone.sbatch("--run", trained, "--input", clip, "--output", files[name], "--segment", 8, "--precision",
+                            "fp32", script="slurm/upscale.sbatch", options=options)
+    jobs = [upscale("alone", "--ntasks=1"), upscale("ranks", "--nodes=2", "--ntasks=2")]
+    parts = upscale("array", "--array=1-2", "--ntasks=1")
+    jobs.append(upscale("array", f"--dependency=afterok:{parts}", "--ntasks=1"))
+    for job in jobs:
+        assert clone.wait(job) == "COMPLETED", clone.logs()
+    assert files["alone"].read_bytes() == files["ranks"].read_bytes() == files["array"].read_bytes()
+    assert "2 ranks" in clone.logs() and "5 finished before" in clone.logs()
+
+
 def test_ranks_that_cannot_see_each_other_are_refused(clone, clip):
     """Plain srun starts four processes that each believe they are alone."""
     job = clone.sbatch("--video", clip, "--shards", 5, "--out", "data/clip", script="slurm/preprocess.sbatch",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -17,22 +15,13 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE, assert_refused, find_mpiexec, moving_pattern, run_stage
+from upscaling import upscale
 
-from hpc_vsr.errors import exit_status
+from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.sources.video import open_video
-from hpc_vsr.upscale.__main__ import main
 
 TICKS = 1000  # of a second
 TIMES = [0, 40, 80, 110, 160, 201, 240, 280, 333, 360, 400, 441]  # ms: a variable rate
-
-
-def upscale(run: Path, source: Path, target: Path, *more) -> subprocess.CompletedProcess:
-    """The stage in this process, which has torch already."""
-    arguments = ["--run", run, "--input", source, "--output", target, "--precision", "fp32", *more]
-    told, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(errors):
-        status = exit_status(main, [str(argument) for argument in arguments])
-    return subprocess.CompletedProcess(arguments, status, told.getvalue(), errors.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +216,12 @@ def test_compared_the_left_half_is_bicubic(trained, rich, tmp_path):
     assert np.array_equal(one[:, 66:], other[:, 66:])
     bicubic = cv2.resize(small.astype(np.float32), (128, 96), interpolation=cv2.INTER_CUBIC)
     assert np.abs(bicubic.clip(16, 235)[:, :62] - other[:, :62]).max() <= 1
+
+
+def test_the_bundled_low_resolution_clip_is_the_degraded_sample():
+    low = [frame[0] for frame, _ in open_video(SAMPLE.with_name("diamond_lr.mkv")).read(0, 22)]
+    for (frame, _), lr in zip(open_video(SAMPLE).read(87, 109), low, strict=True):
+        assert np.array_equal(degrade(frame, Degradation("BD", 3.0, 2))[0], lr)
 
 
 def test_a_sharp_video_is_warned_of(trained, tmp_path):

@@ -1,1 +1,1 @@
-"""Where upscaled frames go: a video with all that its source carries beside them, a folder of images, a field."""
+"""Where upscaled frames go: a video with all that its source carries beside them, or a field as NetCDF or Zarr."""

@@ -65,6 +65,20 @@ class FieldSource:
                 yield _fill_from_nearest(values, valid)[None], valid
 
 
+    def open_datasets(self) -> list:
+        """The files as xarray data sets, times as the numbers that they are stored as."""
+        import xarray
+
+        return [_open_any(xarray, path, decode_times=False) for path in self.files]
+
+
+def list_variables(path: Path) -> list[str]:
+    """Names of the variables over (time, y, x) in a file or in the first of a pattern."""
+    xarray, first = _import_xarray(), list_field_files(path)[0]
+    return [str(name) for name, array in _open_dataset(xarray, first).data_vars.items()
+            if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
+
+
 def open_field(path: Path, variable: str) -> FieldSource:
     """Open one variable of NetCDF, HDF5 or Zarr files.
 
@@ -140,16 +154,24 @@ def _describe_axis(array, name) -> dict:
             "last": float(axis.values[-1])}
 
 
-def _open_variable(path: Path, variable: str):
+def _import_xarray():
     try:
         import xarray
     except ModuleNotFoundError:
         raise InputError("--field needs xarray; install it with 'pip install hpc-vsr[fields]'") from None
+    return xarray
+
+
+def _open_dataset(xarray, path: Path):
     try:
-        dataset = _open_any(xarray, path)
+        return _open_any(xarray, path)
     except Exception as error:  # xarray passes on whatever its back end raises
         raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
                          f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
+
+
+def _open_variable(path: Path, variable: str):
+    dataset = _open_dataset(_import_xarray(), path)
     if variable not in dataset.data_vars:
         names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
         raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
@@ -170,17 +192,17 @@ def _without_single_dimensions(array):
     return array
 
 
-def _open_any(xarray, path: Path):
+def _open_any(xarray, path: Path, **options):
     if path.is_file():
         with path.open("rb") as stream:
             if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated one
-                return xarray.open_dataset(path, engine="scipy")
+                return xarray.open_dataset(path, engine="scipy", **options)
     try:
-        return xarray.open_dataset(path)
+        return xarray.open_dataset(path, **options)
     except Exception:
         if path.suffix not in (".h5", ".hdf5", ".he5"):
             raise
-        return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort")
+        return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
 
 
 def _fill_from_nearest(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

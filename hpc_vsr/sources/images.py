@@ -23,7 +23,8 @@ class ImageSource:
         self.channels = NAMES[channels]
         self._channels: Channels = channels
         first = _read_image(self.files[0])
-        self._shape, self._stored = first.shape, first.dtype
+        self._shape, self.stored = first.shape, first.dtype
+        self.is_gray = _decode(self.files[0]).ndim == 2
         self.num_frames = len(self.files)
         self.height, self.width = first.shape[:2]
         self.dtype = "uint8" if first.dtype == np.uint8 else "float32"
@@ -31,14 +32,19 @@ class ImageSource:
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
         """Yield the images start..stop-1, each (C, H, W), and None: no value is missing."""
+        for image in self.images(start, stop):
+            yield select_channels(image.astype(self.dtype, copy=False), self._channels), None
+
+    def images(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Yield the images start..stop-1 as they are stored, each (H, W, 3) RGB."""
         for path in self.files[start:stop]:
             image = _read_image(path)
-            if (image.shape, image.dtype) != (self._shape, self._stored):
+            if (image.shape, image.dtype) != (self._shape, self.stored):
                 raise InputError(f"{path}: is {_shape_text(image.shape)} {image.dtype}, the first image is "
-                                 f"{_shape_text(self._shape)} {self._stored}; all must be alike")
+                                 f"{_shape_text(self._shape)} {self.stored}; all must be alike")
             if image.dtype.kind == "f" and not np.isfinite(image).all():
                 raise InputError(f"{path}: has values that are NaN or infinite; use --field for data with gaps")
-            yield select_channels(image.astype(self.dtype, copy=False), self._channels), None
+            yield image
 
 
 def open_images(folder: Path, channels: Channels = "y") -> ImageSource:
@@ -56,8 +62,7 @@ def _list_images(folder: Path) -> list[Path]:
     return natural_order(paths)
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
+def _decode(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
@@ -65,6 +70,12 @@ def _read_image(path: Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if image is None:
         raise InputError(f"{path}: is not an image that can be read; it may be truncated")
+    return image
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
+    image = _decode(path)
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         raise InputError(f"{path}: has {image.dtype} pixels; 8 bit, 16 bit or float32 are wanted")
     if image.ndim == 3 and image.shape[2] not in (3, 4):

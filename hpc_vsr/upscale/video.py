@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import Failed, InputError
@@ -38,6 +36,7 @@ from hpc_vsr.sinks.video import (
 from hpc_vsr.sources.planes import PlaneFormat, find_format, nearest_format
 from hpc_vsr.sources.video import VideoSource, open_video
 from hpc_vsr.splits import REACH
+from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, to_luma, warn_of_blur, windows
 
@@ -202,27 +201,15 @@ def upscaled_planes(plan: VideoPlan, frames: range, settings: UpscaleSettings, u
     luma_of = (lambda picture: planes.to_grey(picture[0])) if settings.find_cuts else None
     for window in windows(pictures, first, frames, source.num_frames, luma_of):
         luma = np.stack([planes.to_grey(picture[0]) for picture in window])
-        grey = _enlarge(luma[None], settings, upscaler)[0]
+        grey = enlarge_window(luma[None], upscaler, settings.compare)[0]
         centre = window[REACH]
         yield [planes.to_code(grey, centre[0]), *(_enlarge_chroma(plane, encoding, upscaler.scale)
                                                   for plane in centre[1:])]
 
 
-def _enlarge(window: np.ndarray, settings: UpscaleSettings, upscaler: Upscaler) -> np.ndarray:
-    """(C, 5, h, w) float32 grey levels to (C, s h, s w), with bicubic enlargement in the left half if asked for."""
-    out = upscaler.enlarge(torch.from_numpy(window)).numpy()
-    if settings.compare:
-        middle = out.shape[2] // 2
-        for channel, picture in zip(out, window[:, REACH], strict=True):
-            enlarged = cv2.resize(picture, out.shape[:0:-1], interpolation=cv2.INTER_CUBIC)
-            channel[:, :middle] = enlarged[:, :middle]
-            channel[:, middle - 1 : middle + 1] = 255.0
-    return out
-
-
 def _enlarge_rgb(window: Sequence[np.ndarray], settings: UpscaleSettings, upscaler: Upscaler) -> np.ndarray:
     stacked = np.stack(window, 1).astype(np.float32)
-    return np.rint(_enlarge(stacked, settings, upscaler).clip(0, 255)).astype(np.uint8)
+    return np.rint(enlarge_window(stacked, upscaler, settings.compare).clip(0, 255)).astype(np.uint8)
 
 
 def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.ndarray:

@@ -1,0 +1,166 @@
+"""An enlarged field as NetCDF or Zarr: everything of its source stays, and its coordinates are refined cell by cell."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import warnings
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import dask
+import dask.array
+import numpy as np
+import xarray
+
+from hpc_vsr.errors import InputError
+from hpc_vsr.files import partial_path, write_whole
+from hpc_vsr.sources.field import FieldSource
+
+SUFFIXES = (".nc", ".nc4", ".zarr")
+# how values are stored; the layout in chunks is ours
+KEPT_ENCODING = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value")
+LONGITUDE = ("degrees_east", "degree_east", "degreesE", "degrees_E")
+
+
+def check_field_output(path: Path) -> None:
+    """Raise `InputError` unless a field can be written under this name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: a field is written as {', '.join(SUFFIXES)}; choose one of these endings")
+    if path.exists():
+        raise InputError(f"{path}: exists; delete it or choose another --output")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: is not a folder; make it or choose another --output")
+
+
+def write_field(path: Path, source: FieldSource, frames: range, scale: int, frame: Callable[[int], np.ndarray],
+                history: str) -> list[str]:
+    """Write a field frame by frame, in the memory of a few frames; it appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        .nc or .zarr.
+    source : FieldSource
+        What was enlarged.
+    frames : range
+    scale : int
+    frame : callable
+        Gives the enlarged frame of a number, (scale h, scale w) float32 in physical units, NaN where there is none.
+    history : str
+        Is put before the history that the source has.
+
+    Returns
+    -------
+    list of str
+        Variables of the source that are left out, since they lie on its grid.
+    """
+    dataset, left_out = _frame_of_dataset(source, frames, scale)
+    variable = source.channels[0]
+    original = source.open_datasets()[0][variable]
+    time, rows, columns = source.description["dimensions"]
+    size = scale * source.height, scale * source.width
+    values = dask.array.map_blocks(
+        lambda block: frame(int(block[0, 0, 0]))[None],
+        dask.array.from_array(np.array(frames)[:, None, None], chunks=(1, 1, 1)),
+        dtype=np.float32, chunks=((1,) * len(frames), (size[0],), (size[1],)))
+    array = xarray.DataArray(values, dims=(time, rows, columns), attrs=original.attrs)
+    single = {name: 1 for name in original.dims if name not in array.dims}
+    dataset[variable] = array.expand_dims(single).transpose(*original.dims)
+    encoding = {key: value for key, value in original.encoding.items() if key in KEPT_ENCODING}
+    encoding.setdefault("dtype", original.dtype if original.dtype.kind == "f" else np.dtype(np.float32))
+    dataset[variable].encoding = encoding
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
+    with dask.config.set(scheduler="synchronous"):
+        if path.suffix.lower() == ".zarr":
+            _write_zarr(dataset, path)
+        else:
+            chunks = (*(1 for _ in original.dims[:-2]), *size)
+            with write_whole(path) as temporary:
+                dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4",
+                                  unlimited_dims=_unlimited(source, time),
+                                  encoding={variable: {**encoding, "chunksizes": chunks}})
+    return left_out
+
+
+def _write_zarr(dataset: xarray.Dataset, path: Path) -> None:
+    temporary = partial_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed one
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consolidated metadata")  # which readers pass over
+            dataset.to_zarr(temporary)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unlimited(source: FieldSource, time: Hashable) -> list[Hashable]:
+    return [time] if time in source.open_datasets()[0].encoding.get("unlimited_dims", ()) else []
+
+
+def _frame_of_dataset(source: FieldSource, frames: range, scale: int) -> tuple[xarray.Dataset, list[str]]:
+    """All that the source has beside the variable: attributes, coordinates (refined), variables off the grid."""
+    datasets = source.open_datasets()
+    first, variable = datasets[0], source.channels[0]
+    time, rows, columns = source.description["dimensions"]
+    grid = {rows, columns}
+    on_time = {name: xarray.concat([dataset[name] for dataset in datasets], time)[frames.start : frames.stop]
+               for name, array in first.variables.items() if time in array.dims and not grid & set(array.dims)}
+    kept, left_out, coordinates = {}, [], []
+    bounds = {array.attrs.get("bounds") for name, array in first.variables.items() if grid & set(array.dims)}
+    for name, array in first.variables.items():
+        if name == variable:
+            continue
+        if name in first.coords:
+            coordinates.append(name)
+        if name in on_time:
+            kept[name] = on_time[name].variable
+        elif not grid & set(array.dims):
+            kept[name] = array
+        elif time not in array.dims and (name in first.coords or name in bounds):
+            kept[name] = _refine(array, grid, scale, name in bounds)
+        else:
+            left_out.append(str(name))
+    return xarray.Dataset(kept, attrs=first.attrs).set_coords([name for name in coordinates if name in kept]), left_out
+
+
+def _refine(array: xarray.Variable, grid: set, scale: int, is_bounds: bool) -> xarray.Variable:
+    values, turns = np.asarray(array.values, np.float64), array.attrs.get("units") in LONGITUDE
+    for axis, name in enumerate(array.dims):
+        if name in grid:
+            along = np.unwrap(values, period=360, axis=axis) if turns else values
+            along = np.moveaxis(along, axis, 0)
+            refined = split_bounds(along, scale) if is_bounds else split_cells(along, scale)
+            values = np.moveaxis(refined, 0, axis)
+    if turns and array.values.size:
+        lowest = array.values.min() - 180.0 if array.values.min() < 0 else 0.0
+        values = np.where(values >= lowest + 360, values - 360, values) if array.ndim > 1 else values
+    kept = {key: value for key, value in array.encoding.items() if key in KEPT_ENCODING}
+    dtype = array.dtype if array.dtype.kind == "f" else np.float64
+    if array.dtype.kind != "f":
+        kept.pop("dtype", None)
+    return xarray.Variable(array.dims, values.astype(dtype), array.attrs, kept)
+
+
+def split_cells(centres: np.ndarray, parts: int) -> np.ndarray:
+    """Centres of cells along the first axis to the centres of so many parts of each; the outer edges stay.
+
+    An edge lies half way between two centres, the outer ones as far beyond the last centre as the inner ones.
+    """
+    if len(centres) == 1:
+        return np.repeat(centres, parts, 0)
+    inner = (centres[1:] + centres[:-1]) / 2
+    edges = np.concatenate([2 * centres[:1] - inner[:1], inner, 2 * centres[-1:] - inner[-1:]])
+    begin, width = edges[:-1], np.diff(edges, axis=0)
+    return np.stack([begin + width * (part + 0.5) / parts for part in range(parts)], 1).reshape(-1, *centres.shape[1:])
+
+
+def split_bounds(bounds: np.ndarray, parts: int) -> np.ndarray:
+    """(n, 2) bounds of cells to the bounds of so many parts of each."""
+    begin, width = bounds[:, :1], np.diff(bounds, axis=1)
+    edges = [np.concatenate([begin + width * part / parts, begin + width * (part + 1) / parts], 1)
+             for part in range(parts)]
+    return np.stack(edges, 1).reshape(-1, 2)
+

@@ -1,0 +1,110 @@
+"""A field at twice or four times its resolution, frame by frame, in physical units."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpc_vsr import __version__
+from hpc_vsr.errors import InputError
+from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project
+from hpc_vsr.progress import Progress
+from hpc_vsr.sources.field import FieldSource, list_variables, open_field
+from hpc_vsr.splits import REACH, WINDOW
+from hpc_vsr.upscale.settings import UpscaleSettings
+from hpc_vsr.upscaler import Upscaler, check_size
+
+FIELD_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")
+FAR = 0.5  # of the training's range of values, beyond which a field is another one
+CACHED = 2 * WINDOW
+
+
+def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
+    """Upscale a variable of a field; see `hpc_vsr.sinks.field.write_field`.
+
+    Raises
+    ------
+    InputError
+        If the network is for videos, the field cannot be read or has no such variable, or the output exists.
+    """
+    try:
+        from hpc_vsr.sinks.field import check_field_output, write_field
+    except ModuleNotFoundError as error:
+        raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
+    if upscaler.for_video or upscaler.channels != 1:
+        raise InputError(f"{upscaler.name}: was trained on video; {settings.input} wants a network for fields")
+    for name, value in (("compare", False), ("part", None)):
+        if getattr(settings, name) != value:
+            raise InputError(f"--{name}: is for videos; {settings.input} is a field")
+    check_field_output(settings.output)
+    source = open_field(settings.input, settings.variable or _only_variable(settings.input))
+    check_size(source.height, source.width, str(settings.input))
+    frames = settings.frames(source.num_frames)
+    project = _back_projection(settings, upscaler, source)
+    _warn_of_range(source, frames, upscaler)
+    enlarged = f"{upscaler.scale * source.width}x{upscaler.scale * source.height}"
+    print(f"{settings.output}: {len(frames)} frames of {source.channels[0]} in {settings.input}, "
+          f"{source.width}x{source.height} to {enlarged}; {upscaler.name} in {upscaler.precision} on "
+          f"{upscaler.device.type}", file=sys.stderr, flush=True)
+
+    @functools.lru_cache(maxsize=CACHED)
+    def read(number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        return next(source.read(number, number + 1))
+
+    with Progress(len(frames), "upscaling", "frame") as progress:
+        def frame(number: int) -> np.ndarray:
+            around = [min(max(index, 0), source.num_frames - 1) for index in range(number - REACH, number + REACH + 1)]
+            window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
+            out = project(upscaler.enlarge(window), window[:, REACH]).numpy()[0]
+            valid = read(number)[1]
+            if valid is not None:
+                out[~valid.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
+            progress.advance()
+            return out
+
+        steps = f", {settings.back_projection} steps of back-projection" if settings.back_projection else ""
+        left_out = write_field(
+            settings.output, source, frames, upscaler.scale, frame,
+            f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
+            f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}")
+    if left_out:
+        print(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and not "
+              "enlarged", file=sys.stderr)
+
+
+def _only_variable(path: Path) -> str:
+    names = list_variables(path)
+    if len(names) != 1:
+        raise InputError(f"--variable is missing: {path} has {', '.join(names) or 'no variable over (time, y, x)'}")
+    return names[0]
+
+
+def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource):
+    """A function of (SR, LR) that makes them agree; the SR as it is without steps."""
+    if not settings.back_projection:
+        return lambda sr, lr: sr
+    terms = upscaler.trained.terms
+    if BLUR_REACH * terms.sigma >= terms.scale * min(source.height, source.width):
+        raise InputError(f"--back_projection: frames of {source.width}x{source.height} are too small for a blur of "
+                         f"{terms.sigma:g} pixels; set it to 0")
+    reduce, bicubic = Reduce(terms.scale, terms.sigma), Enlarge("bicubic", terms.scale)
+
+    def project(sr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return back_project(sr[None], lr[None], reduce, bicubic, settings.back_projection)[0]
+    return project
+
+
+def _warn_of_range(source: FieldSource, frames: range, upscaler: Upscaler) -> None:
+    terms = upscaler.trained.terms
+    values = next(source.read(frames.start, frames.start + 1))[0]
+    low, high = float(values.min()), float(values.max())
+    if low < terms.offset - FAR * terms.extent or high > terms.offset + (1 + FAR) * terms.extent \
+            or high - low < 0.01 * terms.extent:
+        print(f"warning: {source.channels[0]} is {low:.3g} to {high:.3g} in its first frame, and {upscaler.name} was "
+              f"trained on {terms.offset:.3g} to {terms.offset + terms.extent:.3g}; are the units the same?",
+              file=sys.stderr)

@@ -1,0 +1,26 @@
+"""One frame of grey levels or RGB, and the comparison that may be shown in it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from hpc_vsr.sources.planes import GREY
+from hpc_vsr.splits import REACH
+from hpc_vsr.upscaler import Upscaler
+
+
+def enlarge_window(window: np.ndarray, upscaler: Upscaler, compare: bool) -> np.ndarray:
+    """(C, 5, h, w) float32 grey levels, 0..255, to (C, s h, s w).
+
+    With `compare` its left half is bicubic enlargement, and a white line of two pixels parts it from the network's.
+    """
+    out = upscaler.enlarge(torch.from_numpy(window)).numpy()
+    if compare:
+        middle = out.shape[2] // 2
+        for channel, picture in zip(out, window[:, REACH], strict=True):
+            enlarged = cv2.resize(picture, out.shape[:0:-1], interpolation=cv2.INTER_CUBIC)
+            channel[:, :middle] = enlarged[:, :middle]
+            channel[:, middle - 1 : middle + 1] = GREY
+    return out

@@ -1,0 +1,140 @@
+"""A field through `upscale`: values, units, gaps, calendar, coordinates and packing stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+from conftest import assert_refused, run_stage, train_tiny
+from upscaling import upscale
+
+from hpc_vsr.sinks.field import split_bounds, split_cells
+
+NUM_FRAMES, HEIGHT, WIDTH = 24, 24, 32
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory) -> Path:
+    """A packed field with a gap, a depth of one level, a 360-day calendar, bounds, and variables beside it."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    values = np.stack([np.sin((columns + index) / 3) * np.cos((rows - index) / 4) for index in range(NUM_FRAMES)])
+    values[:, 5:9, 10:13] = np.nan
+    lat = 10.0 + np.arange(HEIGHT)
+    dataset = xarray.Dataset(
+        {"temperature": (("time", "depth", "lat", "lon"), (290 + 5 * values[:, None]).astype(np.float32),
+                         {"units": "K", "standard_name": "sea_water_temperature", "grid_mapping": "crs"}),
+         "salinity": (("time", "depth", "lat", "lon"), values[:, None].astype(np.float32)),
+         "lat_bnds": (("lat", "two"), np.stack([lat - 0.5, lat + 0.5], 1)),
+         "crs": ((), 0, {"grid_mapping_name": "latitude_longitude"})},
+        {"time": ("time", np.arange(NUM_FRAMES) * 6.0, {"units": "hours since 2000-02-29", "calendar": "360_day"}),
+         "depth": ("depth", [0.0], {"units": "m"}),
+         "lat": ("lat", lat, {"units": "degrees_north", "bounds": "lat_bnds"}),
+         "lon": ("lon", np.linspace(0, 31, WIDTH), {"units": "degrees_east"}),
+         "area": (("lat", "lon"), np.ones((HEIGHT, WIDTH)))},
+        {"title": "a test", "history": "made"})
+    dataset["temperature"].encoding = {"dtype": "int16", "scale_factor": 0.001, "add_offset": 290.0,
+                                       "_FillValue": -32768}
+    path = tmp_path_factory.mktemp("field") / "field.nc"
+    dataset.to_netcdf(path, unlimited_dims=["time"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(field, tmp_path_factory) -> Path:
+    """A tiny network trained on it."""
+    folder = tmp_path_factory.mktemp("network")
+    done = run_stage("preprocess", "--field", field, "--variable", "temperature", "--shards", 3, "--out",
+                     folder / "data")
+    assert done.returncode == 0, done.stderr
+    done = train_tiny(folder / "data", folder / "run", "--train.patch_size", 10, "--train.validate_every", 0)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def enlarged(network, field, tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("out") / "out.nc"
+    done = upscale(network, field, target, "--variable", "temperature")
+    assert done.returncode == 0, done.stderr
+    assert "without salinity" in done.stderr
+    return target
+
+
+def test_values_stay_in_their_units_and_gaps_are_gaps(field, enlarged):
+    with xarray.open_dataset(field) as before, xarray.open_dataset(enlarged) as after:
+        one, other = before["temperature"].values[:, 0], after["temperature"].values[:, 0]
+        assert after["temperature"].shape == (NUM_FRAMES, 1, 2 * HEIGHT, 2 * WIDTH)
+        assert np.array_equal(np.isnan(other), np.isnan(one).repeat(2, 1).repeat(2, 2))
+        reduced = other.reshape(NUM_FRAMES, HEIGHT, 2, WIDTH, 2).mean((2, 4))
+        inside = ~np.isnan(one)
+        assert np.corrcoef(one[inside], reduced[inside])[0, 1] > 0.98
+        assert abs(one[inside].mean() - reduced[inside].mean()) < 0.1
+
+
+def test_what_describes_the_field_stays(field, enlarged):
+    with (xarray.open_dataset(field, decode_cf=False) as before,
+          xarray.open_dataset(enlarged, decode_cf=False) as after):
+        for name in ("temperature", "time", "depth", "lat", "lon", "crs"):
+            assert str(after[name].attrs) == str(before[name].attrs) and after[name].dtype == before[name].dtype, name
+        assert after["temperature"].dims == before["temperature"].dims
+        assert np.array_equal(after["time"], before["time"])
+        assert after.attrs["title"] == "a test"
+        first, second = after.attrs["history"].splitlines()
+        assert "temperature enlarged 2 times by hpc-vsr" in first and second == "made"
+        assert after.encoding["unlimited_dims"] == {"time"}
+
+
+def test_coordinates_are_refined_cell_by_cell(enlarged):
+    with xarray.open_dataset(enlarged, decode_times=False) as after:
+        np.testing.assert_allclose(after["lat"], 9.75 + np.arange(2 * HEIGHT) / 2)
+        np.testing.assert_allclose(after["lat_bnds"][:2], [[9.5, 10.0], [10.0, 10.5]])
+        np.testing.assert_allclose(after["lon"][:3], [-0.25, 0.25, 0.75])
+        assert after["area"].shape == (2 * HEIGHT, 2 * WIDTH)
+
+
+def test_cells_of_any_width_keep_their_outer_edges():
+    np.testing.assert_allclose(split_cells(np.array([0.0, 2.0, 6.0]), 2), [-0.5, 0.5, 1.75, 3.25, 5.0, 7.0])
+    np.testing.assert_allclose(split_bounds(np.array([[4.0, 0.0]]), 4), [[4, 3], [3, 2], [2, 1], [1, 0]])
+
+
+def test_zarr_and_a_part_hold_the_same(network, field, enlarged, tmp_path):
+    target = tmp_path / "out.zarr"
+    done = upscale(network, field, target, "--variable", "temperature", "--start", 4, "--stop", 7)
+    assert done.returncode == 0, done.stderr
+    with xarray.open_zarr(target) as part, xarray.open_dataset(enlarged) as whole:
+        np.testing.assert_allclose(part["temperature"], whole["temperature"][4:7], atol=1e-3)
+        assert np.array_equal(part["time"], whole["time"][4:7])
+
+
+def test_back_projection_brings_it_nearer_to_the_input(network, field, enlarged, tmp_path):
+    import torch
+
+    from hpc_vsr.models import Reduce
+
+    target = tmp_path / "out.nc"
+    assert upscale(network, field, target, "--variable", "temperature", "--back_projection", 3).returncode == 0
+    with xarray.open_dataset(field, decode_times=False) as before:
+        lr = before["temperature"].values[12, 0]
+    errors = []
+    for path in (enlarged, target):
+        with xarray.open_dataset(path, decode_times=False) as after:
+            sr = np.nan_to_num(after["temperature"].values[12], nan=290.0)
+        reduced = Reduce(2, 3.0)(torch.from_numpy(sr)[None].float())[0, 0].numpy()
+        errors.append(np.abs(reduced - lr)[:, 20:].mean())  # away from the gap
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
+    target = tmp_path / "out.nc"
+    for run, source, to, more, words in (
+            (network, field, target, ("--variable", "wind"), "has no variable 'wind'"),
+            (network, field, target, (), "--variable is missing"),
+            (network, field, tmp_path / "out.txt", ("--variable", "temperature"), ".zarr"),
+            (network, field, target, ("--variable", "temperature", "--compare", "true"), "for videos"),
+            (network, tmp_path / "none.nc", target, ("--variable", "temperature"), "cannot be read"),
+            (trained, field, target, ("--variable", "temperature"), "trained on video"),
+            (network, clip, tmp_path / "out.mp4", (), "trained on a field")):
+        assert_refused(upscale(run, source, to, *more), words)
+    assert not list(tmp_path.iterdir())
