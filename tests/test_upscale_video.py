@@ -115,7 +115,9 @@ def test_depth_and_odd_sizes_stay(trained, tmp_path, pixel_format, size):
     write_rich(source, pixel_format, size, "ffv1" if pixel_format == "gray" else "libx264")
     done = upscale(trained, source, target, "--codec", "ffv1")
     assert done.returncode == 0, done.stderr
-    after = open_video(target)
+    before, after = open_video(source), open_video(target)
+    for name in ("matrix", "full_range", "rate"):
+        assert getattr(after.tags, name) == getattr(before.tags, name), name
     assert after.tags.pixel_format == pixel_format and (after.height, after.width) == (2 * size[0], 2 * size[1])
 
 
@@ -222,6 +224,15 @@ def test_the_bundled_low_resolution_clip_is_the_degraded_sample():
     low = [frame[0] for frame, _ in open_video(SAMPLE.with_name("diamond_lr.mkv")).read(0, 22)]
     for (frame, _), lr in zip(open_video(SAMPLE).read(87, 109), low, strict=True):
         assert np.array_equal(degrade(frame, Degradation("BD", 3.0, 2))[0], lr)
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "h264"])
+def test_full_range_stays_full_range(trained, tmp_path, codec):
+    source, target = SAMPLE.with_name("diamond_lr.mkv"), tmp_path / "out.mkv"
+    done = upscale(trained, source, target, "--codec", codec, "--stop", 2)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    small, large = (next(open_video(path).read(0, 1))[0] for path in (source, target))
+    assert open_video(target).tags.full_range and abs(small.mean() - large.mean()) < 0.5
 
 
 def test_a_sharp_video_is_warned_of(trained, tmp_path):

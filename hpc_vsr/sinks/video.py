@@ -35,6 +35,8 @@ QUIET = {"hevc": {"x265-params": "log-level=error"}}
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 OF_CONTAINER = ("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id")
 OF_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # of Matroska, which the copy does not share
+# of files that hold what the codec itself does not: colours of ffv1
+SEGMENT_SUFFIX = {"prores": ".mov", "ffv1": ".mkv"}
 NUM_THREADS = 4  # of the encoder, the same everywhere, since its bytes depend on it
 GLOBAL_HEADER = 1 << 22
 
@@ -65,7 +67,12 @@ class Encoding:
     @property
     def suffix(self) -> str:
         """Of a segment's file."""
-        return ".mov" if self.codec == "prores" else ".nut"
+        return SEGMENT_SUFFIX.get(self.codec, ".nut")
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second while a segment is encoded; where the codec does not ask, one that Matroska can count."""
+        return Fraction(25) if self.codec == "ffv1" else self.tags.rate
 
 
 def choose_codec(codec: Codec, name: str) -> tuple[str, str]:
@@ -86,7 +93,8 @@ def _formats(codec: str) -> list[str]:
 
 def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: Encoding) -> None:
     """Encode frames, luma and chroma planes (H, W) each, into a segment that appears whole or not at all."""
-    with write_whole(path) as temporary, av.open(str(temporary), "w", format=path.suffix[1:]) as container:
+    muxer = MUXERS.get(path.suffix, "nut")
+    with write_whole(path) as temporary, av.open(str(temporary), "w", format=muxer) as container:
         stream = _open_encoder(container, encoding)
         for index, planes in enumerate(frames):
             container.mux(stream.encode(_make_frame(planes, index, encoding)))
@@ -95,12 +103,12 @@ def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: 
 
 def _open_encoder(container, encoding: Encoding):
     options = {"crf": str(encoding.quality)} if encoding.quality is not None else {}
-    stream = container.add_stream(ENCODERS[encoding.codec], rate=encoding.tags.rate,
+    stream = container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate,
                                   options={**options, **QUIET.get(encoding.codec, {})})
     context, tags = stream.codec_context, encoding.tags
     stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.planes.name
     context.thread_count = NUM_THREADS
-    context.time_base = 1 / tags.rate
+    context.time_base = 1 / encoding.rate
     context.flags |= GLOBAL_HEADER
     context.color_range = 2 if encoding.planes.full_range else 1
     context.colorspace, context.color_primaries, context.color_trc = tags.matrix, tags.primaries, tags.transfer
@@ -114,7 +122,7 @@ def _make_frame(planes: Sequence[np.ndarray], index: int, encoding: Encoding) ->
     for target, plane in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(target, encoding.planes.dtype).reshape(target.height, -1)
         rows[:, : target.width] = plane
-    frame.pts, frame.time_base = index, 1 / encoding.tags.rate
+    frame.pts, frame.time_base = index, 1 / encoding.rate
     frame.color_range = 2 if encoding.planes.full_range else 1
     frame.colorspace = encoding.tags.matrix
     frame.color_primaries, frame.color_trc = encoding.tags.primaries, encoding.tags.transfer
