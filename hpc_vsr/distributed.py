@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,12 @@ class Ranks:
         """Cores of this rank: what SLURM gave each task, else its share of the machine."""
         given = os.environ.get("SLURM_CPUS_PER_TASK")
         return int(given) if given else max(1, len(os.sched_getaffinity(0)) // self.per_node)
+
+    def peak_memory(self) -> int:
+        """Bytes: of the GPU, or of this process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def sum(self, values: list[float]) -> list[float]:
         """Add up a few float64 numbers over all ranks; the same result on each."""

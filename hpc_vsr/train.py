@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -124,7 +123,7 @@ class Trainer:
                 if self.step % settings.log_every == 0 or last:
                     rate = (self.step - first_step) * settings.batch_size / (time.monotonic() - started)
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
-                               "samples_per_second": round(rate, 2), "memory_bytes": self._memory_used()})
+                               "samples_per_second": round(rate, 2), "memory_bytes": self.ranks.peak_memory()})
                     loss_sum, loss_count = 0.0, 0
                 if asked and not last:  # the time left is for the checkpoint; what is due is measured in the next life
                     self._save(improved=False, validation_due=self._is_validating())
@@ -277,12 +276,6 @@ class Trainer:
 
     def _best_text(self) -> str:
         return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
-
-    def _memory_used(self) -> int:
-        """Peak bytes: of the GPU, or of this process on a CPU."""
-        if self.ranks.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def build_parser() -> Parser:

@@ -71,6 +71,12 @@ def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) 
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def torchrun(num_ranks: int) -> tuple[str, ...]:
+    """A launcher for `run_stage`."""
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}",
+            "--no-python")
+
+
 def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
     """Exit status 2 and one line of error that has these words, no traceback."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

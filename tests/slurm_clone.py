@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm_cluster import Cluster, wait_until
+from slurm_cluster import Cluster
+from slurm_processes import wait_until
 
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 from hpc_vsr.history import read_history

@@ -18,15 +18,14 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slurm_configuration import ACCOUNTING, CGROUP_CONF, DATABASE_USER, NO_ACCOUNTING, SLURM_CONF, SLURMDBD_CONF
+from slurm_processes import LISTEN, answers, find_process, free_ports, kill, wait_until
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
             "mariadb-server-core", "mariadb-client-core", "libopenmpi3", "shellcheck")
@@ -35,7 +34,6 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mungekey", "sbatch", "
 FOLDERS = {accounting: Path(tempfile.gettempdir()) / f"hpc-vsr-slurm{'-accounting' * accounting}"
            for accounting in (False, True)}
 NUM_NODES, CPUS, MEMORY_MB, GPUS = 2, 4, 8000, 2
-LISTEN = "127.0.0.1"
 
 # The first process of a node. It reaps what is left of steps; killing it kills all that runs on the node.
 NODE_INIT = """\
@@ -92,7 +90,7 @@ class Cluster:
         if self.accounting:
             self._start_database()
             self._as_controller("slurmdbd")
-            wait_until(lambda: _answers(self.ports["database_daemon_port"]), "slurmdbd")
+            wait_until(lambda: answers(self.ports["database_daemon_port"]), "slurmdbd")
         self._as_controller("slurmctld", "-i")
         for node in self.nodes:
             self.boot(node)
@@ -105,16 +103,16 @@ class Cluster:
         """End every process of the cluster and delete its folder."""
         if not self.folder.exists():
             return
-        if self.conf.exists() and _process(self.run_folder / "slurmctld.pid", "slurmctld"):
+        if self.conf.exists() and find_process(self.run_folder / "slurmctld.pid", "slurmctld"):
             self.ask("scancel", "--user=root", check=False)
             with contextlib.suppress(TimeoutError):
                 wait_until(lambda: not self.ask("squeue", "--noheader", check=False), "the queue to empty", seconds=15)
         for node in self.nodes:
             self.crash(node)
         for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
-            process = _process(self.run_folder / f"{name}.pid", name)
+            process = find_process(self.run_folder / f"{name}.pid", name)
             if process:
-                _kill(process, signal.SIGTERM)
+                kill(process, signal.SIGTERM)
         if os.path.ismount(self.folder / "database"):
             subprocess.run(["umount", self.folder / "database"], check=True)
         for controller in (path for node in self.nodes for path in Path("/sys/fs/cgroup").glob(f"*/slurm_{node}")):
@@ -141,9 +139,9 @@ class Cluster:
 
     def crash(self, node: str) -> None:
         """The node loses its power: all its processes are gone at once."""
-        process = _process(self.run_folder / f"{node}.pid", "bash")
+        process = find_process(self.run_folder / f"{node}.pid", "bash")
         if process:
-            _kill(process, signal.SIGKILL)
+            kill(process, signal.SIGKILL)
         (self.run_folder / f"{node}.pid").unlink(missing_ok=True)
 
     def start_slurmd(self, node: str) -> None:
@@ -154,7 +152,7 @@ class Cluster:
         self._on(node, "pkill", "-KILL", "-x", "slurmd")
 
     def _on(self, node: str, *command: str) -> None:
-        process = _process(self.run_folder / f"{node}.pid", "bash")
+        process = find_process(self.run_folder / f"{node}.pid", "bash")
         assert process, f"{node} is down"
         self._daemon("nsenter", "-t", str(process), "-u", "-i", "-m", "-p", "--", *command)
 
@@ -177,7 +175,7 @@ class Cluster:
         return "\n".join(f"{path}:\n{path.read_text(errors='replace')[-1500:]}" for path in self.log.glob("*.log"))
 
     def _write_configuration(self) -> None:
-        ports = _free_ports(3 + NUM_NODES)
+        ports = free_ports(3 + NUM_NODES)
         self.ports = dict(zip(("controller_port", "database_daemon_port", "database_port"), ports, strict=False))
         with_cgroups = os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK) and \
             os.access("/sys/fs/cgroup/freezer/cgroup.procs", os.W_OK)
@@ -223,19 +221,7 @@ class Cluster:
                  "--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0",
                  "--innodb-lock-wait-timeout=900", "--skip-log-bin"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, start_new_session=True)
-        wait_until(lambda: _answers(self.ports["database_port"]), "mariadbd", self._tell)
-
-
-def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 120):
-    """Poll until `condition` is true and return its value; `TimeoutError` with what `tell` says if it never is."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{tell()}")
-        time.sleep(0.1)
+        wait_until(lambda: answers(self.ports["database_port"]), "mariadbd", self._tell)
 
 
 def _link_pmix() -> None:
@@ -243,43 +229,6 @@ def _link_pmix() -> None:
     for library in Path("/usr/lib").glob("*/pmix2/lib/libpmix.so.2"):
         with contextlib.suppress(FileExistsError):
             library.with_name("libpmix.so").symlink_to(library.name)
-
-
-def _process(pid_file: Path, name: str) -> int | None:
-    """The process of a pid file, if it still is the one it was written for."""
-    try:
-        process = int(pid_file.read_text())
-        is_it = Path(f"/proc/{process}/comm").read_text().strip() == name
-        ended = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except (OSError, ValueError):
-        return None
-    return process if is_it and not ended else None
-
-
-def _kill(process: int, number: int) -> None:
-    """Send a signal and wait for the end."""
-    def ended() -> bool:
-        try:
-            return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
-        except OSError:
-            return True
-
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, number)
-    wait_until(ended, f"process {process} to end", seconds=30)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LISTEN, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as connection:
-        return connection.connect_ex((LISTEN, port)) == 0
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from slurm_cluster import wait_until
+from slurm_processes import wait_until
 
 from hpc_vsr import lock
 from hpc_vsr.errors import Failed, InputError

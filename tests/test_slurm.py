@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SAMPLE
 from slurm_clone import SHORT, TINY, Clone, job_number, runs_of, write_sweep
-from slurm_cluster import wait_until
+from slurm_processes import wait_until
 
 pytestmark = pytest.mark.slurm
 

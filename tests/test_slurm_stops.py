@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from slurm_clone import LONG, SHORT, STEPS, Clone, job_number, write_sweep
-from slurm_cluster import wait_until
+from slurm_processes import wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -101,30 +101,18 @@ def test_a_run_requeued_by_its_user_goes_on(clone, uninterrupted):
     assert_equal_runs(clone, "requeued", uninterrupted, "whole")
 
 
-def test_a_run_on_a_node_that_loses_its_power_goes_on_elsewhere(clone, uninterrupted):
-    node = clone.cluster.nodes[0]
-    job = clone.train("crashed", LONG, (f"--nodelist={node}",))
-    clone.wait_for_step("crashed", 50)
-    clone.cluster.crash(node)
+@pytest.mark.parametrize("what", ["loses its power", "is lost from sight"])
+def test_a_run_on_a_node_that(clone, uninterrupted, what):
+    """In the second case SLURM starts the job elsewhere while its first life goes on; they never write together."""
+    node, name = clone.cluster.nodes[0], what.replace(" ", "_")
+    job = clone.train(name, LONG, (f"--nodelist={node}",))
+    clone.wait_for_step(name, 50)
+    if what == "loses its power":
+        clone.cluster.crash(node)
+    else:
+        clone.cluster.kill_slurmd(node)
     # sooner than its time-out would tell SLURM
-    clone.cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
-    clone.cluster.ask("scontrol", "update", f"jobid={job}", "ReqNodeList=")
-    try:
-        assert clone.wait(job) == "COMPLETED", clone.logs()
-    finally:
-        clone.cluster.boot(node)
-        clone.cluster.wait_for_nodes()
-    assert "resumed at step 40" in clone.logs()  # the last checkpoint before the crash
-    assert_equal_runs(clone, "crashed", uninterrupted, "whole")
-
-
-def test_two_lives_of_a_job_never_write_together(clone, uninterrupted):
-    """SLURM loses sight of a node and starts the job elsewhere while its first life goes on."""
-    node = clone.cluster.nodes[0]
-    job = clone.train("lost", LONG, (f"--nodelist={node}",))
-    clone.wait_for_step("lost", 50)
-    clone.cluster.kill_slurmd(node)
-    clone.cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+    clone.cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     clone.cluster.ask("scontrol", "update", f"jobid={job}", "ReqNodeList=")
     try:
         assert clone.wait(job) == "COMPLETED", clone.logs()
@@ -132,7 +120,9 @@ def test_two_lives_of_a_job_never_write_together(clone, uninterrupted):
         clone.cluster.crash(node)
         clone.cluster.boot(node)
         clone.cluster.wait_for_nodes()
-    assert_equal_runs(clone, "lost", uninterrupted, "whole")
+    if what == "loses its power":
+        assert "resumed at step 40" in clone.logs()  # the last checkpoint before the crash
+    assert_equal_runs(clone, name, uninterrupted, "whole")
 
 
 def test_a_cancelled_run_stays_cancelled_and_can_be_continued(clone, uninterrupted):

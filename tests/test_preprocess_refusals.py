@@ -1,0 +1,137 @@
+"""Bad input for the preprocessing: one clear line, status 2, nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import xarray
+from conftest import assert_refused, moving_pattern, run_stage, write_video
+from test_preprocess import contents
+
+
+def bad_video(kind: str, folder: Path, clip: Path) -> Path:
+    path = folder / "bad.mp4"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    elif kind == "truncated after its index":
+        fast = folder / "fast.mp4"
+        with av.open(str(clip)) as source, av.open(str(fast), "w", options={"movflags": "faststart"}) as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(source.streams.video[0]):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+        path.write_bytes(fast.read_bytes()[: fast.stat().st_size * 2 // 3])
+    elif kind == "text":
+        path.write_text("this is not a video\n" * 100)
+    elif kind == "audio":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=44100)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate = 44100
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    elif kind == "short":
+        write_video(path, moving_pattern(4, 48, 64))
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("kind, word", [
+    ("missing", "not found"), ("empty", "is empty"), ("truncated", "truncated"),
+    ("truncated after its index", "truncated"), ("text", "not a video"), ("audio", "no video stream"),
+    ("short", "has 4 frames"), ("folder", "is a folder")])
+def test_a_bad_video_is_refused(tmp_path, clip, kind, word):
+    path = bad_video(kind, tmp_path, clip)
+    done = run_stage("preprocess", "--video", path, "--out", tmp_path / "out")
+    assert_refused(done, str(path), word)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_shards_than_samples_are_refused(tmp_path, clip):
+    done = run_stage("preprocess", "--video", clip, "--shards", 29, "--out", tmp_path / "out")
+    assert_refused(done, "shards", "29", "at most 28")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_data_set_is_refused_and_kept(clip, dataset):
+    before = contents(dataset)
+    for more in (("--shards", 4), ("--shards", 5, "--degradation.sigma", 2)):
+        assert_refused(run_stage("preprocess", "--video", clip, *more, "--out", dataset), "another data set", "--out")
+    assert contents(dataset) == before
+
+
+def test_a_folder_with_other_files_is_refused_and_kept(clip, tmp_path):
+    (tmp_path / "thesis.md").write_text("chapter 1")
+    assert_refused(run_stage("preprocess", "--video", clip, "--out", tmp_path), "holds other files (thesis.md)")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
+
+
+def test_a_folder_with_part_of_another_data_set_is_refused(clip, dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "d")
+    (tmp_path / "d" / "dataset.json").unlink()
+    done = run_stage("preprocess", "--video", clip, "--shards", 5, "--degradation.sigma", 2, "--out", tmp_path / "d")
+    assert_refused(done, "part of another data set")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(clip):
+    done = run_stage("preprocess", "--video", clip, "--out", "/proc/nowhere")
+    assert_refused(done, "/proc/nowhere", "cannot be written")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ((), ["one source is wanted"]),
+    (("--video", "a.mp4", "--frames", "b"), ["--video and --frames"]),
+    (("--field", "a.nc"), ["--field and --variable go together"]),
+    (("--video", "a.mp4", "--shard", "3"), ["--shard", "did you mean '--shards'"]),
+    (("--video", "a.mp4", "--shards", "many"), ["--shards", "int", "many"]),
+    (("--video", "a.mp4", "--degradation.scale", "3"), ["--degradation.scale", "3"]),
+    (("--frames", "."), ["has no images"]),
+])
+def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
+    assert_refused(run_stage("preprocess", *arguments, cwd=tmp_path), *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_manifest_is_refused(clip, dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    for text in ("[]", "{", '{"fingerprint": 3}'):
+        (copy / "dataset.json").write_text(text)
+        assert_refused(run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy), str(copy))
+    for text in ("[]", "{"):
+        (copy / "dataset.json").write_text(text)
+        assert_refused(run_stage("train", "--data", copy, "--out", tmp_path / "r"), "dataset.json")
+
+
+@pytest.mark.parametrize("file_format", ["NETCDF3_CLASSIC", "NETCDF4"])
+def test_a_truncated_field_is_refused(tmp_path, file_format):
+    values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
+    whole, cut = tmp_path / "whole.nc", tmp_path / "cut.nc"
+    xarray.Dataset({"u": (("time", "y", "x"), values)}).to_netcdf(whole, format=file_format, engine="netcdf4",
+                                                                unlimited_dims=["time"])
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    assert run_stage("preprocess", "--field", whole, "--variable", "u", "--out", tmp_path / "a").returncode == 0
+    assert_refused(run_stage("preprocess", "--field", cut, "--variable", "u", "--out", tmp_path / "b"), "cut.nc")
+    assert not (tmp_path / "b" / "dataset.json").exists()
+
+
+def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):
+    values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
+    path = tmp_path / "f.nc"
+    array = xarray.Dataset({"u": (("time", "y", "x"), values)})
+    array.to_netcdf(path, encoding={"u": {"zlib": True, "chunksizes": (1, 32, 40)}})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(data)
+    done = run_stage("preprocess", "--field", path, "--variable", "u", "--out", tmp_path / "d")
+    assert_refused(done, "f.nc: frame ", "cannot be read")
+    assert not (tmp_path / "d" / "dataset.json").exists()

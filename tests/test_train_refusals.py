@@ -1,0 +1,73 @@
+"""What training refuses: other settings, other data, other networks, wrong command lines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from conftest import assert_refused, run_stage, torchrun, train_tiny
+
+
+def test_other_settings_on_a_run_folder_are_refused(dataset, trained):
+    assert_refused(train_tiny(dataset, trained, "--train.lr", 1), "train.lr is 0.001 there, 1.0 now", "--out")
+    assert_refused(train_tiny(dataset, trained, "--model.n_2d", 2), "model.n_2d is 1 there, 2 now")
+
+
+def test_another_data_set_on_a_run_folder_is_refused(clip, trained, tmp_path):
+    other = run_stage("preprocess", "--video", clip, "--shards", 5, "--degradation.sigma", 2, "--out", tmp_path / "d")
+    assert other.returncode == 0, other.stderr
+    before = (trained / "config.json").read_text()
+    assert_refused(train_tiny(tmp_path / "d", trained), "another data set")
+    assert (trained / "config.json").read_text() == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(dataset, trained, tmp_path):
+    run = tmp_path / "r"
+    shutil.copytree(trained, run)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["skip"] = "none"
+    (run / "config.json").write_text(json.dumps(config))
+    assert_refused(train_tiny(dataset, run, "--model.skip", "none"), "another network")
+    assert_refused(run_stage("evaluate", "--run", run), "another network")
+
+
+@pytest.mark.parametrize("more, words", [
+    (("--train.batch_size", 3), ["cannot be dealt equally to 2 ranks"]),
+    (("--train.micro_batches", 4), ["the 2 samples of a rank cannot be cut into 4 equal parts"]),
+    (("--train.patch_size", 25), ["25 LR pixels are more than the frames have"]),
+])
+def test_what_does_not_fit_ends_all_ranks(dataset, tmp_path, more, words):
+    done = train_tiny(dataset, tmp_path / "r", *more, launcher=torchrun(2))
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert not (tmp_path / "r" / "config.json").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("--out", "r"), ["data"]),
+    (("--data", "nowhere", "--out", "r"), ["nowhere/dataset.json", "not found", "hpc_vsr.preprocess"]),
+    (("--data", "nowhere"), ["--out is missing"]),
+    (("--data", "nowhere", "--out", "r", "--model.n_2d", "0"), ["n_2d", "at least 1"]),
+    (("--data", "nowhere", "--out", "r", "--train.seed", str(10**23)), ["train.seed", "below 2^63"]),
+    (("--config", "job.toml"), ["job.toml", "[train]", "'learning_rate'", "valid are"]),
+])
+def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
+    (tmp_path / "job.toml").write_text("[train]\nlearning_rate = 1\n")
+    assert_refused(run_stage("train", *arguments, cwd=tmp_path), *words)
+
+
+def test_srun_without_ranks_is_refused(dataset, tmp_path):
+    for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE"):
+        done = train_tiny(dataset, tmp_path / "r", environment={variable: "2"})
+        assert_refused(done, f"2 tasks were started ({variable}) but RANK is not set", "torchrun")
+
+
+def test_a_run_named_like_a_baseline_is_refused(dataset, tmp_path):
+    assert_refused(train_tiny(dataset, tmp_path / "wiener"), "cannot be named 'wiener'")
+
+
+def test_a_gpu_that_is_not_there_is_refused(dataset, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", "--train.device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""})
+    assert_refused(done, "no GPU is visible")
