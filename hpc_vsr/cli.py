@@ -15,6 +15,7 @@ STAGES = {
     "evaluate": ("hpc_vsr.evaluate", "measure a trained network and the baselines"),
     "report": ("hpc_vsr.report.__main__", "make a page, tables and JSON of one or more runs"),
     "upscale": ("hpc_vsr.upscale.__main__", "enlarge a video, images or a field with a trained network"),
+    "export": ("hpc_vsr.export", "write a trained network as ONNX and torch.export, with a model card"),
     "import_weights": ("hpc_vsr.import_weights", "make a run of the weights that the report's authors published"),
     "launch": ("hpc_vsr.launch", "train, evaluate and report a job file, here or on a SLURM cluster"),
     "status": ("hpc_vsr.status", "a table of the runs of a job file: queue, progress, time left"),

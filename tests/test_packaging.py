@@ -36,7 +36,7 @@ def requirements() -> dict[str, str]:
     """{package: specifier} of setup.cfg, all extras that environment.yml has."""
     config = setup_cfg()
     lines = config["options"]["install_requires"].split()
-    for extra in ("mpi", "fields", "dev"):
+    for extra in ("mpi", "fields", "export", "dev"):
         lines += config["options.extras_require"][extra].split()
     return {re.match(r"[\w-]+", line)[0]: re.sub(r"^[\w-]+", "", line) for line in lines}
 

@@ -32,6 +32,8 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last."""
+        if torch.compiler.is_exporting():  # other programs have their own ways
+            return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if (x.device.type != "cpu" or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
                 or self.in_channels < FEW_CHANNELS):
@@ -73,7 +75,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     oneDNN computes 16 output channels at a time, and with one channel 15 of them for nothing. So a block of 4x4 outputs
     is computed as 16 channels at stride 4, each with the kernels moved to its place in a frame of zeros.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
     height, width = (side - kernel + 1 for side, kernel in zip(x.shape[-2:], kernels.shape[-2:], strict=True))
     last = BLOCK - 1
