@@ -35,9 +35,9 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"times, {count_parameters(trained.network):,} parameters, {terms.channels} "
         f"channel{'s' * (terms.channels > 1)}.", "",
         "## Input and output", "",
-        f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), any h and w from {least} on, in {values}; `upscaled`, "
-        f"float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same. At the ends of a video, and "
-        "at scene cuts, repeat the nearest frame of the scene.", "",
+        f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), any h and w from {least} on, in {values}; "
+        f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same. At the ends of "
+        "a video, and at scene cuts, repeat the nearest frame of the scene.", "",
         *_usage(files),
         "## What it assumes", "",
         f"That LR is HR after {blur}. Where the input is less blurred it rings at every edge; where it is more blurred "

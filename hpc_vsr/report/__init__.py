@@ -11,6 +11,7 @@ from hpc_vsr.files import create_folder, write_json, write_text
 from hpc_vsr.lock import only_writer
 from hpc_vsr.report import figures, pictures, tables
 from hpc_vsr.report.collect import Report, collect
+from hpc_vsr.report.viewer import make_viewer
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.splits import REACH
 
@@ -90,6 +91,7 @@ def _page(report: Report, split: str) -> str:
         ablation=tables.ablation_table(report), ablation_svg=figures.ablations(report),
         flow=tables.flow_table(report), published=tables.published_table(report),
         differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
+        viewer=make_viewer(report),
         spectra_svg=None if "field" not in report.profiles else figures.power_spectra(report),
         frames_svg=figures.psnr_over_frames(report, profile),
         training_svg=figures.training_curves(report), facts=_facts(report))

@@ -52,14 +52,14 @@ class Look:
 
 def can_compare(report: Report) -> bool:
     """Whether the baselines and a network have pictures of the same frames."""
-    return bool(_pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
+    return bool(pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
 
 
 def comparison(report: Report, index: int) -> bytes:
     """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
-    columns = ["lr", "bicubic", "wiener", _pictured(report)[0], "hr"]
-    pictures = {name: _displayable(report, report.pictures[name][index]) for name in columns}
-    _mask_gaps(pictures)
+    columns = ["lr", "bicubic", "wiener", pictured(report)[0], "hr"]
+    pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
+    mask_gaps(pictures)
     look = _choose_look(report, index)
     top, left, side = _busiest_square(pictures["hr"])
     scale = report.content["dataset"]["degradation"]["scale"]
@@ -120,7 +120,7 @@ def png_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _pictured(report: Report) -> list[str]:
+def pictured(report: Report) -> list[str]:
     """Networks with pictures, the best first."""
     names = {run["name"] for run in report.content["runs"]}
     return [row["method"] for row in report.rows(report.main_profile)
@@ -164,7 +164,7 @@ def _ascends(axis: dict) -> bool:
     return axis["units"] != "grid points" and axis.get("last", 0) > axis.get("first", 0)
 
 
-def _mask_gaps(pictures: dict[str, np.ndarray]) -> None:
+def mask_gaps(pictures: dict[str, np.ndarray]) -> None:
     """Take away, in place, what a field was filled with where HR has no value."""
     gaps = np.isnan(pictures["hr"])
     if not gaps.any():
@@ -203,7 +203,7 @@ def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
                        vmax=look.error_limit, interpolation="nearest", aspect="auto")
 
 
-def _displayable(report: Report, frame: np.ndarray) -> np.ndarray:
+def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
     """(C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
     if not report.is_video:
         offset, extent = (report.content["dataset"]["normalisation"][key] for key in ("offset", "extent"))

@@ -1,0 +1,92 @@
+"use strict";
+
+// A click on a head sorts its table: numbers by size, what is missing last, and the other way round at the next click.
+function valueOf(row, column) {
+  const text = row.cells[column].textContent.trim();
+  const number = parseFloat(text.replaceAll(",", "").replace("−", "-"));
+  return text === "∞" ? Infinity : Number.isNaN(number) ? null : number;
+}
+
+function sortTable(head) {
+  const table = head.closest("table");
+  const column = head.cellIndex;
+  const body = table.tBodies[0];
+  const isText = head.classList.contains("text");
+  const descending = head.getAttribute("aria-sort") === null ? !isText : head.getAttribute("aria-sort") === "ascending";
+  const sign = descending ? -1 : 1;
+  const rows = [...body.rows].sort((one, other) => {
+    if (isText) return sign * one.cells[column].textContent.localeCompare(other.cells[column].textContent);
+    const [a, b] = [valueOf(one, column), valueOf(other, column)];
+    if (a === null || b === null) return (a === null) - (b === null);
+    return a === b ? 0 : sign * (a < b ? -1 : 1);
+  });
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  body.append(...rows);
+}
+
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => sortTable(button.closest("th")));
+}
+
+// Two pictures of one frame, one above the other and cut at a line; both move and grow together.
+function startViewer(data) {
+  const part = (id) => document.getElementById(id);
+  const stage = part("stage");
+  const sides = { left: part("image-left"), right: part("image-right") };
+  const view = { zoom: 1, x: 0, y: 0 };  // x, y: what is moved out at the top left, in widths and heights of the stage
+
+  function show() {
+    const frame = Number(part("frame").value);
+    const divide = Number(part("divide").value) / 10;
+    part("frame-number").textContent = data.frames[frame];
+    for (const [side, image] of Object.entries(sides)) {
+      const method = data.methods[Number(part(side).value)];
+      if (image.src !== method.pictures[frame]) image.src = method.pictures[frame];
+      image.style.transform = `translate(${-100 * view.x * view.zoom}%, ${-100 * view.y * view.zoom}%) scale(${view.zoom})`;
+      const psnr = method.psnr[frame];
+      stage.querySelector(`.name.${side}`).textContent = method.name + (psnr === null ? "" : `, ${psnr.toFixed(2)} dB`);
+    }
+    const inside = (view.x + divide / 100 / view.zoom) * 100;  // the line in the picture's own width
+    sides.right.style.clipPath = `inset(0 0 0 ${inside}%)`;
+    stage.querySelector(".divider").style.left = `${divide}%`;
+  }
+
+  function limit() {
+    view.zoom = Math.min(16, Math.max(1, view.zoom));
+    view.x = Math.min(1 - 1 / view.zoom, Math.max(0, view.x));
+    view.y = Math.min(1 - 1 / view.zoom, Math.max(0, view.y));
+    show();
+  }
+
+  for (const side of ["left", "right"]) {
+    data.methods.forEach((method, index) => part(side).add(new Option(method.name, index)));
+    part(side).value = data[side];
+    part(side).addEventListener("change", show);
+  }
+  part("frame").addEventListener("input", show);
+  part("divide").addEventListener("input", show);
+  part("reset").addEventListener("click", () => { Object.assign(view, { zoom: 1, x: 0, y: 0 }); show(); });
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const box = stage.getBoundingClientRect();
+    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    const before = view.zoom;
+    view.zoom = Math.min(16, Math.max(1, before * Math.exp(-event.deltaY / 400)));
+    view.x += x / before - x / view.zoom;
+    view.y += y / before - y / view.zoom;
+    limit();
+  }, { passive: false });
+  stage.addEventListener("pointerdown", (event) => { stage.classList.add("held"); stage.setPointerCapture(event.pointerId); });
+  stage.addEventListener("pointerup", () => stage.classList.remove("held"));
+  stage.addEventListener("pointermove", (event) => {
+    if (!stage.classList.contains("held")) return;
+    const box = stage.getBoundingClientRect();
+    view.x -= event.movementX / box.width / view.zoom;
+    view.y -= event.movementY / box.height / view.zoom;
+    limit();
+  });
+  show();
+}
+
+if (document.getElementById("viewer-data")) startViewer(JSON.parse(document.getElementById("viewer-data").textContent));

@@ -1,0 +1,65 @@
+"""Every method's picture of the same frames, for the page on which two of them are laid over each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+
+from hpc_vsr.report.collect import Report
+from hpc_vsr.report.figures import NAMES
+from hpc_vsr.report.pictures import FIELD_MAP, TAIL, can_compare, displayable, mask_gaps, pictured, png_uri
+
+MOST_RUNS = 6  # the best ones; a page of a hundred runs stays a page
+GAP = (201, 206, 214)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """What the template shows, and what its script reads (`data`, JSON values)."""
+
+    frames: list[int]
+    width: int
+    height: int
+    note: str
+    data: dict[str, Any]
+
+
+def make_viewer(report: Report) -> Viewer | None:
+    """The pictures of LR, the baselines, the best runs and HR; None if a run has none."""
+    if not can_compare(report):
+        return None
+    runs = pictured(report)
+    names = ["lr", "bicubic", "wiener", *runs[:MOST_RUNS], "hr"]
+    frames = [int(frame) for frame in report.pictures["frame"]]
+    pictures: dict[str, list[str]] = {name: [] for name in names}
+    for index in range(len(frames)):
+        values = {name: displayable(report, report.pictures[name][index]) for name in names}
+        mask_gaps(values)
+        hr = values["hr"]
+        for name in names:
+            pictures[name].append(png_uri(_png(values[name], hr, report.is_video)))
+    psnr = {row["method"]: dict(zip(row["per_frame"]["frame"], row["per_frame"]["psnr"], strict=True))
+            for row in report.rows(report.main_profile)}
+    methods = [{"name": NAMES.get(name, name), "pictures": pictures[name],
+                "psnr": [psnr.get(name, {}).get(frame) for frame in frames]} for name in names]
+    note = f"The {MOST_RUNS} best of {len(runs)} runs." if len(runs) > MOST_RUNS else ""
+    height, width = hr.shape[:2]
+    return Viewer(frames, width, height, note, {"frames": frames, "methods": methods, "left": names.index("bicubic"),
+                                                "right": names.index(runs[0])})
+
+
+def _png(values: np.ndarray, hr: np.ndarray, is_video: bool) -> bytes:
+    """A picture as PNG: grey levels or RGB as they are, a field in colours whose range is that of HR."""
+    if is_video:
+        rgb = values
+    else:
+        low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
+        shares = np.nan_to_num((values - low) / ((high - low) or 1))
+        rgb = (values * 255 if values.ndim == 3 else matplotlib.colormaps[FIELD_MAP](shares)[..., :3] * 255)
+        rgb = np.where(np.isnan(values if values.ndim == 2 else values[..., 0])[..., None], GAP, rgb).astype(np.uint8)
+    coded = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", coded, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
