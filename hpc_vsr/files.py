@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def write_json_together(path: Path, value: Any) -> None:
+    """`write_json` where several processes may write the same at the same time."""
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    try:
+        write_json(temporary, value)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_json(path: Path, mend: str) -> Any:
     """Read a JSON file; `InputError` says what is wrong with it and how to `mend` it."""
     try:
@@ -92,7 +103,7 @@ def create_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"  # one name: what a kill leaves, the next run removes
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another task of the same job may have been quicker
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
 

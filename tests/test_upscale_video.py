@@ -149,9 +149,9 @@ def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
     assert again.returncode == 0 and f"{target}: finished before" in again.stderr
 
 
-def start(run: Path, source: Path, target: Path) -> subprocess.Popen:
+def start(run: Path, source: Path, target: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "hpc_vsr.upscale", "--run", str(run), "--input", str(source), "--output",
-               str(target), "--precision", "fp32", "--segment", "6"]
+               str(target), "--precision", "fp32", "--segment", "6", *more]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
                             stderr=subprocess.PIPE)
 
@@ -193,6 +193,14 @@ def test_tasks_of_an_array_make_the_same_file(trained, clip, tmp_path):
     done = upscale(trained, clip, shared, "--segment", 9)
     assert done.returncode == 0, done.stderr
     assert shared.read_bytes() == alone.read_bytes()
+
+
+def test_tasks_that_begin_at_once_do_not_disturb_each_other(trained, clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    together = [start(trained, clip, target, "--part", f"{index}/3") for index in (1, 2, 3)]
+    assert [process.wait(timeout=120) for process in together] == [0, 0, 0], [p.stderr.read() for p in together]
+    done = upscale(trained, clip, target, "--segment", 6)
+    assert done.returncode == 0 and "7 finished before" in done.stderr, done.stderr
 
 
 def test_a_part_of_the_frames_begins_at_zero(trained, rich, tmp_path):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import create_folder, read_json, write_json, write_whole
+from hpc_vsr.files import create_folder, read_json, write_json_together, write_whole
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank
 from hpc_vsr.progress import Progress
@@ -95,15 +95,14 @@ def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
 
 def _open_folder(folder: Path, identity: str) -> None:
     record = folder / RECORD
-    if record.exists():
-        content = read_json(record, "delete that folder or choose another --output")
-        if not isinstance(content, dict) or content.get("fingerprint") != identity:
-            raise InputError(f"{folder}: holds another upscaling; delete it or choose another --output")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and is not empty; choose another --output")
-    else:
+    if not record.exists():
+        if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
+            raise InputError(f"{folder}: exists and is not empty; choose another --output")
         create_folder(folder)
-        write_json(record, {"fingerprint": identity})
+        write_json_together(record, {"fingerprint": identity})
+    content = read_json(record, "delete that folder or choose another --output")
+    if not isinstance(content, dict) or content.get("fingerprint") != identity:
+        raise InputError(f"{folder}: holds another upscaling; delete it or choose another --output")
 
 
 def _missing(folder: Path, names: dict[int, str]) -> list[int]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.files import check_free_space, check_input_file, create_folder, read_json, sha256, write_json
+from hpc_vsr.files import check_free_space, check_input_file, create_folder, read_json, sha256, write_json_together
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank
 from hpc_vsr.progress import Progress
@@ -151,19 +151,18 @@ def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
 def _open_folder(plan: VideoPlan, settings: UpscaleSettings) -> None:
     """Make the folder of the segments, or check that it is this plan's."""
     path = plan.folder / PLAN
-    if path.exists():
-        content = read_json(path, f"delete {plan.folder}")
-        found = content.get("fingerprint") if isinstance(content, dict) else None
-        if found != plan.fingerprint:
-            raise InputError(f"{plan.folder}: holds segments of another upscaling into {settings.output}; delete it or "
-                             "give the settings, the input and the network that it was begun with")
-        return
-    if not settings.output.parent.is_dir():
-        raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
-    create_folder(plan.folder)
-    check_free_space(plan.folder, settings.input.stat().st_size)
-    write_json(path, {"fingerprint": plan.fingerprint, "frames": [plan.frames.start, plan.frames.stop],
-                      "segment": settings.segment})
+    if not path.exists():
+        if not settings.output.parent.is_dir():
+            raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
+        create_folder(plan.folder)
+        check_free_space(plan.folder, settings.input.stat().st_size)
+        write_json_together(path, {"fingerprint": plan.fingerprint, "frames": [plan.frames.start, plan.frames.stop],
+                                   "segment": settings.segment})
+    content = read_json(path, f"delete {plan.folder}")
+    found = content.get("fingerprint") if isinstance(content, dict) else None
+    if found != plan.fingerprint:
+        raise InputError(f"{plan.folder}: holds segments of another upscaling into {settings.output}; delete it or "
+                         "give the settings, the input and the network that it was begun with")
 
 
 def _missing(plan: VideoPlan) -> list[int]:
