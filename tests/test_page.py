@@ -68,14 +68,22 @@ head.querySelector("button").click();
 seen.push(head.getAttribute("aria-sort") === "descending" && values().every((v, i, all) => i === 0 || all[i - 1] >= v));
 head.querySelector("button").click();
 seen.push(head.getAttribute("aria-sort") === "ascending" && values().every((v, i, all) => i === 0 || all[i - 1] <= v));
+const chart = document.querySelector("#frames svg");
+const area = chart.getBoundingClientRect();
+const middle = {clientX: area.left + area.width / 2, clientY: area.top + area.height / 2};
+chart.dispatchEvent(new PointerEvent("pointermove", middle));
+const told = part("tip").textContent;
+seen.push(!part("tip").hidden && /frame of the source [0-9]+/.test(told) && told.includes("Wiener: "));
+chart.dispatchEvent(new PointerEvent("pointerleave"));
+seen.push(part("tip").hidden);
 document.title = "seen " + seen.join(" ");
 </script></body>"""
 
 
 @pytest.mark.browser
-def test_the_slider_moves_and_the_table_sorts(report, tmp_path):  # noqa: F811
+def test_the_slider_moves_the_table_sorts_and_curves_tell_their_values(report, tmp_path):  # noqa: F811
     page = tmp_path / "page.html"
     page.write_text((report / "index.html").read_text().replace("</body>", DEEDS))
     done = browse(tmp_path, "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri())
     assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr
-    assert f"<title>seen {' '.join(['true'] * 9)}</title>" in done.stdout, done.stdout[: done.stdout.find("<style>")]
+    assert f"<title>seen {' '.join(['true'] * 11)}</title>" in done.stdout, done.stdout[: done.stdout.find("<style>")]

@@ -145,7 +145,7 @@ def test_the_page_is_one_file_without_a_network(report):
     page = (report / "index.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+""", page)
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
-    assert "<script" not in page
+    assert page.count("<script") == 2  # the page's own, and the pictures that it reads
     for words in ("PSNR (dB", "training loss", "validation PSNR (dB)", "frame of the source", "data:image/png"):
         assert words in page
 

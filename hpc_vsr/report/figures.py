@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
 import re
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
@@ -25,6 +28,7 @@ BASELINE_COLOURS = {"bicubic": "#9aa3ad", "wiener": "#5b6673"}
 NAMES = {"lr": "LR", "bicubic": "bicubic", "wiener": "Wiener", "hr": "HR"}
 WAVENUMBERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # cycles per HR pixel
 MAX_PANELS, MAX_LEGEND = 9, 10
+MAX_TOLD = 20  # lines whose values the page tells
 MAX_MARKED = 12  # points of a curve that are marked
 LOG_FROM = 8  # largest over smallest value from which an axis is logarithmic
 
@@ -159,4 +163,24 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
+    charts = html.escape(json.dumps([_chart(axes) for axes in figure.axes], separators=(",", ":")))
+    return text.replace("<svg", f'<svg data-charts="{charts}"', 1)
+
+
+def _chart(axes: Axes) -> dict:
+    """Where axes lie in their figure, as fractions from its top left, and the points of their named lines.
+
+    The page's script tells the values under the pointer by them.
+    """
+    box = axes.get_position()
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")][:MAX_TOLD]
+    return {
+        "box": [round(side, 5) for side in (box.x0, 1 - box.y1, box.x1, 1 - box.y0)],
+        "x": [*axes.get_xlim(), axes.get_xscale() == "log"], "xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel(),
+        "lines": [{"name": line.get_label(), "x": _rounded(line.get_xdata()), "y": _rounded(line.get_ydata())}
+                  for line in lines]}
+
+
+def _rounded(values: Sequence[float]) -> list[float | None]:
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in np.asarray(values, float)]

@@ -29,6 +29,40 @@ for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => sortTable(button.closest("th")));
 }
 
+// The values of a chart's lines at the pointer.
+function startTips() {
+  const tip = document.createElement("div");
+  tip.id = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  for (const svg of document.querySelectorAll("svg[data-charts]")) {
+    const charts = JSON.parse(svg.dataset.charts);
+    svg.addEventListener("pointerleave", () => { tip.hidden = true; });
+    svg.addEventListener("pointermove", (event) => {
+      const frame = svg.getBoundingClientRect();
+      const [px, py] = [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
+      const chart = charts.find(({ box }) => px >= box[0] && px <= box[2] && py >= box[1] && py <= box[3]);
+      tip.hidden = !chart || chart.lines.length === 0;
+      if (tip.hidden) return;
+      const [low, high, isLog] = chart.x;
+      const scale = isLog ? Math.log10 : (value) => value;
+      const place = (value) => (scale(value) - scale(low)) / (scale(high) - scale(low));
+      const wanted = (px - chart.box[0]) / (chart.box[2] - chart.box[0]);
+      const nearest = (xs) => xs.reduce((best, x, i) => Math.abs(place(x) - wanted) < Math.abs(place(xs[best]) - wanted) ? i : best, 0);
+      const told = chart.lines.filter((line) => line.x.length).map((line) => {
+        const index = nearest(line.x);
+        return { name: line.name, x: line.x[index], y: line.y[index] };
+      });
+      tip.textContent = [`${chart.xlabel} ${told[0].x}`,
+        ...told.map(({ name, y }) => `${name}: ${y === null ? "–" : y}`)].join("\n");
+      const left = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8);
+      tip.style.left = `${left + window.scrollX}px`;
+      tip.style.top = `${event.clientY + 14 + window.scrollY}px`;
+    });
+  }
+}
+startTips();
+
 // Two pictures of one frame, one above the other and cut at a line; both move and grow together.
 function startViewer(data) {
   const part = (id) => document.getElementById(id);
