@@ -126,6 +126,11 @@ def test_back_projection_brings_it_nearer_to_the_input(network, field, enlarged,
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_a_dry_run_tells_the_plan_and_writes_nothing(network, field, tmp_path):
+    done = upscale(network, field, tmp_path / "out.nc", "--variable", "temperature", "--dry-run")
+    assert done.returncode == 0 and "24 frames of temperature" in done.stdout and not list(tmp_path.iterdir())
+
+
 def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
     target = tmp_path / "out.nc"
     for run, source, to, more, words in (

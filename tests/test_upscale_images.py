@@ -76,6 +76,11 @@ def test_ranks_and_tasks_make_the_same_images(trained, folder, tmp_path):
         assert path.read_bytes() == (ranks / path.name).read_bytes() == (tasks / path.name).read_bytes()
 
 
+def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, folder, tmp_path):
+    done = upscale(trained, folder, tmp_path / "out", "--dry-run")
+    assert done.returncode == 0 and "12 images of" in done.stdout and not (tmp_path / "out").exists()
+
+
 def test_what_does_not_fit_is_refused(trained, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()

@@ -248,6 +248,13 @@ def test_a_sharp_video_is_warned_of(trained, tmp_path):
     assert done.returncode == 0 and "was trained for 1.5" in done.stderr, done.stderr
 
 
+def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, clip, tmp_path):
+    done = upscale(trained, clip, tmp_path / "out.mp4", "--dry-run")
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    for words in ("segment = 100", "40 frames of", "64x48 to 128x96", "h264 yuv420p at quality 16", "1 segments"):
+        assert words in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize(("more", "words"), [
     (("--start", 40), "has 40 frames"),
     (("--start", 5, "--stop", 5), "no range"),

@@ -15,13 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hpc_vsr.config import Parser
+from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
 from hpc_vsr.mpi import abort_together, connect, on_main_rank
-from hpc_vsr.upscale.field import FIELD_SUFFIXES, upscale_field
-from hpc_vsr.upscale.images import upscale_images
+from hpc_vsr.upscale import field, images, video
 from hpc_vsr.upscale.settings import UpscaleSettings
-from hpc_vsr.upscale.video import upscale_video
 from hpc_vsr.upscaler import Upscaler, load
 
 LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")  # the number of a rank on its node
@@ -30,13 +28,14 @@ LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
 def build_parser() -> Parser:
     parser = Parser("upscale", __doc__)
     parser.add_settings(UpscaleSettings, "--config")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings and the plan; write nothing")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
     try:
-        settings, _ = build_parser().parse(argv)
+        settings, arguments = build_parser().parse(argv)
     except InputError:  # every rank has it: one line is enough
         if comm.rank != 0:
             sys.exit(BAD_INPUT)
@@ -44,19 +43,40 @@ def main(argv: Sequence[str] | None = None) -> None:
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
+        if arguments.dry_run:
+            on_main_rank(comm, lambda: print(_plan(settings, upscaler)))
+            return
         complete = _upscale(settings, upscaler, comm)
     if comm.rank == 0 and complete:
         print(settings.output)
 
 
+def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
+    """The settings, and what would be done."""
+    lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
+    if _is_field(settings):
+        source, frames = field.plan_field(settings, upscaler)
+        lines.append(field.format_plan(settings, upscaler, source, len(frames)))
+    elif settings.input.is_dir():
+        source, names, _ = images.plan_images(settings, upscaler)
+        lines.append(images.format_plan(settings, upscaler, source, len(names)))
+    else:
+        lines.append(video.format_plan(video.plan_video(settings, upscaler), settings, upscaler))
+    return "\n".join(lines)
+
+
+def _is_field(settings: UpscaleSettings) -> bool:
+    return settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
+
+
 def _upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
     """Whether the output is complete."""
-    if settings.input.suffix.lower() in FIELD_SUFFIXES or settings.variable is not None:
-        on_main_rank(comm, lambda: upscale_field(settings, upscaler))  # frame by frame into one file: one rank
+    if _is_field(settings):
+        on_main_rank(comm, lambda: field.upscale_field(settings, upscaler))  # frame by frame into one file: one rank
         return True
     if settings.input.is_dir():
-        return upscale_images(settings, upscaler, comm)
-    return upscale_video(settings, upscaler, comm)
+        return images.upscale_images(settings, upscaler, comm)
+    return video.upscale_video(settings, upscaler, comm)
 
 
 if __name__ == "__main__":

@@ -31,25 +31,11 @@ def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
     InputError
         If the network is for videos, the field cannot be read or has no such variable, or the output exists.
     """
-    try:
-        from hpc_vsr.sinks.field import check_field_output, write_field
-    except ModuleNotFoundError as error:
-        raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
-    if upscaler.for_video or upscaler.channels != 1:
-        raise InputError(f"{upscaler.name}: was trained on video; {settings.input} wants a network for fields")
-    for name, value in (("compare", False), ("part", None)):
-        if getattr(settings, name) != value:
-            raise InputError(f"--{name}: is for videos; {settings.input} is a field")
-    check_field_output(settings.output)
-    source = open_field(settings.input, settings.variable or _only_variable(settings.input))
-    check_size(source.height, source.width, str(settings.input))
-    frames = settings.frames(source.num_frames)
+    from hpc_vsr.sinks.field import write_field
+
+    source, frames = plan_field(settings, upscaler)
     project = _back_projection(settings, upscaler, source)
-    _warn_of_range(source, frames, upscaler)
-    enlarged = f"{upscaler.scale * source.width}x{upscaler.scale * source.height}"
-    print(f"{settings.output}: {len(frames)} frames of {source.channels[0]} in {settings.input}, "
-          f"{source.width}x{source.height} to {enlarged}; {upscaler.name} in {upscaler.precision} on "
-          f"{upscaler.device.type}", file=sys.stderr, flush=True)
+    print(format_plan(settings, upscaler, source, len(frames)), file=sys.stderr, flush=True)
 
     @functools.lru_cache(maxsize=CACHED)
     def read(number: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -74,6 +60,34 @@ def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
     if left_out:
         print(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and not "
               "enlarged", file=sys.stderr)
+
+
+def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[FieldSource, range]:
+    """Check the input and the output; the source and the frames that are wanted. Writes nothing."""
+    try:
+        from hpc_vsr.sinks.field import check_field_output
+    except ModuleNotFoundError as error:
+        raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
+    if upscaler.for_video or upscaler.channels != 1:
+        raise InputError(f"{upscaler.name}: was trained on video; {settings.input} wants a network for fields")
+    for name, value in (("compare", False), ("part", None)):
+        if getattr(settings, name) != value:
+            raise InputError(f"--{name}: is for videos; {settings.input} is a field")
+    check_field_output(settings.output)
+    source = open_field(settings.input, settings.variable or _only_variable(settings.input))
+    check_size(source.height, source.width, str(settings.input))
+    frames = settings.frames(source.num_frames)
+    _back_projection(settings, upscaler, source)
+    _warn_of_range(source, frames, upscaler)
+    return source, frames
+
+
+def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource, num_frames: int) -> str:
+    """One line of what will be done."""
+    enlarged = f"{upscaler.scale * source.width}x{upscaler.scale * source.height}"
+    return (f"{settings.output}: {num_frames} frames of {source.channels[0]} in {settings.input}, "
+            f"{source.width}x{source.height} to {enlarged}; {upscaler.name} in {upscaler.precision} on "
+            f"{upscaler.device.type}")
 
 
 def _only_variable(path: Path) -> str:

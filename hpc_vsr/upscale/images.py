@@ -40,14 +40,16 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
         If the folder has no images or they are not alike, the network is not for videos, or the output folder holds
         something else.
     """
-    source, names, identity = on_main_rank(comm, lambda: _plan(settings, upscaler))
+    source, names, identity = on_main_rank(comm, lambda: plan_images(settings, upscaler))
     on_main_rank(comm, lambda: _open_folder(settings.output, identity))
     index, count = settings.share()
     lock = f".lock-{index + 1}-of-{count}"
     with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():
         missing = on_main_rank(comm, lambda: _missing(settings.output, names))
         if comm.rank == 0:
-            _say_plan(settings, upscaler, source, names, missing)
+            before = len(names) - len(missing)
+            print(format_plan(settings, upscaler, source, len(names))
+                  + (f"; {before} finished before" if before else ""), file=sys.stderr, flush=True)
         share, number = count * comm.size, index * comm.size + comm.rank
         every = list(names)  # not what is missing, which shrinks while other tasks work
         mine = sorted({*missing} & {*every[number * len(every) // share : (number + 1) * len(every) // share]})
@@ -60,8 +62,8 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
         return not on_main_rank(comm, lambda: _missing(settings.output, names))
 
 
-def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSource, dict[int, str], str]:
-    """The source, the name of each frame that is wanted, and what tells this upscaling from others."""
+def plan_images(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSource, dict[int, str], str]:
+    """The source, the name of each frame that is wanted, and what tells this upscaling from others; writes nothing."""
     if not upscaler.for_video:
         raise InputError(f"{upscaler.name}: was trained on a field; {settings.input} wants a network for videos")
     source = open_images(settings.input)
@@ -147,9 +149,8 @@ def _write_image(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(coded.tobytes())
 
 
-def _say_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, names: dict[int, str],
-              missing: list[int]) -> None:
-    before = len(names) - len(missing)
-    print(f"{settings.output}: {len(names)} images of {settings.input}, {source.width}x{source.height} to "
-          f"{upscaler.scale * source.width}x{upscaler.scale * source.height}; {upscaler.name} in {upscaler.precision} "
-          f"on {upscaler.device.type}{f'; {before} finished before' if before else ''}", file=sys.stderr, flush=True)
+def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, num_images: int) -> str:
+    """One line of what will be done."""
+    return (f"{settings.output}: {num_images} images of {settings.input}, {source.width}x{source.height} to "
+            f"{upscaler.scale * source.width}x{upscaler.scale * source.height}; {upscaler.name} in "
+            f"{upscaler.precision} on {upscaler.device.type}")

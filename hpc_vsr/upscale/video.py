@@ -86,7 +86,9 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
     on_main_rank(comm, lambda: _open_folder(plan, settings))
     missing = on_main_rank(comm, lambda: _missing(plan))
     if comm.rank == 0:
-        _say_plan(plan, settings, upscaler, len(missing), comm.size)
+        before = len(plan.segments) - len(missing)
+        print(format_plan(plan, settings, upscaler) + (f", {before} finished before" if before else "")
+              + f", {comm.size} rank{'s' if comm.size > 1 else ''}", file=sys.stderr, flush=True)
     index, count = settings.share()
     mine = [number for number in missing if number % count == index][comm.rank :: comm.size]
     label = "upscaling" if comm.size == 1 else f"upscaling (rank 0 of {comm.size})"
@@ -240,12 +242,10 @@ def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> b
     return True
 
 
-def _say_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler, num_missing: int, num_ranks: int) -> None:
+def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> str:
+    """One line of what will be done."""
     encoding, source = plan.encoding, plan.source
     quality = "" if encoding.quality is None else f" at quality {encoding.quality}"
-    before = len(plan.segments) - num_missing
-    print(f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
-          f"{encoding.width}x{encoding.height}, {encoding.codec} {encoding.planes.name}{quality}; {upscaler.name} in "
-          f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segments"
-          f"{f', {before} finished before' if before else ''}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
-          file=sys.stderr, flush=True)
+    return (f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
+            f"{encoding.width}x{encoding.height}, {encoding.codec} {encoding.planes.name}{quality}; {upscaler.name} in "
+            f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segments")
