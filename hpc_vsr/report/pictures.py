@@ -10,7 +10,7 @@ import base64
 import io
 from dataclasses import dataclass
 
-import matplotlib
+import matplotlib.colors
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -113,6 +113,16 @@ def comparison(report: Report, index: int) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
         return buffer.getvalue()
+
+
+def in_colours(values: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """A field, (H, W) or (H, W, 3) in 0..1, as (H, W, 3) uint8 in the colours of HR's range; gaps are grey."""
+    low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
+    first = values if values.ndim == 2 else values[..., 0]
+    if values.ndim == 2:
+        values = matplotlib.colormaps[FIELD_MAP](np.nan_to_num((values - low) / ((high - low) or 1)))[..., :3]
+    gap = np.array(matplotlib.colors.to_rgb(GAP_COLOUR))
+    return (np.where(np.isnan(first)[..., None], gap, values) * 255).astype(np.uint8)
 
 
 def png_uri(png: bytes) -> str:

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
 
 from hpc_vsr.report.collect import Report
 from hpc_vsr.report.figures import NAMES
-from hpc_vsr.report.pictures import FIELD_MAP, TAIL, can_compare, displayable, mask_gaps, pictured, png_uri
+from hpc_vsr.report.pictures import can_compare, displayable, in_colours, mask_gaps, pictured, png_uri
 
 MOST_RUNS = 6  # the best ones; a page of a hundred runs stays a page
-GAP = (201, 206, 214)
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,6 @@ def make_viewer(report: Report) -> Viewer | None:
 
 def _png(values: np.ndarray, hr: np.ndarray, is_video: bool) -> bytes:
     """A picture as PNG: grey levels or RGB as they are, a field in colours whose range is that of HR."""
-    if is_video:
-        rgb = values
-    else:
-        low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
-        shares = np.nan_to_num((values - low) / ((high - low) or 1))
-        rgb = (values * 255 if values.ndim == 3 else matplotlib.colormaps[FIELD_MAP](shares)[..., :3] * 255)
-        rgb = np.where(np.isnan(values if values.ndim == 2 else values[..., 0])[..., None], GAP, rgb).astype(np.uint8)
+    rgb = values if is_video else in_colours(values, hr)
     coded = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", coded, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
