@@ -18,6 +18,7 @@ from conftest import ROOT, SAMPLE, assert_refused, find_mpiexec, moving_pattern,
 from upscaling import upscale
 
 from hpc_vsr.degrade import Degradation, degrade
+from hpc_vsr.sinks.video import choose_codec
 from hpc_vsr.sources.video import open_video
 
 TICKS = 1000  # of a second
@@ -234,6 +235,23 @@ def test_the_bundled_low_resolution_clip_is_the_degraded_sample():
         assert np.array_equal(degrade(frame, Degradation("BD", 3.0, 2))[0], lr)
 
 
+def test_rgb_becomes_ycc_of_the_same_colours(trained, tmp_path):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_rich(source, "bgr0", codec="ffv1")
+    done = upscale(trained, source, target)
+    assert done.returncode == 0 and "h264 yuv444p" in done.stderr, done.stderr
+    for (small, _), (large, _) in zip(*(open_video(path, "rgb").read(2, 10) for path in (source, target)), strict=True):
+        assert np.abs(small.mean((1, 2)) - large.mean((1, 2))).max() < 2
+
+
+@pytest.mark.parametrize(("codec", "name", "kept"), [
+    ("auto", "gray", "h264 gray"), ("auto", "yuv420p12le", "hevc yuv420p12le"), ("auto", "gray16le", "ffv1 gray16le"),
+    ("av1", "gray10le", "av1 yuv420p10le"), ("prores", "yuv422p10le", "prores yuv422p10le"),
+    ("h264", "yuv440p", "h264 yuv444p")])
+def test_a_codec_keeps_depth_and_colours(codec, name, kept):
+    assert " ".join(choose_codec(codec, name)) == kept
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
 def test_full_range_stays_full_range(trained, tmp_path, codec):
     source, target = SAMPLE.with_name("diamond_lr.mkv"), tmp_path / "out.mkv"
@@ -251,7 +269,7 @@ def test_a_sharp_video_is_warned_of(trained, tmp_path):
 def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, clip, tmp_path):
     done = upscale(trained, clip, tmp_path / "out.mp4", "--dry-run")
     assert done.returncode == 0 and not list(tmp_path.iterdir())
-    for words in ("segment = 100", "40 frames of", "64x48 to 128x96", "h264 yuv420p at quality 16", "1 segments"):
+    for words in ("segment = 100", "40 frames of", "64x48 to 128x96", "h264 yuv420p at quality 16", "1 segment"):
         assert words in done.stdout, done.stdout
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import io
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import write_whole
-from hpc_vsr.sources.planes import PlaneFormat, read_plane
+from hpc_vsr.sources.planes import PlaneFormat, find_format, read_plane
 from hpc_vsr.sources.tags import VideoTags
 from hpc_vsr.sources.video import EXACT, MATRICES
 
@@ -79,8 +78,9 @@ def choose_codec(codec: Codec, name: str) -> tuple[str, str]:
     """(codec, pixel format): for "auto" the most common one that keeps the depth and the subsampling of `name`."""
     if codec == "auto":
         return next((candidate, name) for candidate in ("h264", "hevc", "ffv1") if name in _formats(candidate))
-    depth = "".join(itertools.dropwhile(lambda letter: letter != "p", name))[1:]
-    for candidate in (name, f"yuv420p{depth}" if name.startswith("gray") else name, f"yuv444p{depth}"):
+    bits = find_format(name, full_range=True).bits
+    depth = "" if bits == 8 else f"{bits}le"
+    for candidate in (name, *([f"yuv420p{depth}"] if name.startswith("gray") else []), f"yuv444p{depth}"):
         if candidate in _formats(codec):
             return codec, candidate
     raise InputError(f"--codec {codec}: cannot keep {name} frames; it takes {', '.join(_formats(codec))}; "

@@ -6,6 +6,7 @@ number of tasks make the same file, and a killed one goes on with the segments t
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ from hpc_vsr.sinks.video import (
     write_segment,
 )
 from hpc_vsr.sources.planes import PlaneFormat, find_format, nearest_format
-from hpc_vsr.sources.video import VideoSource, open_video
+from hpc_vsr.sources.video import MATRICES, VideoSource, open_video
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -42,6 +43,7 @@ from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, to_luma, warn_of_blu
 
 PLAN = "plan.json"
 BLUR_SAMPLES = 5
+BT601 = 6  # the matrix of what was RGB, code of ISO/IEC 23091-2
 BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma lies between its luma pixels
 
 
@@ -118,7 +120,9 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
     if find_format(name, tags.full_range) is None:
         name = nearest_format(name, tags.depth, tags.is_rgb)
     codec, name = choose_codec(settings.codec, name)
-    encoding = Encoding(codec, QUALITY.get(codec) if settings.quality is None else settings.quality,
+    if tags.is_rgb and tags.matrix not in MATRICES:  # which then is the one that its luma is made with
+        tags = dataclasses.replace(tags, matrix=BT601)
+    encoding = Encoding(codec, (settings.quality or QUALITY[codec]) if codec in QUALITY else None,
                         source.planes(name), upscaler.scale * source.height, upscaler.scale * source.width, tags)
     left_out = check_container(settings.output, codec, settings.input)
     frames = settings.frames(source.num_frames)
@@ -248,4 +252,5 @@ def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) 
     quality = "" if encoding.quality is None else f" at quality {encoding.quality}"
     return (f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
             f"{encoding.width}x{encoding.height}, {encoding.codec} {encoding.planes.name}{quality}; {upscaler.name} in "
-            f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segments")
+            f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segment"
+            f"{'s' * (len(plan.segments) != 1)}")
