@@ -11,8 +11,8 @@ from conftest import ROOT
 
 SMALL = {
     "preprocess": ("--size", "64x48", "--frames", "300", "--turns", "1"),
-    "loading": ("--size", "96x64", "--frames", "120", "--patch", "12", "--batch", "4", "--seconds", "0.1", "--turns",
-                "1"),
+    "loading": ("--size", "96x64", "--frames", "120", "--patch", "12", "--batch", "4", "--seconds", "0.1",
+                "--train-seconds", "0.1", "--turns", "1"),
     "networks": ("--size", "64x48", "--patch", "16", "--batch", "1", "--turns", "1", "--model", "previous"),
     "ranks": ("--patch", "16", "--batch", "1", "--steps", "4", "--turns", "1", "--model", "previous"),
     "growth": ("--sizes", "64x48", "96x64", "--lengths", "200", "300", "--turns", "1", "--model", "previous"),

@@ -153,8 +153,9 @@ def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
 def start(run: Path, source: Path, target: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "hpc_vsr.upscale", "--run", str(run), "--input", str(source), "--output",
                str(target), "--precision", "fp32", "--segment", "6", *more]
+    # a shell's background job ignores Ctrl-C, and so would what it starts
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                            stderr=subprocess.PIPE)
+                            stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for_segments(target: Path, count: int, process: subprocess.Popen) -> None:
