@@ -66,7 +66,10 @@ def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
 
 
 def _is_field(settings: UpscaleSettings) -> bool:
-    return settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
+    is_one = settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
+    if settings.back_projection and not is_one:
+        raise InputError(f"--back_projection: is for fields; {settings.input} is none")
+    return is_one
 
 
 def _upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:

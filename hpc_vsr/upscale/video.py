@@ -122,7 +122,9 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
     codec, name = choose_codec(settings.codec, name)
     if tags.is_rgb and tags.matrix not in MATRICES:  # which then is the one that its luma is made with
         tags = dataclasses.replace(tags, matrix=BT601)
-    encoding = Encoding(codec, (settings.quality or QUALITY[codec]) if codec in QUALITY else None,
+    if settings.quality is not None and codec not in QUALITY:
+        raise InputError(f"--quality: {codec} has none; it is for {', '.join(QUALITY)}")
+    encoding = Encoding(codec, QUALITY.get(codec) if settings.quality is None else settings.quality,
                         source.planes(name), upscaler.scale * source.height, upscaler.scale * source.width, tags)
     left_out = check_container(settings.output, codec, settings.input)
     frames = settings.frames(source.num_frames)
