@@ -1,9 +1,17 @@
-"""Memory that the C library keeps for reuse."""
+"""Memory: what a computation will take, what is free, and what the C library keeps for reuse."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 ONE_GIB = 1 << 30
@@ -19,3 +27,80 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB)
         libc.mallopt(M_TRIM_THRESHOLD, ONE_GIB)
+
+
+def peak_of_tensors(function: Callable[[], Any]) -> int:
+    """Bytes of all tensors that live at the same time at most while `function` runs on tensors without values."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # takes a second to import
+
+    with FakeTensorMode(allow_non_fake_inputs=True), _LiveTensors() as tensors:
+        function()
+    return tensors.peak
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Adds up what the tensors hold that operations return, until they are let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._held: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.mkldnn_convolution.default:  # has no form without values
+            x, weight, bias, padding, stride, dilation, groups = args
+            returned = torch.ops.aten.convolution(x, weight, bias, stride, padding, dilation, False, [0], groups)
+        else:
+            returned = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(returned):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._held:
+                    self._held.add(storage._cdata)
+                    self.live += storage.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(storage, self._let_go, storage._cdata, storage.nbytes())
+        return returned
+
+    def _let_go(self, key: int, num_bytes: int) -> None:
+        self._held.discard(key)
+        self.live -= num_bytes
+
+
+def free_memory() -> int | None:
+    """Bytes that this machine, or the control group that SLURM put this process in, has left; None if unknown."""
+    left = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        left.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            left += _left_in_groups(controllers, path)
+    return min(left, default=None)
+
+
+def _left_in_groups(controllers: str, path: str) -> list[int]:
+    """What a control group and those above it have left, of version 1 (controller `memory`) or 2 (no controller)."""
+    if controllers not in ("", "memory"):
+        return []
+    root, limit, used = (Path("/sys/fs/cgroup"), "memory.max", "memory.current") if not controllers else (
+        Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+    left, folder = [], root / path.lstrip("/")
+    while folder != root.parent:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            most = int((folder / limit).read_text())
+            reclaimable = _file_cache(folder / "memory.stat")
+            left.append(most - int((folder / used).read_text()) + reclaimable)
+        folder = folder.parent
+    return left
+
+
+def _file_cache(path: Path) -> int:
+    """Bytes of pages of files that nothing has used of late, which the kernel gives back by itself."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("inactive_file", "total_inactive_file"):
+                return int(value)
+    return 0

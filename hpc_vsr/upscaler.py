@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,7 +15,8 @@ from hpc_vsr.blur import measure_blur
 from hpc_vsr.cuts import REACH_OF_CHANGE, change, is_cut, thumbnail
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError
-from hpc_vsr.memory import keep_freed_memory
+from hpc_vsr.files import format_bytes
+from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors
 from hpc_vsr.models.network import TILE
 from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
 from hpc_vsr.splits import REACH, WINDOW
@@ -25,6 +27,10 @@ CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a 
 LEAST_SIDE = 8  # LR pixels
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
 BLUR_TOLERANCE = 0.35  # LR pixels
+PROCESS_MEMORY = 450_000_000  # bytes: Python, PyTorch, the decoder and the encoder, as measured
+SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}  # for the bytes of the tensors; measured: 1.9, by tiles 3.3 in fp32 and
+TILED_SCRATCH_ELSE = 2.5                     # 2.1 in bf16, with what oneDNN takes and malloc cannot reuse
+FRAMES_HELD = 24  # of LR in float32 and of the result, in decoder, windows and encoder
 Picture = TypeVar("Picture")
 
 
@@ -64,6 +70,31 @@ class Upscaler:
             values = (window[None].to(self.device).float() - terms.offset) / terms.extent
             out = self._network.upscale(values, self.tile)[0].float()
             return (out * terms.extent + terms.offset).cpu()
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that a process takes at most while it enlarges frames of that LR size; of the GPU's, on a GPU.
+
+        Found by running the network on tensors without values; above `tile` it grows by a few frames alone.
+        """
+        self._network.prepare_tiles(self.channels)
+        lr = (1, self.channels, WINDOW, height, width)
+
+        def enlarge() -> None:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                self._network.upscale(torch.empty(lr, device=self.device), self.tile)
+        frames = 4 * FRAMES_HELD * self.channels * height * width * (1 + self.scale**2)
+        tiled = 0 < self.tile < max(height, width)
+        scratch = TILED_SCRATCH.get(self.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
+        return PROCESS_MEMORY + int(scratch * peak_of_tensors(enlarge)) + frames
+
+    def state_memory(self, height: int, width: int, processes: int = 1) -> str:
+        """'up to 1.2 GB of memory', with a warning on standard error if less is free."""
+        wanted = self.memory(height, width)
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
+        if free is not None and processes * wanted > free:
+            print(f"warning: may take up to {format_bytes(processes * wanted)} of memory, and {format_bytes(free)} are "
+                  f"free; choose a smaller --tile{' or fewer ranks' * (processes > 1)}", file=sys.stderr)
+        return f"up to {format_bytes(wanted)} of memory{' a rank' * (processes > 1)}"
 
     def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
         """Enlarge all frames of a video or a field.

@@ -15,7 +15,7 @@ from upscaling import upscale
     (("--quality", 80), "0 to 63"),
     (("--tile", 3), "at least 32"),
     (("--quality", 0, "--codec", "ffv1"), "ffv1 has none"),
-    (("--back_projection", 2), "is for fields"),
+    (("--back_projection", 2), "does nothing for a video"),
     (("--codec", "prores"), "cannot keep yuv420p"),
     (("--device", "cuda"), "no GPU"),
     (("--segments", 4), "segment"),
@@ -44,3 +44,9 @@ def test_segments_of_another_upscaling_are_kept(trained, clip, tmp_path):
     target = tmp_path / "out.mp4"
     assert upscale(trained, clip, target, "--segment", 9, "--part", "1/2").returncode == 0
     assert_refused(upscale(trained, clip, target, "--segment", 8), "another upscaling")
+
+
+def test_settings_that_do_nothing_for_images_are_refused(trained, tmp_path):
+    for name, value in (("codec", "hevc"), ("quality", 3), ("segment", 7), ("back_projection", 1)):
+        done = upscale(trained, tmp_path, tmp_path / "out", f"--{name}", value)
+        assert_refused(done, f"--{name}: does nothing for a folder of images")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLE, moving_pattern
+from conftest import ROOT, SAMPLE, moving_pattern
 
 import hpc_vsr
 from hpc_vsr.blur import measure_blur
@@ -153,3 +157,22 @@ def test_a_network_of_a_field_wants_floats(trained, monkeypatch):
         network.upscale(np.zeros((5, 24, 32), np.uint8))
     values = torch.rand(5, 24, 32).numpy() * 4 - 2
     assert network.upscale(values).shape == (5, 48, 64)
+
+
+@pytest.mark.parametrize(("size", "tile"), [((96, 128), 0), ((200, 160), 96)])
+def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
+    code = (f"import hpc_vsr, numpy, resource; network = hpc_vsr.load({str(trained)!r}, 'cpu', 'fp32', {tile})\n"
+            f"print(network.memory(*{size}))\n"
+            f"network.upscale(numpy.zeros((3, *{size}), 'uint8'))\n"
+            "print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    stated, taken = map(int, done.stdout.split())
+    assert taken <= stated <= 3 * taken
+
+
+def test_too_little_memory_is_warned_of(network, monkeypatch, capsys):
+    monkeypatch.setattr("hpc_vsr.upscaler.free_memory", lambda: 1_000_000_000)
+    stated = network.state_memory(24, 32)
+    assert re.fullmatch(r"up to \d+\.\d MB of memory", stated) and not capsys.readouterr().err
+    network.state_memory(24, 32, processes=8)
+    assert "and 1.0 GB are free; choose a smaller --tile or fewer ranks" in capsys.readouterr().err

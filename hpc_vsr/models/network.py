@@ -78,9 +78,13 @@ class Network(nn.Module):
         if not tile or self.has_flow or max(lr.shape[-2:]) - 2 * (self.reach + LOST) <= tile:
             return self(lr)
         core_input = self._core_input(lr)
-        if self._core_reach is None:
-            self._core_reach = find_reach(self.core, lr.shape[1], SCALE)
+        self.prepare_tiles(lr.shape[1])
         return self._complete(upscale_by_tiles(self.core, core_input, tile, self._core_reach, SCALE, LOST), lr)
+
+    def prepare_tiles(self, channels: int) -> None:
+        """Find once how far the core sees; `upscale` does so itself when it first needs tiles."""
+        if self._core_reach is None and not self.has_flow:
+            self._core_reach = find_reach(self.core, channels, SCALE)
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """`first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""

@@ -67,8 +67,12 @@ def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
 
 def _is_field(settings: UpscaleSettings) -> bool:
     is_one = settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
-    if settings.back_projection and not is_one:
-        raise InputError(f"--back_projection: is for fields; {settings.input} is none")
+    if is_one:
+        settings.refuse("a field", ("compare", "part", "codec", "quality", "segment"))
+    elif settings.input.is_dir():
+        settings.refuse("a folder of images", ("codec", "quality", "segment", "back_projection"))
+    else:
+        settings.refuse("a video", ("back_projection",))
     return is_one
 
 

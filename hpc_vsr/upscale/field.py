@@ -70,9 +70,6 @@ def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[FieldSour
         raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
     if upscaler.for_video or upscaler.channels != 1:
         raise InputError(f"{upscaler.name}: was trained on video; {settings.input} wants a network for fields")
-    for name, value in (("compare", False), ("part", None)):
-        if getattr(settings, name) != value:
-            raise InputError(f"--{name}: is for videos; {settings.input} is a field")
     check_field_output(settings.output)
     source = open_field(settings.input, settings.variable or _only_variable(settings.input))
     check_size(source.height, source.width, str(settings.input))
@@ -87,7 +84,7 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSour
     enlarged = f"{upscaler.scale * source.width}x{upscaler.scale * source.height}"
     return (f"{settings.output}: {num_frames} frames of {source.channels[0]} in {settings.input}, "
             f"{source.width}x{source.height} to {enlarged}; {upscaler.name} in {upscaler.precision} on "
-            f"{upscaler.device.type}")
+            f"{upscaler.device.type}; {upscaler.state_memory(source.height, source.width)}")
 
 
 def _only_variable(path: Path) -> str:

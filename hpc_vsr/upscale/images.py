@@ -48,7 +48,7 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
         missing = on_main_rank(comm, lambda: _missing(settings.output, names))
         if comm.rank == 0:
             before = len(names) - len(missing)
-            print(format_plan(settings, upscaler, source, len(names))
+            print(format_plan(settings, upscaler, source, len(names), comm.size)
                   + (f"; {before} finished before" if before else ""), file=sys.stderr, flush=True)
         share, number = count * comm.size, index * comm.size + comm.rank
         every = list(names)  # not what is missing, which shrinks while other tasks work
@@ -149,8 +149,10 @@ def _write_image(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(coded.tobytes())
 
 
-def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, num_images: int) -> str:
+def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, num_images: int,
+                processes: int = 1) -> str:
     """One line of what will be done."""
     return (f"{settings.output}: {num_images} images of {settings.input}, {source.width}x{source.height} to "
             f"{upscaler.scale * source.width}x{upscaler.scale * source.height}; {upscaler.name} in "
-            f"{upscaler.precision} on {upscaler.device.type}")
+            f"{upscaler.precision} on {upscaler.device.type}; "
+            f"{upscaler.state_memory(source.height, source.width, processes)}")

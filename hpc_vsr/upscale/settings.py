@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +84,12 @@ class UpscaleSettings:
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise InputError(f"--quality: must be 0 to 63, found {self.quality}")
         self.share()
+
+    def refuse(self, kind: str, names: Sequence[str]) -> None:
+        """Raise `InputError` if one of these settings is given, for an input for which it does nothing."""
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise InputError(f"--{name}: does nothing for {kind}, and {self.input} is one; leave it out")
 
     def share(self) -> tuple[int, int]:
         """(index from 0, number) of `part`; (0, 1) without one."""

@@ -89,8 +89,8 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
     missing = on_main_rank(comm, lambda: _missing(plan))
     if comm.rank == 0:
         before = len(plan.segments) - len(missing)
-        print(format_plan(plan, settings, upscaler) + (f", {before} finished before" if before else "")
-              + f", {comm.size} rank{'s' if comm.size > 1 else ''}", file=sys.stderr, flush=True)
+        print(format_plan(plan, settings, upscaler, comm.size) + (f"; {before} finished before" if before else "")
+              + f"; {comm.size} rank{'s' if comm.size > 1 else ''}", file=sys.stderr, flush=True)
     index, count = settings.share()
     mine = [number for number in missing if number % count == index][comm.rank :: comm.size]
     label = "upscaling" if comm.size == 1 else f"upscaling (rank 0 of {comm.size})"
@@ -248,11 +248,12 @@ def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> b
     return True
 
 
-def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> str:
+def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler, processes: int = 1) -> str:
     """One line of what will be done."""
     encoding, source = plan.encoding, plan.source
     quality = "" if encoding.quality is None else f" at quality {encoding.quality}"
     return (f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
             f"{encoding.width}x{encoding.height}, {encoding.codec} {encoding.planes.name}{quality}; {upscaler.name} in "
             f"{upscaler.precision} on {upscaler.device.type}; {len(plan.segments)} segment"
-            f"{'s' * (len(plan.segments) != 1)}")
+            f"{'s' * (len(plan.segments) != 1)}; "
+            f"{upscaler.state_memory(source.height, source.width, processes)}")
