@@ -1,6 +1,7 @@
 # make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in 4 minutes on 2 cores after installation
 # make test   all tests
-# Both set up what they need in .venv, with the versions of constraints.txt.
+# make docs   the handbook, docs/_build/index.html
+# All set up what they need in .venv, with the versions of constraints.txt.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ RANKS ?= 2
 # Tests side by side: two groups mostly wait for SLURM, the third computes. 0 runs one test after the other.
 WORKERS ?= 3
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test docs lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -18,7 +19,7 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mpi,fields,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mpi,fields,export,docs,dev]'
 	touch $@
 
 demo: setup
@@ -29,8 +30,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
+docs: setup
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo docs/_build/index.html
+
 lint: setup
 	$(BIN)/ruff check
 
 clean:
-	rm -rf $(VENV) data/diamond_sample runs/demo logs/demo
+	rm -rf $(VENV) data/diamond_sample runs/demo logs/demo docs/_build

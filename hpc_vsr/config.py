@@ -122,6 +122,12 @@ class _Help(jsonargparse.DefaultHelpFormatter):
     def __init__(self, prog):
         super().__init__(prog, max_help_position=34, width=100)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs of a module's docstring are filled; its indented lines, which are commands, stay as they are."""
+        parts = text.strip().split("\n\n")
+        return "\n\n".join(part if part.startswith("    ") else super(_Help, self)._fill_text(part, width, indent)
+                           for part in parts)
+
 
 def _is_section(action) -> bool:
     return type(action).__name__ == "_ActionConfigLoad"

@@ -23,7 +23,8 @@ from hpc_vsr.sweep import expand, read_sweep
 CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base", "torch": "pytorch",
                "opencv-python-headless": "py-opencv"}
 TOML = sorted([*ROOT.glob("preprocess/*.toml"), *ROOT.glob("jobs/*.toml")])
-MARKDOWN = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")] if ".venv" not in path.parts)
+MARKDOWN = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md")]
+                  if ".venv" not in path.parts)
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -36,7 +37,7 @@ def requirements() -> dict[str, str]:
     """{package: specifier} of setup.cfg, all extras that environment.yml has."""
     config = setup_cfg()
     lines = config["options"]["install_requires"].split()
-    for extra in ("mpi", "fields", "export", "dev"):
+    for extra in ("mpi", "fields", "export", "docs", "dev"):
         lines += config["options.extras_require"][extra].split()
     return {re.match(r"[\w-]+", line)[0]: re.sub(r"^[\w-]+", "", line) for line in lines}
 
