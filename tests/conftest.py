@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Groups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            cluster = re.search(r"\[((no-)?accounting)\b", nodeid)
+            cluster = re.search(r"\[.*?((?:no-)?accounting)\b", nodeid)
             return cluster.group(1) if cluster else nodeid.partition("::")[0]
 
     return Groups(config, log)
@@ -151,9 +151,9 @@ def trained(tmp_path_factory, dataset) -> Path:
     return out
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["accounting", "no-accounting"])
+@pytest.fixture(scope="module", params=["accounting", "no-accounting"])
 def cluster(request) -> Iterator[slurm_cluster.Cluster]:
-    with slurm_cluster.running_cluster(accounting=request.param) as started:
+    with slurm_cluster.running_cluster(accounting=request.param == "accounting") as started:
         yield started
 
 

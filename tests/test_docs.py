@@ -88,3 +88,11 @@ def test_the_handbook_builds_without_a_warning(tmp_path):
     python = (tmp_path / "html" / "reference" / "python.html").read_text()
     assert "--back_projection" in commands and run_stage("upscale", "--help").stdout.splitlines()[2] in commands
     assert "hpc_vsr.upscaler.Upscaler.upscale" in python
+
+
+def test_the_dry_runs_of_the_cluster_tutorial_run_as_they_stand(project):
+    lines = [line for _, text in blocks(ROOT / "docs" / "tutorials" / "cluster.md", ("sh",)) for line in text.splitlines()]
+    dry = [line for line in lines if line.endswith("--dry-run")]
+    assert len(dry) == 2
+    for line in dry:
+        run_command(line, project)

@@ -13,8 +13,12 @@ from slurm_clone import SHORT, TINY, Clone, job_number, runs_of, write_sweep
 from slurm_processes import wait_until
 
 pytestmark = pytest.mark.slurm
+# what accounting cannot change is tried on one of the two clusters
+accounting = pytest.mark.parametrize("cluster", ["accounting"], indirect=True, scope="module")
+no_accounting = pytest.mark.parametrize("cluster", ["no-accounting"], indirect=True, scope="module")
 
 
+@accounting
 def test_sbatch_on_the_sample_ends_in_a_report(cluster, tmp_path):
     clone = Clone(tmp_path, cluster, Path("data/diamond_sample"))
     made = clone.sbatch("--recipe", "preprocess/diamond_sample.toml", script="slurm/preprocess.sbatch",
@@ -29,6 +33,7 @@ def test_sbatch_on_the_sample_ends_in_a_report(cluster, tmp_path):
     assert (tmp_path / "runs" / "sample" / "report" / "index.html").stat().st_size > 10_000
 
 
+@accounting
 def test_two_nodes_of_two_ranks_train_what_one_rank_trains(clone):
     alone = clone.train("alone", SHORT)
     together = clone.train("together", SHORT, ("--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2", "--mem=3000"))
@@ -42,6 +47,7 @@ def test_two_nodes_of_two_ranks_train_what_one_rank_trains(clone):
 
 
 @pytest.mark.parametrize("mpi", ["pmi2", "pmix"])
+@no_accounting
 def test_preprocessing_over_two_nodes_writes_the_serial_bytes(clone, clip, mpi):
     """pmi2 with MPICH, as pip brings it; pmix with Debian's Open MPI."""
     if mpi == "pmix":
@@ -56,6 +62,7 @@ def test_preprocessing_over_two_nodes_writes_the_serial_bytes(clone, clip, mpi):
     assert "4 ranks" in clone.logs()
 
 
+@no_accounting
 def test_an_upscaling_over_two_nodes_or_by_an_array_is_one_file(clone, clip, trained):
     files = {name: clone.folder / f"{name}.mp4" for name in ("alone", "ranks", "array")}
 
@@ -71,6 +78,7 @@ def test_an_upscaling_over_two_nodes_or_by_an_array_is_one_file(clone, clip, tra
     assert "2 ranks" in clone.logs() and "5 finished before" in clone.logs()
 
 
+@no_accounting
 def test_ranks_that_cannot_see_each_other_are_refused(clone, clip):
     """Plain srun starts four processes that each believe they are alone."""
     job = clone.sbatch("--video", clip, "--shards", 5, "--out", "data/clip", script="slurm/preprocess.sbatch",
@@ -80,6 +88,7 @@ def test_ranks_that_cannot_see_each_other_are_refused(clone, clip):
     assert not (clone.folder / "data" / "clip").exists()
 
 
+@accounting
 def test_a_preprocessing_that_is_told_to_end_goes_on_until_it_is_killed(clone):
     """A preempted job that ended in its grace time would count as failed, and SLURM would not requeue it."""
     job = clone.sbatch("--recipe", "preprocess/diamond_sample.toml", "--shards", 20, "--out", "data/told",
@@ -133,6 +142,7 @@ def test_of_an_array_with_a_failed_run_only_that_one_runs_again(clone):
     assert not content["failed"] and len(content["runs"]) == 6
 
 
+@no_accounting
 def test_the_pipeline_of_scripts_makes_data_trains_and_reports(clone):
     path = write_sweep(clone)
     done = clone.run("bash", "slurm/pipeline.sh", path.relative_to(clone.folder), "--train.steps", 2, MAX_RUNS="3",
