@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import sha256, write_json, write_text, write_whole
+from hpc_vsr.files import checksum_path, is_valid, read_sealed, record_checksum, sha256, write_sealed, write_whole
 
 BEST = "best.json"
-KEYS = ("model_settings", "data_terms", "weights", "network", "optimiser", "scaler", "rng", "step", "samples_seen",
-        "best_psnr", "best_step", "bad_steps")
+TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network": dict, "optimiser": dict,
+         "scaler": dict, "rng": Tensor, "step": int, "samples_seen": int, "best_psnr": (float, int, type(None)),
+         "best_step": int, "bad_steps": int}
 
 
 def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score: float | None) -> Path:
@@ -35,12 +37,13 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
         The validation score if this is the best checkpoint so far.
     """
     path = folder / f"step-{step:08d}.pt"
+    stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
+    torch.save(state, stream)
     with write_whole(path) as temporary:
-        torch.save(state, temporary)
-        checksum = sha256(temporary)
-    write_text(_checksum_path(path), f"{checksum}  {path.name}\n")
+        temporary.write_bytes(stream.getbuffer())
+    record_checksum(path)
     if best_score is not None:
-        write_json(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})
+        write_sealed(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})
     _prune(folder, keep)
     return path
 
@@ -49,7 +52,7 @@ def record_best(folder: Path, step: int, score: float) -> None:
     """Name the best checkpoint, if it is there and another one, or none, is named."""
     best = folder / f"step-{step:08d}.pt"
     if is_valid(best) and _best_path(folder) != best:
-        write_json(folder / BEST, {"file": best.name, "step": step, "psnr": score})
+        write_sealed(folder / BEST, {"file": best.name, "step": step, "psnr": score})
 
 
 def newest_valid(folder: Path) -> Path | None:
@@ -70,12 +73,17 @@ def list_damaged(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> dict:
     """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
     try:
+        with zipfile.ZipFile(path) as archive:  # as torch writes it: nothing in it is packed, so nothing can swell
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise pickle.UnpicklingError("it is packed")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); delete it") from None
-    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
-    if missing:
-        raise InputError(f"{path}: is not a checkpoint of this program: it lacks {', '.join(missing)}")
+    except Exception as error:  # a damaged file fails in many ways inside zipfile and torch
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be loaded ({reason}); delete it") from None
+    wrong = [key for key, kind in TYPES.items()
+             if not isinstance(state, dict) or not isinstance(state.get(key, ()), kind)]
+    if wrong:
+        raise InputError(f"{path}: is not a checkpoint of this program: its {', '.join(wrong)} are missing or wrong")
     return state
 
 
@@ -93,24 +101,22 @@ def best_sha256(folder: Path) -> str:
     return sha256(find_best(folder))
 
 
-def is_valid(path: Path) -> bool:
-    """Whether a checkpoint is there and its bytes have the recorded checksum."""
-    try:
-        return _checksum_path(path).read_text().split()[0] == sha256(path)
-    except (OSError, IndexError):
-        return False
-
-
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
     """Load a state dict; `InputError` lists what does not fit if it is of another network."""
     own = network.state_dict()
     faults = [f"lacks {name}" for name in own if name not in weights]
     faults += [f"has unknown {name}" for name in weights if name not in own]
-    faults += [f"{name} is {tuple(weights[name].shape)} where {tuple(own[name].shape)} is wanted"
-               for name in own if name in weights and weights[name].shape != own[name].shape]
+    for name in own:
+        found = weights.get(name)
+        if name in weights and not isinstance(found, Tensor):
+            faults.append(f"{name} is no tensor")
+        elif name in weights and found.shape != own[name].shape:
+            faults.append(f"{name} is {tuple(found.shape)} where {tuple(own[name].shape)} is wanted")
+        elif name in weights and not found.isfinite().all():
+            faults.append(f"{name} has values that are not finite")
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise InputError(f"{where}: is a checkpoint of another network: {'; '.join(faults[:3])}{more}; "
+        raise InputError(f"{where}: is a checkpoint of another network, or damaged: {'; '.join(faults[:3])}{more}; "
                          "check [model] or choose another run folder")
     network.load_state_dict(weights)
 
@@ -119,24 +125,20 @@ def _list(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
 
 
-def _checksum_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
-
-
 def _best_path(folder: Path) -> Path | None:
     try:
-        name = json.loads((folder / BEST).read_text())["file"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name = str(read_sealed(folder / BEST, "").get("file"))
+    except InputError:
         return None
-    return folder / name if re.fullmatch(r"step-\d+\.pt", str(name)) else None
+    return folder / name if re.fullmatch(r"step-\d+\.pt", name) else None
 
 
 def _prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` valid checkpoints and the best one; the only valid one always stays."""
     paths = _list(folder)
-    valid = [path for path in paths if _checksum_path(path).exists()]
+    valid = [path for path in paths if checksum_path(path).exists()]
     stay = {*valid[-max(1, keep):], _best_path(folder)}
     for path in paths:
         if path not in stay:
-            _checksum_path(path).unlink(missing_ok=True)
+            checksum_path(path).unlink(missing_ok=True)
             path.unlink()

@@ -154,6 +154,8 @@ def read_toml(path: Path) -> dict:
         raise InputError(f"{path}: is not a text file; a TOML file is wanted") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply for a file of settings") from None
 
 
 def read_toml_arguments(path: Path, settings: type, also: Sequence[str] = ()) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hpc_vsr.errors import InputError
+from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.shards import ShardReader
 from hpc_vsr.splits import REACH
@@ -226,5 +226,11 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
     runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
     loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
                         pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
-    for batch in loader:
-        yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+    try:
+        for batch in loader:
+            yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise Failed(f"a loader process (train.num_workers = {num_workers}) has died, often for want of memory "
+                     f"({str(error).splitlines()[0]}); the same command goes on from the last checkpoint") from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import gc
 import os
+import re
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from hpc_vsr.errors import InputError, ToldElsewhere
+from hpc_vsr.errors import Failed, InputError, ToldElsewhere
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ class Ranks:
             raise InputError(box[1]) if self.is_main else ToldElsewhere(box[1])
         return box[0]
 
+    def together(self, function: Callable[[], None]) -> None:
+        """Call `function` on every rank; an `InputError` on any ends all of them, told once."""
+        message = None
+        try:
+            function()
+        except InputError as error:
+            message = str(error)
+        messages: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(messages, message)
+        first = next((message for message in messages if message is not None), None)
+        if first is not None:
+            raise InputError(first) if self.is_main else ToldElsewhere(first)
+
     def barrier(self) -> None:
         dist.barrier()
 
@@ -103,12 +118,23 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     if world_size == 1:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     else:
-        dist.init_process_group(backend, rank=rank, world_size=world_size)
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_patience())
     try:
         yield Ranks(rank, world_size, torch_device)
+    except RuntimeError as error:  # what gloo and NCCL raise
+        if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
+            raise
+        raise Failed(f"rank {rank} of {world_size}: another rank has ended or does not answer for "
+                     f"{_patience().seconds} s ({str(error).splitlines()[0]}); see its last lines; the same command "
+                     "goes on from the last checkpoint") from None
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
+
+
+def _patience() -> datetime.timedelta:
+    """How long a rank waits for another: one may be saving alone so long, and so long a hang goes unseen."""
+    return datetime.timedelta(seconds=int(os.environ.get("HPC_VSR_PATIENCE", 600)))
 
 
 def choose_device(device: str, local_rank: int = 0) -> torch.device:

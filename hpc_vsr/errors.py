@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
+STORAGE = {  # what a file system may answer at any moment, and what helps
+    errno.ENOSPC: "make room", errno.EDQUOT: "make room within the quota", errno.EFBIG: "raise the limit of file sizes",
+    errno.EROFS: "choose a folder that can be written", errno.EACCES: "check its permissions",
+    errno.EIO: "check the file system", errno.ESTALE: "check the file system", errno.EREMOTEIO: "check the file system",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENOMEM: "give it more memory",
+}
 
 
 class InputError(ValueError):
@@ -35,8 +47,27 @@ class Failed(Exception):
     """Something that the stage started or waited for has failed; the message says what and where. Exit status 1."""
 
 
+def storage_failure(error: BaseException) -> str | None:
+    """One line for what the file system answered: which file, why, what helps; None for any other error."""
+    told = re.search(r"errno = (\d+)", str(error))  # so HDF5 has it, as OSError or RuntimeError
+    number = getattr(error, "errno", None) or (int(told[1]) if told else None)
+    if number not in STORAGE or not isinstance(error, (OSError, RuntimeError)):
+        return None
+    where = f"{error.filename}: " if getattr(error, "filename", None) else ""
+    return f"{where}{os.strerror(number)}; {STORAGE[number]} and run the same command again"
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """A Ctrl-C that came where Python drops exceptions, such as in a `__del__`, is sent once more."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Run a stage and say in its exit status how it ended: 0 done, 2 bad input, 75 can continue, 1 anything else."""
+    sys.unraisablehook = _interrupt_again
     try:
         main(argv)
     except ToldElsewhere:
@@ -56,7 +87,11 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         sys.stderr.close()
         return FAILED
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        reason = storage_failure(error)
+        if reason is None:
+            traceback.print_exc()
+        else:
+            print(f"failed: {reason}", file=sys.stderr)
         return FAILED
     return DONE

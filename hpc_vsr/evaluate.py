@@ -23,9 +23,9 @@ from hpc_vsr.config import Parser, as_dict, from_dict
 from hpc_vsr.dataset import Split, validation_pairs
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.files import read_json, write_json, write_whole
+from hpc_vsr.files import read_sealed, write_sealed, write_whole
 from hpc_vsr.lock import only_writer
-from hpc_vsr.manifest import Manifest, read_manifest
+from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import applied_twice, baselines, network_methods
 from hpc_vsr.runs import RunFolder, Trained, load_trained
@@ -95,6 +95,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     run.check_name()
     trained = load_trained(run)
     _check_fit(trained, manifest)
+    check_shards(manifest, {settings.split, "val"})
     device = choose_device("auto")
     noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
     methods = [*baselines(manifest, noise, device),
@@ -115,14 +116,14 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     _say_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **pictures)
-    write_json(run.evaluation(settings.split), result)
+    write_sealed(run.evaluation(settings.split), result)
     return result
 
 
 def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
     """`evaluate`, unless these weights were measured with these settings on this data set before."""
     with contextlib.suppress(InputError):
-        found = read_json(run.evaluation(settings.split), "")
+        found = read_sealed(run.evaluation(settings.split), "")
         wanted = {"run": run.name, "settings": as_dict(settings), "checkpoint_sha256": best_sha256(run.checkpoints),
                   "twice_sha256": _sha256_of_twice(settings)}
         if (all(found.get(key) == value for key, value in wanted.items())
@@ -139,7 +140,7 @@ def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
 def _say_if_replaced(path: Path, manifest: Manifest) -> None:
     """Tell that an evaluation on another data set gives way to this one: a run has one a split."""
     with contextlib.suppress(InputError, KeyError, TypeError):
-        before = read_json(path, "")["dataset"]
+        before = read_sealed(path, "")["dataset"]
         if before["fingerprint"] != manifest.fingerprint:
             print(f"{path}: replaces the evaluation on {before['name']}", file=sys.stderr)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpc_vsr import files
-from hpc_vsr.checkpoint import newest_valid
+from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 from hpc_vsr.config import Parser, as_dict, check_finite, from_dict
 from hpc_vsr.dataset import Resident, num_bytes
 from hpc_vsr.errors import InputError
@@ -78,6 +78,8 @@ class TrainSettings:
         Whether the training frames are kept on the device: always, never, or auto if they fit.
     device : str
         auto, cpu or cuda.
+    verify_shards : bool
+        Compare every byte of the training and validation shards with dataset.json at each start, a share a rank.
     """
 
     steps: int = 20000
@@ -105,6 +107,7 @@ class TrainSettings:
     num_workers: int = 0
     resident: Resident = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    verify_shards: bool = True
 
     def __post_init__(self):
         check_finite(self, "train")
@@ -133,7 +136,7 @@ class TrainSettings:
 
 # Settings that may change between a run and its resumption: they do not change what is learned.
 NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every",
-           "micro_batches")
+           "micro_batches", "verify_shards")
 
 
 @dataclass(frozen=True)
@@ -196,24 +199,34 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
     wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
     if newest_valid(run_folder.checkpoints) is not None:
         check_same_settings(run_folder, experiment)
-        found = run_folder.read_config()
-        if found["data_fingerprint"] != manifest.fingerprint:
+        if _trained_with(run_folder)["data_fingerprint"] != manifest.fingerprint:
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
                              "choose another --out or give the data set it was trained on")
     elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
         raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
                          "choose another --out")
-    files.write_json(run_folder.config, wanted)
+    files.write_sealed(run_folder.config, wanted)
 
 
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
     """Raise `InputError` if the folder holds a trained run of other settings."""
     if newest_valid(run_folder.checkpoints) is None:
         return
-    differing = _differences(decisive_settings(run_folder.read_config()), decisive_settings(as_dict(experiment)))
+    differing = _differences(decisive_settings(_trained_with(run_folder)), decisive_settings(as_dict(experiment)))
     if differing:
         raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
                          "choose another --out or delete that folder")
+
+
+def _trained_with(run_folder: RunFolder) -> dict[str, Any]:
+    """What config.json says; where it is damaged or missing, what the newest checkpoint says."""
+    try:
+        return run_folder.read_config()
+    except InputError:
+        state = load_checkpoint(newest_valid(run_folder.checkpoints))
+        if "config" not in state:  # imported
+            raise
+        return {**state["config"], "data_fingerprint": state["data_terms"]["fingerprint"]}
 
 
 def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 
 from hpc_vsr.errors import InputError
 
+SEAL = "content_sha256"
+
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
@@ -57,6 +59,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def write_sealed(path: Path, value: dict) -> None:
+    """`write_json` of an object with a checksum of its content as its last key, which `read_sealed` compares."""
+    write_json(path, {**value, SEAL: _seal(value)})
+
+
+def read_sealed(path: Path, mend: str) -> dict:
+    """An object that `write_sealed` wrote, without its checksum; `InputError` if a value in it has changed."""
+    value = read_json(path, mend)
+    if not isinstance(value, dict) or SEAL not in value:
+        raise InputError(f"{path}: has no checksum: it is damaged, or of an earlier version; {mend}")
+    seal = value.pop(SEAL)
+    if seal != _seal(value):
+        raise InputError(f"{path}: is damaged or was changed by hand (its checksum differs); {mend}")
+    return value
+
+
+def _seal(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def write_json_together(path: Path, value: Any) -> None:
     """`write_json` where several processes may write the same at the same time."""
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
@@ -75,8 +97,26 @@ def read_json(path: Path, mend: str) -> Any:
         raise InputError(f"{path}: not found; {mend}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; {mend}") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, or nested without end
         raise InputError(f"{path}: is damaged ({error}); {mend}") from None
+
+
+def record_checksum(path: Path) -> None:
+    """Write ``NAME.sha256`` beside a file that is whole, as `sha256sum --check` reads it; `is_valid` compares."""
+    write_text(checksum_path(path), f"{sha256(path)}  {path.name}\n")
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a file is there and its bytes have the recorded checksum."""
+    try:
+        return checksum_path(path).read_text().split()[0] == sha256(path)
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
+
+
+def checksum_path(path: Path) -> Path:
+    """Where `record_checksum` writes."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def sha256(path: Path) -> str:

@@ -115,15 +115,16 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     if data is not None:
         _check_data(data)
     origin = {"file": path.name, "sha256": files.sha256(path)}
-    if run.config.exists() and run.read_config().get("imported") != origin:
+    config = run.read_config() if run.config.exists() else {}
+    if config and config.get("imported") != origin:
         raise InputError(f"{out}: holds another run; choose another --out or delete that folder")
-    if data is None and run.config.exists() and run.read_config()["data"] is not None:
-        data = Path(run.read_config()["data"])
+    if data is None and config.get("data") is not None:
+        data = Path(config["data"])
     if out.is_dir() and not run.config.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no run; choose another --out")
     files.create_folder(out)
     with only_writer(out):
-        files.write_json(run.config, {
+        files.write_sealed(run.config, {
             "data": str(data) if data else None, "out": str(out), "model": as_dict(settings), "train": None,
             "evaluate": as_dict(EvaluateSettings()), "data_fingerprint": terms.fingerprint, "imported": origin})
         run.checkpoints.mkdir(exist_ok=True)

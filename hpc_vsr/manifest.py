@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hpc_vsr.config import from_dict
 from hpc_vsr.degrade import Degradation
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_json, write_json
+from hpc_vsr.files import read_sealed, sha256, write_sealed
 from hpc_vsr.shards import FORMAT_VERSION
+from hpc_vsr.splits import REACH
 
 NAME = "dataset.json"
+SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.h5")
+MAX_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,15 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read dataset.json and check that every shard it names is there in full size; `InputError` if not."""
     mend = "make the data set with 'python -m hpc_vsr.preprocess'"
-    content = read_json(folder / NAME, mend)
-    version = content.get("format_version") if isinstance(content, dict) else None
+    content = read_sealed(folder / NAME, mend)
+    version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(f"{folder / NAME}: has format version {version}, this program reads {FORMAT_VERSION}; {mend}")
+    try:
+        _check_content(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # not made by this program
+        raise InputError(f"{folder / NAME}: is not what this program writes ({type(error).__name__}: {error}); {mend}"
+                         ) from None
     manifest = Manifest(folder, content)
     for entry in content["shards"]:
         path = folder / entry["name"]
@@ -96,6 +109,66 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def _check_content(content: dict) -> None:
+    """Raise `ValueError` or what a wrong type raises unless everything that the stages read is there and fits."""
+    degradation = from_dict(Degradation, content["degradation"], "degradation")
+    (height, width), lr_size = content["hr_size"], content["lr_size"]
+    _expect(_whole(height, width, *lr_size) and [height, width] == [degradation.scale * side for side in lr_size],
+            "hr_size and lr_size")
+    channels, itemsize = content["channels"], {"uint8": 1, "float32": 4}[content["dtype"]]
+    _expect(0 < len(channels) <= MAX_CHANNELS, "channels")
+    _expect(_text(*channels, content["units"], content["fingerprint"], content["source"]["name"]), "names")
+    low, high = content["value_range"]
+    offset, extent = content["normalisation"]["offset"], content["normalisation"]["extent"]
+    _expect(_finite(low, high, offset, extent) and low <= high and extent > 0, "value_range and normalisation")
+    splits = content["splits"]
+    _expect(set(splits) <= {"train", "val", "test"}
+            and all(0 <= start < stop for start, stop in splits.values()), "splits")
+    least = len(channels) * itemsize * (height * width + lr_size[0] * lr_size[1])
+    for entry in content["shards"]:
+        (start, stop), first, frames = splits[entry["split"]], entry["first_frame"], entry["frames"]
+        _expect(SHARD_NAME.fullmatch(entry["name"]) and entry["name"].startswith(entry["split"]), "name of a shard")
+        _expect(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and _finite(entry["hr_min"], entry["hr_max"]),
+                entry["name"])
+        _expect(_whole(frames, entry["samples"], entry["bytes"]) and type(first) is int, entry["name"])
+        _expect(start <= first < first + frames <= stop and entry["samples"] == frames - 2 * REACH, entry["name"])
+        _expect(entry["bytes"] >= frames * least, f"{entry['name']}: bytes")
+
+
+def _expect(condition: Any, what: str) -> None:
+    if not condition:
+        raise ValueError(f"wrong {what}")
+
+
+def _whole(*values: Any) -> bool:
+    return all(type(value) is int and value > 0 for value in values)
+
+
+def _text(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _finite(*values: Any) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+
+
+def check_shards(manifest: Manifest, splits: Collection[str], rank: int = 0, world_size: int = 1) -> None:
+    """Compare every byte of a rank's share of the shards with dataset.json; `InputError` names the first that differs.
+
+    The shares of all ranks together are all shards of these splits.
+    """
+    entries = [entry for entry in manifest.content["shards"] if entry["split"] in splits]
+    for entry in entries[rank::world_size]:
+        path = manifest.folder / entry["name"]
+        try:
+            found = sha256(path)
+            reason = "has other bytes than when it was made"
+        except OSError as error:
+            found, reason = None, f"cannot be read: {error.strerror or error}"
+        if found != entry["sha256"]:
+            raise InputError(f"{path}: {reason}; run the preprocessing again, it writes only what is broken")
+
+
 def write_manifest(manifest: Manifest) -> None:
     """Write dataset.json, which makes the data set complete."""
-    write_json(manifest.folder / NAME, manifest.content)
+    write_sealed(manifest.folder / NAME, manifest.content)

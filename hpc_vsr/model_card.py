@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_json
+from hpc_vsr.files import read_sealed
 from hpc_vsr.models import count_parameters
 from hpc_vsr.runs import RunFolder, Trained
 
@@ -88,7 +88,7 @@ def _metrics(evaluation: dict | None, name: str) -> list[str]:
 def _read_evaluation(run: RunFolder, trained: Trained) -> dict | None:
     """Of the test split, if it was made with these weights."""
     with contextlib.suppress(InputError):
-        found = read_json(run.evaluation("test"), "")
+        found = read_sealed(run.evaluation("test"), "")
         if isinstance(found, dict) and found.get("checkpoint_sha256") == trained.sha256:
             return found
     return None

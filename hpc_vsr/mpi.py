@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from hpc_vsr.errors import BAD_INPUT, FAILED, InputError, ToldElsewhere
+from hpc_vsr.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, storage_failure
 
 # Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
 # own step that carries its proxies.
@@ -89,6 +89,8 @@ def abort_together(comm: Any) -> Iterator[None]:
             print(f"rank {comm.rank}: interrupted; the same command continues", file=sys.stderr, flush=True)
         elif isinstance(error, InputError):
             print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        elif isinstance(error, Failed) or storage_failure(error):
+            print(f"failed: rank {comm.rank}: {storage_failure(error) or error}", file=sys.stderr, flush=True)
         else:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         time.sleep(SECONDS_TO_TELL)

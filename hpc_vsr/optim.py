@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hpc_vsr.errors import InputError
 from hpc_vsr.models import Network
 
 CHARBONNIER_EPSILON = 1e-3  # in units of the value range
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
 
 Loss = Literal["mse", "charbonnier"]
 
@@ -64,6 +66,22 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fra
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, num_steps - warmup)
     return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
+    """Take the moments and the steps of a saved state, and nothing else; `InputError` if they are of other weights."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state = saved.get("state")
+    for index, moments in (state if isinstance(state, dict) else {None: None}).items():
+        right = (isinstance(index, int) and 0 <= index < len(parameters) and isinstance(moments, dict)
+                 and all(isinstance(moments.get(name), Tensor) and moments[name].is_floating_point()
+                         for name in (*MOMENTS, "step"))
+                 and all(moments[name].shape == parameters[index].shape for name in MOMENTS)
+                 and moments["step"].numel() == 1)
+        if not right:
+            raise InputError(f"{where}: its optimiser is of other weights, or damaged; delete that checkpoint, and the "
+                             "training goes on from the one before")
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 class MovingAverage:

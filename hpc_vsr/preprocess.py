@@ -48,8 +48,8 @@ def check_output(plan: Plan) -> dict[str, str]:
     wanted = plan.content["fingerprint"]
     recorded: dict[str, str] = {}
     if (folder / NAME).exists():
-        content = files.read_json(folder / NAME, MEND)
-        found = content.get("fingerprint") if isinstance(content, dict) else None
+        content = files.read_sealed(folder / NAME, MEND)
+        found = content.get("fingerprint")
         if found != wanted:
             raise InputError(f"{folder}: holds another data set (fingerprint {found}, this one is {wanted}); "
                              "choose another --out or delete that folder")

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from hpc_vsr.checkpoint import find_best, load_checkpoint, load_weights
-from hpc_vsr.config import as_dict, from_dict
+from hpc_vsr.config import as_dict, check_finite, from_dict
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_json, sha256
+from hpc_vsr.files import read_sealed, sha256
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.models import ModelSettings, Network, build_model
 
@@ -58,8 +58,9 @@ class RunFolder:
 
     def read_config(self) -> dict:
         """The resolved job of the run; `InputError` if this is not a run folder."""
-        config = read_json(self.config, "name the folder of a training run, runs/NAME")
-        missing = [key for key in CONFIG_KEYS if not isinstance(config, dict) or key not in config]
+        config = read_sealed(self.config, "the command that made the run writes it anew" if self.config.exists()
+                             else "name the folder of a training run, runs/NAME")
+        missing = [key for key in CONFIG_KEYS if key not in config]
         if missing:
             raise InputError(f"{self.config}: is not the configuration of a training run; "
                              f"it lacks {', '.join(missing)}")
@@ -96,6 +97,12 @@ class DataTerms:
     offset: float
     extent: float
     fingerprint: str
+
+    def __post_init__(self):
+        check_finite(self, "data_terms")
+        if not (1 <= self.channels <= 3 and self.scale in (2, 4) and 0 <= self.sigma <= 10 and self.noise >= 0
+                and self.extent > 0):
+            raise InputError(f"data_terms: are none that this program writes: {self}")
 
     @classmethod
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:

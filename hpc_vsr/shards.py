@@ -16,10 +16,12 @@ from typing import BinaryIO, NamedTuple
 import h5py
 import numpy as np
 
+from hpc_vsr.errors import InputError
 from hpc_vsr.files import partial_path, sha256, write_whole
 from hpc_vsr.splits import REACH, WINDOW, ShardPlan
 
 FORMAT_VERSION = 1
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)  # h5py, of a damaged file
 
 
 def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
@@ -62,7 +64,7 @@ def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: s
             digest, low, high = file.attrs["frames_sha256"], file.attrs["hr_min"], file.attrs["hr_max"]
         if _digest_frames(path) != digest or not _views_are_right(path, plan):
             return None
-    except (OSError, KeyError, RuntimeError, ValueError):  # what h5py raises for a damaged file
+    except (InputError, *DAMAGED):
         return None
     entry = _entry(path, plan, float(low), float(high))
     return entry if recorded_sha256 in (None, entry["sha256"]) else None
@@ -123,7 +125,7 @@ class ShardReader:
             for channel in range(channels):
                 where = planes.offsets[index] + (channel * height + top) * row
                 if os.preadv(self._file.fileno(), [frame[channel]], where) != frame[channel].nbytes:
-                    raise OSError(f"{self.path}: ends early; run preprocess again")
+                    raise InputError(f"{self.path}: ends early; run the preprocessing again")
         return read
 
 
@@ -137,14 +139,38 @@ class _Planes(NamedTuple):
 
 def _locate_planes(path: Path) -> dict[str, _Planes]:
     located = {}
-    with h5py.File(path, "r", locking=False) as file:
-        for name, stored in file["frames"].items():
-            assert stored.id.get_create_plist().get_nfilters() == 0, (path, name)
-            chunks: list = []
-            stored.id.chunk_iter(chunks.append)
-            offsets = {chunk.chunk_offset[0]: chunk.byte_offset for chunk in chunks}
-            located[name] = _Planes((1, *stored.shape[1:])[-3:], stored.dtype, offsets)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            for name, stored in _stored_frames(file, path):
+                chunks: list = []
+                stored.id.chunk_iter(chunks.append)
+                offsets = {chunk.chunk_offset[0]: chunk.byte_offset for chunk in chunks}
+                located[name] = _Planes((1, *stored.shape[1:])[-3:], stored.dtype, offsets)
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the preprocessing again") from None
     return located
+
+
+def _stored_frames(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The frames of a shard, as `write_shard` leaves them: in this very file, chunked, without a filter.
+
+    Anything else, such as a link or a view that leads to another file or a filter that would unpack terabytes, is an
+    `InputError`, and is not followed.
+    """
+    inside = [file.get("frames", getlink=True), *(file["frames"].get(name, getlink=True) for name in file["frames"])]
+    if all(isinstance(link, h5py.HardLink) for link in inside):
+        for name, stored in file["frames"].items():
+            properties = stored.id.get_create_plist() if isinstance(stored, h5py.Dataset) else None
+            plain = properties is not None and properties.get_layout() == h5py.h5d.CHUNKED \
+                and properties.get_nfilters() == 0 and stored.chunks == (1, *stored.shape[1:])
+            if not plain or name not in ("lr", "hr", "valid"):
+                break
+            yield name, stored
+        else:
+            return
+    raise InputError(f"{path}: holds other data than this program writes; run the preprocessing again")
 
 
 def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:
@@ -217,7 +243,8 @@ def _all_attributes(plan: ShardPlan, attributes: dict) -> dict:
 def _digest_frames(path: Path) -> str:
     digest = hashlib.sha256()
     with h5py.File(path, "r", locking=False) as file:
-        planes, valid = [file["frames/lr"], file["frames/hr"]], file["frames"].get("valid")
+        stored = dict(_stored_frames(file, path))
+        planes, valid = [stored["lr"], stored["hr"]], stored.get("valid")
         for index in range(len(planes[0])):
             for plane in planes:
                 digest.update(_read_frame(plane, index))

@@ -17,19 +17,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import list_damaged, load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
-from hpc_vsr.config import Parser, as_dict
+from hpc_vsr.config import Parser, as_dict, from_dict
 from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
-from hpc_vsr.errors import InputError, Stopped, exit_status
+from hpc_vsr.errors import Failed, InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
 from hpc_vsr.files import create_folder
 from hpc_vsr.history import append_record, forget_after
 from hpc_vsr.jobfile import OTHER_KEYS
 from hpc_vsr.lock import Lock, only_writer
-from hpc_vsr.manifest import Manifest, read_manifest
+from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.models import count_parameters
-from hpc_vsr.optim import MovingAverage, Objective, learning_rate
+from hpc_vsr.optim import MovingAverage, Objective, learning_rate, restore_adam
 from hpc_vsr.progress import Progress, format_seconds
 from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
 from hpc_vsr.signals import StopFlag
@@ -74,6 +74,8 @@ class Trainer:
         self.run_folder = RunFolder(experiment.out)
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
 
+        if self.settings.verify_shards:
+            ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
         # Data: training frames on the device if they fit, validation frames always from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
         self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
@@ -88,7 +90,7 @@ class Trainer:
         self.average = MovingAverage(self.network, self.settings.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
-        self.step, self.bad_steps, self.best_step, self.best_psnr = 0, 0, 0, None
+        self.step, self.bad_steps, self.skipped, self.best_step, self.best_psnr = 0, 0, 0, 0, None
         self.validation_due = False  # of the step at which an earlier life was stopped
         for path in ranks.on_main(lambda: list_damaged(self.run_folder.checkpoints)):
             self._say(f"{path}: damaged or unfinished, left out")
@@ -123,7 +125,8 @@ class Trainer:
                 if self.step % settings.log_every == 0 or last:
                     rate = (self.step - first_step) * settings.batch_size / (time.monotonic() - started)
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
-                               "samples_per_second": round(rate, 2), "memory_bytes": self.ranks.peak_memory()})
+                               "samples_per_second": round(rate, 2), "memory_bytes": self.ranks.peak_memory(),
+                               "skipped_steps": self.skipped})
                     loss_sum, loss_count = 0.0, 0
                 if asked and not last:  # the time left is for the checkpoint; what is due is measured in the next life
                     self._save(improved=False, validation_due=self._is_validating())
@@ -163,10 +166,11 @@ class Trainer:
             self.scaler.step(self.optimiser)
             self.bad_steps = 0
         else:
-            self.bad_steps += 1
+            self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
             if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
-                raise FloatingPointError(f"the gradient was not finite in {self.bad_steps} steps in a row up to step "
-                                         f"{self.step}; lower train.lr or use train.precision fp32 or bf16")
+                raise Failed(f"{self.run_folder.path}: the gradient was not finite in {self.bad_steps} steps in a row "
+                             f"up to step {self.step}, whose updates were left out; lower train.lr or use "
+                             "train.precision fp32 or bf16; the last checkpoint stays")
         self.scaler.update()
         self.step += 1
         self.average.update(self.network, self.step)
@@ -213,7 +217,7 @@ class Trainer:
     def _data_terms(self, state: dict | None) -> DataTerms:
         """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
         if state is not None:
-            return DataTerms(**state["data_terms"])
+            return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints))
         manifest = self.manifest
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
@@ -231,6 +235,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
                 "step": self.step, "samples_seen": self.step * self.settings.batch_size,
                 "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.bad_steps,
+                "skipped": self.skipped,
                 "validation_due": validation_due, "config": as_dict(self.experiment),
             }
             save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
@@ -241,12 +246,16 @@ class Trainer:
         where = f"{self.run_folder.checkpoints}/step-{state['step']:08d}.pt"
         load_weights(self.network, state["network"], where)
         load_weights(self.average.network, state["weights"], where)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        restore_adam(self.optimiser, state["optimiser"], where)
+        try:
+            self.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: is damaged ({error}); delete it, and the training goes on from the one before"
+                             ) from None
         self.step, self.bad_steps = state["step"], state["bad_steps"]
         self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
-        self.validation_due = state.get("validation_due", False)
+        self.validation_due, self.skipped = state.get("validation_due", False), state.get("skipped", 0)
         if self.ranks.is_main and self.best_psnr is not None:
             record_best(self.run_folder.checkpoints, self.best_step, self.best_psnr)
 

@@ -91,8 +91,8 @@ def test_the_handbook_builds_without_a_warning(tmp_path):
 
 
 def test_the_dry_runs_of_the_cluster_tutorial_run_as_they_stand(project):
-    lines = [line for _, text in blocks(ROOT / "docs" / "tutorials" / "cluster.md", ("sh",)) for line in text.splitlines()]
-    dry = [line for line in lines if line.endswith("--dry-run")]
+    tutorial = blocks(ROOT / "docs" / "tutorials" / "cluster.md", ("sh",))
+    dry = [line for _, text in tutorial for line in text.splitlines() if line.endswith("--dry-run")]
     assert len(dry) == 2
     for line in dry:
         run_command(line, project)

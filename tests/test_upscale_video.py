@@ -160,7 +160,7 @@ def start(run: Path, source: Path, target: Path, *more: str) -> subprocess.Popen
 
 def wait_for_segments(target: Path, count: int, process: subprocess.Popen) -> None:
     folder = target.with_name(f"{target.name}.parts")
-    while len(list(folder.glob("segment-*"))) < count:
+    while len(list(folder.glob("segment-*.sha256"))) < count:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +12,7 @@ import numpy as np
 from hpc_vsr.config import as_dict, from_dict
 from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import TrainSettings
-from hpc_vsr.files import read_json
+from hpc_vsr.files import read_sealed
 from hpc_vsr.history import read_history
 from hpc_vsr.models import ModelSettings
 from hpc_vsr.report.ablation import Group, common_level, group_runs
@@ -18,6 +20,7 @@ from hpc_vsr.report.published import published_rows
 from hpc_vsr.runs import RunFolder
 
 BASELINES = ("bicubic", "wiener")
+MOST_PICTURES = 4_000_000_000  # bytes; twenty frames of 4K in ten methods are 1.6 GB
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,8 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
 def _read_evaluation(run: RunFolder, split: str) -> dict:
     run.read_config()
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
-    evaluation = read_json(run.evaluation(split), f"run '{command}'")
-    if not isinstance(evaluation, dict) or not {"run", "rows", "dataset", "settings"} <= evaluation.keys():
+    evaluation = read_sealed(run.evaluation(split), f"run '{command}'")
+    if not {"run", "rows", "dataset", "settings"} <= evaluation.keys():
         raise InputError(f"{run.evaluation(split)}: is not an evaluation, or one of an older version; run '{command}'")
     if evaluation["run"] != run.name:
         raise InputError(f"{run.path}: was measured as {evaluation['run']!r}, before it was renamed or copied; run "
@@ -143,8 +146,10 @@ def _read_pictures(runs: Sequence[RunFolder], split: str) -> dict:
     for run in runs:
         try:
             with np.load(run.pictures(split), allow_pickle=False) as stored:
+                if sum(entry.file_size for entry in stored.zip.infolist()) > MOST_PICTURES:
+                    continue
                 loaded = {name: stored[name] for name in stored.files if name != "methods"}
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
             continue
         if not pictures or np.array_equal(pictures["frame"], loaded["frame"]):
             pictures = {**loaded, **pictures}

@@ -24,7 +24,7 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.files import write_whole
 from hpc_vsr.sources.planes import PlaneFormat, find_format, read_plane
 from hpc_vsr.sources.tags import VideoTags
-from hpc_vsr.sources.video import EXACT, MATRICES
+from hpc_vsr.sources.video import EXACT, MATRICES, THIS_FILE_ALONE
 
 Codec = Literal["auto", "h264", "hevc", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
@@ -140,15 +140,8 @@ def planes_of_rgb(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
     return [read_plane(plane, encoding.planes.dtype).copy() for plane in frame.planes]
 
 
-def count_frames(path: Path) -> int:
-    """Frames in a segment; 0 if it cannot be read."""
-    with contextlib.suppress(av.error.FFmpegError, OSError):
-        return len(_read_packets(path))
-    return 0
-
-
 def _read_packets(path: Path) -> list:
-    with av.open(str(path)) as container:
+    with av.open(str(path), options=THIS_FILE_ALONE) as container:
         return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
@@ -172,7 +165,7 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
         supported = target.supported_codecs
     if av.codec.Codec(ENCODERS[codec], "w").canonical_name not in supported:
         raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv file")
-    with av.open(str(source)) as container:
+    with av.open(str(source), options=THIS_FILE_ALONE) as container:
         beside = [stream for stream in container.streams if stream is not container.streams.video[0]]
         kept = _kept_beside(container)
         for stream in kept:
@@ -209,7 +202,8 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
     muxer, tags = MUXERS[path.suffix.lower()], encoding.tags
     begin, end = (0, None) if is_whole else (times[0], times[-1])
     options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})}
-    with (write_whole(path) as temporary, av.open(str(source)) as original, av.open(str(segments[0])) as first,
+    with (write_whole(path) as temporary, av.open(str(source), options=THIS_FILE_ALONE) as original,
+          av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
         video = target.add_stream_from_template(first.streams.video[0])
         video.time_base = tags.time_base
@@ -287,6 +281,6 @@ def _packets_beside(original, beside: dict, begin: Fraction, end: Fraction | Non
 
 def read_comment(path: Path) -> str:
     """The comment in a video's metadata; empty if it has none or cannot be read."""
-    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path)) as container:
+    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path), options=THIS_FILE_ALONE) as container:
         return next((value for key, value in container.metadata.items() if key.lower() == "comment"), "")
     return ""

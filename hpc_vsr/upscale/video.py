@@ -18,7 +18,16 @@ import numpy as np
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.files import check_free_space, check_input_file, create_folder, read_json, sha256, write_json_together
+from hpc_vsr.files import (
+    check_free_space,
+    check_input_file,
+    create_folder,
+    is_valid,
+    read_json,
+    record_checksum,
+    sha256,
+    write_json_together,
+)
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank
 from hpc_vsr.progress import Progress
@@ -28,7 +37,6 @@ from hpc_vsr.sinks.video import (
     Encoding,
     check_container,
     choose_codec,
-    count_frames,
     join_segments,
     planes_of_rgb,
     read_comment,
@@ -174,13 +182,14 @@ def _open_folder(plan: VideoPlan, settings: UpscaleSettings) -> None:
 
 
 def _missing(plan: VideoPlan) -> list[int]:
-    return [number for number, frames in enumerate(plan.segments)
-            if count_frames(plan.segment_path(number)) != len(frames)]
+    return [number for number in range(len(plan.segments)) if not is_valid(plan.segment_path(number))]
 
 
 def _make_segment(plan: VideoPlan, number: int, settings: UpscaleSettings, upscaler: Upscaler, progress: Progress
                   ) -> None:
     frames, path = plan.segments[number], plan.segment_path(number)
+    if is_valid(path) or _is_finished(plan, settings):  # by another task meanwhile
+        return
     with only_writer(plan.folder, f".segment-{number:05d}.lock") as lock:
         pictures = upscaled_planes(plan, frames, settings, upscaler)
 
@@ -190,6 +199,7 @@ def _make_segment(plan: VideoPlan, number: int, settings: UpscaleSettings, upsca
                 progress.advance()
                 yield planes
         write_segment(path, checked(), plan.encoding)
+        record_checksum(path)
 
 
 def upscaled_planes(plan: VideoPlan, frames: range, settings: UpscaleSettings, upscaler: Upscaler
@@ -227,6 +237,8 @@ def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.nda
 
 
 def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> bool:
+    if _is_finished(plan, settings):
+        return True
     missing = _missing(plan)
     if missing:
         if settings.part is None:
@@ -240,12 +252,18 @@ def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> b
     comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
                f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {plan.fingerprint}")
     with only_writer(plan.folder, ".join.lock"):
+        if _is_finished(plan, settings):  # by another task, while this one waited
+            return True
         paths = [plan.segment_path(number) for number in range(len(plan.segments))]
         times = plan.source.times[plan.frames.start : plan.frames.stop + 1]
         join_segments(settings.output, paths, plan.encoding, settings.input, times,
                       len(plan.frames) == plan.source.num_frames, comment)
     shutil.rmtree(plan.folder)
     return True
+
+
+def _is_finished(plan: VideoPlan, settings: UpscaleSettings) -> bool:
+    return settings.output.exists() and plan.fingerprint in read_comment(settings.output)
 
 
 def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler, processes: int = 1) -> str:

@@ -1,0 +1,77 @@
+"""Plants faults in the program and counts what it loses: `python tests/faults --number 200 --seed 1`.
+
+Each fault has a number; the same seed and number plant the same one again (--only). Exit status 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: threads of the parent would not survive a fork
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+import badfiles  # noqa: E402
+import damage  # noqa: E402
+import hostile  # noqa: E402
+import kills  # noqa: E402
+import parsers  # noqa: E402
+import values  # noqa: E402
+from campaign import LOST, format_table, try_number  # noqa: E402
+from world import World  # noqa: E402
+
+FAMILIES = {"kills": kills.KINDS, "damage": damage.KINDS, "values": values.KINDS, "files": badfiles.KINDS,
+            "parsers": parsers.KINDS, "hostile": hostile.KINDS}
+_forked: dict = {}  # what the workers have from their parent by being forked
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=100, help="how many faults of each family (100)")
+    parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
+    parser.add_argument("--family", choices=FAMILIES, action="append", help="this family alone; may be repeated")
+    parser.add_argument("--only", type=int, help="the fault of that number alone, with what it says")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="at once (cores)")
+    parser.add_argument("--videos", type=Path, help="a folder of your own videos and NetCDF files, mutated as well")
+    arguments = parser.parse_args()
+    if arguments.videos:
+        badfiles.add_own(arguments.videos)
+    started = time.monotonic()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        world = World(Path(folder))
+        print(f"seed {arguments.seed}; undisturbed: " + ", ".join(
+            f"{stage.name} {stage.seconds:.1f} s, {stage.operations} operations" for stage in world.stages.values()),
+            file=sys.stderr, flush=True)
+        for family in arguments.family or FAMILIES:
+            kinds = FAMILIES[family]
+            numbers = [arguments.only] if arguments.only is not None else range(
+                len(kinds) if family == "hostile" else arguments.number)  # those are fixed cases
+            _forked.update(world=world, kinds=kinds, seed=arguments.seed)
+            with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
+                for number, result in zip(numbers, pool.imap(_try, numbers), strict=True):
+                    results.append(result)
+                    if result.outcome == LOST:
+                        print(f"{family} {number}: {result.kind}: {result.note}", file=sys.stderr, flush=True)
+            print(f"{family}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(format_table(results))
+    return int(any(result.outcome == LOST for result in results))
+
+
+def _try(index: int):
+    return try_number(index=index, **_forked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
