@@ -1,6 +1,7 @@
 # make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in 4 minutes on 2 cores after installation
 # make test   all tests
 # make docs   the handbook, docs/_build/index.html
+# make faults N=200   a campaign of faults and bad files: what survives, what is refused, what is lost
 # All set up what they need in .venv, with the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -10,7 +11,11 @@ RANKS ?= 2
 # Tests side by side: two groups mostly wait for SLURM, the third computes. 0 runs one test after the other.
 WORKERS ?= 3
 
-.PHONY: help setup demo test docs lint clean
+# Faults of each family, and which.
+N ?= 100
+SEED ?= 0
+
+.PHONY: help setup demo test docs faults lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,6 +38,9 @@ test: setup
 docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
 	@echo docs/_build/index.html
+
+faults: setup
+	$(BIN)/python tests/faults --number $(N) --seed $(SEED)
 
 lint: setup
 	$(BIN)/ruff check

@@ -6,6 +6,7 @@ for any number of ranks and loader workers, and a resumed run goes on where it s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -226,11 +227,17 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
     runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
     loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
                         pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
+    for batch in loader:
+        yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+
+
+@contextlib.contextmanager
+def told_of_loaders() -> Iterator[None]:
+    """A `Failed` of one line where PyTorch, at whatever moment, raises that one of its loader processes has died."""
     try:
-        for batch in loader:
-            yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise Failed(f"a loader process (train.num_workers = {num_workers}) has died, often for want of memory "
+        raise Failed(f"a loader process (train.num_workers) has died, often for want of memory "
                      f"({str(error).splitlines()[0]}); the same command goes on from the last checkpoint") from None

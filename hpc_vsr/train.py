@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import list_damaged, load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
 from hpc_vsr.config import Parser, as_dict, from_dict
-from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, validation_pairs
+from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, told_of_loaders, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
 from hpc_vsr.errors import Failed, InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, open_run_folder, read_experiment
@@ -52,7 +52,7 @@ def train(experiment: Experiment, stop: StopFlag) -> None:
     """
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
-    with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held:
+    with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
         check_fit(experiment, manifest, ranks.world_size)
         locks: list[Lock] = []
 

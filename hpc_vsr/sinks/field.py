@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 import dask
@@ -13,7 +14,7 @@ import dask.array
 import numpy as np
 import xarray
 
-from hpc_vsr.errors import InputError
+from hpc_vsr.errors import InputError, storage_failure
 from hpc_vsr.files import partial_path, write_whole
 from hpc_vsr.sources.field import FieldSource
 
@@ -77,11 +78,23 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
             _write_zarr(dataset, path)
         else:
             chunks = (*(1 for _ in original.dims[:-2]), *size)
-            with write_whole(path) as temporary:
+            with write_whole(path) as temporary, _netcdf_refusals(path):
                 dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4",
                                   unlimited_dims=_unlimited(source, time),
                                   encoding={variable: {**encoding, "chunksizes": chunks}})
     return left_out
+
+
+@contextlib.contextmanager
+def _netcdf_refusals(path: Path) -> Iterator[None]:
+    """What the NetCDF library will not write, such as a name with control characters, is the input's fault."""
+    try:
+        yield
+    except (AttributeError, RuntimeError) as error:
+        if not str(error).startswith("NetCDF:") or storage_failure(error):
+            raise
+        raise InputError(f"{path}: cannot be written with the names and attributes of the input ({error}); mend those, "
+                         "or write .zarr") from None
 
 
 def _write_zarr(dataset: xarray.Dataset, path: Path) -> None:

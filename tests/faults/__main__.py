@@ -30,14 +30,21 @@ import values  # noqa: E402
 from campaign import LOST, format_table, try_number  # noqa: E402
 from world import World  # noqa: E402
 
-FAMILIES = {"kills": kills.KINDS, "damage": damage.KINDS, "values": values.KINDS, "files": badfiles.KINDS,
-            "parsers": parsers.KINDS, "hostile": hostile.KINDS}
+FAMILIES = {
+    "kills": kills.KINDS,
+    "damage": damage.KINDS,
+    "values": values.KINDS,
+    "files": badfiles.KINDS,
+    "parsers": parsers.KINDS,
+    "hostile": hostile.KINDS,
+}
 _forked: dict = {}  # what the workers have from their parent by being forked
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python tests/faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--number", type=int, default=100, help="how many faults of each family (100)")
     parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
     parser.add_argument("--family", choices=FAMILIES, action="append", help="this family alone; may be repeated")
@@ -51,13 +58,21 @@ def main() -> int:
     results = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         world = World(Path(folder))
-        print(f"seed {arguments.seed}; undisturbed: " + ", ".join(
-            f"{stage.name} {stage.seconds:.1f} s, {stage.operations} operations" for stage in world.stages.values()),
-            file=sys.stderr, flush=True)
+        print(
+            f"seed {arguments.seed}; undisturbed: "
+            + ", ".join(
+                f"{stage.name} {stage.seconds:.1f} s, {stage.operations} operations" for stage in world.stages.values()
+            ),
+            file=sys.stderr,
+            flush=True,
+        )
         for family in arguments.family or FAMILIES:
             kinds = FAMILIES[family]
-            numbers = [arguments.only] if arguments.only is not None else range(
-                len(kinds) if family == "hostile" else arguments.number)  # those are fixed cases
+            numbers = (
+                [arguments.only]
+                if arguments.only is not None
+                else range(len(kinds) if family == "hostile" else arguments.number)
+            )  # those are fixed cases
             _forked.update(world=world, kinds=kinds, seed=arguments.seed)
             with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
                 for number, result in zip(numbers, pool.imap(_try, numbers), strict=True):

@@ -1,28 +1,48 @@
-"""Mutated videos and fields through preprocessing and upscaling: status 0 or 2, no traceback, nothing half-written, bounded."""
+"""Mutated videos, fields and images through preprocessing and upscaling: status 0 or 2, nothing half-written."""
 
 from __future__ import annotations
 
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from campaign import LOST, Kind, Result, verdict
-from sandbox import call, files_below, run
+from sandbox import call, files_below, run, silent
 from world import World, write_clip, write_field
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = [ROOT / "preprocess" / "sample" / name for name in ("diamond.mp4", "diamond_lr.mkv")]
-FORMATS = (("mp4", "libx264", "yuv420p"), ("mpg", "mpeg2video", "yuv420p"), ("avi", "mjpeg", "yuvj420p"), ("mkv", "ffv1", "yuv444p"),
-           ("mov", "prores_ks", "yuv422p10le"), ("mkv", "libx265", "yuv420p10le"))
+FORMATS = (
+    ("mp4", "libx264", "yuv420p"),
+    ("mpg", "mpeg2video", "yuv420p"),
+    ("avi", "mjpeg", "yuvj420p"),
+    ("mkv", "ffv1", "yuv444p"),
+    ("mov", "prores_ks", "yuv422p10le"),
+    ("mkv", "libx265", "yuv420p10le"),
+)
 LARGEST = 2_000_000  # bytes; larger files are cut
 SECONDS = 90.0
 _own: list[Path] = []
+_own_variables: dict[Path, str] = {}
 
 
 def add_own(folder: Path) -> None:
     """Mutate the files of that folder as well."""
+    from hpc_vsr.sources.field import list_variables
+
     _own.extend(sorted(path for path in folder.iterdir() if path.is_file()))
+    for path in _own:
+        if path.suffix == ".nc":  # looked at in a process of its own, for netCDF4 has threads
+            told = call(lambda path=path: print(list_variables(path)[0]), Path(tempfile.gettempdir()))
+            _own_variables[path] = told.text.strip()
+
+
+def _choose(pool: list[Path], suffixes: tuple[str, ...], rng: random.Random) -> Path:
+    """A user's own file every fourth time, if there are any."""
+    own = [path for path in _own if path.suffix in suffixes]
+    return rng.choice(own) if own and rng.random() < 0.25 else rng.choice(pool)
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
@@ -60,55 +80,93 @@ def _made_once(path: Path, make: Callable[[Path], None]) -> Path:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f"{random.SystemRandom().getrandbits(40):x}-{path.name}")
-        make(partial)
+        with silent():
+            make(partial)
         partial.replace(path)
     return path
 
 
 def _pool_of_videos(world: World) -> list[Path]:
-    made = [_made_once(world.folder / "pool" / f"{codec}.{suffix}",
-                       lambda path, codec=codec, pixel=pixel: write_clip(path, 16, codec, pixel_format=pixel))
-            for suffix, codec, pixel in FORMATS]
-    return [*made, *SAMPLES, *[path for path in _own if path.suffix not in (".nc", ".md", ".py", ".pov", ".inc")]]
+    made = [
+        _made_once(
+            world.folder / "pool" / f"{codec}.{suffix}",
+            lambda path, codec=codec, pixel=pixel: write_clip(path, 16, codec, pixel_format=pixel),
+        )
+        for suffix, codec, pixel in FORMATS
+    ]
+    return [*made, *SAMPLES]
 
 
 def _video(world: World, rng: random.Random, folder: Path) -> Result:
-    source = rng.choice(_pool_of_videos(world))
+    source = _choose(_pool_of_videos(world), (".mp4", ".mkv", ".mpg", ".avi", ".mov", ".webm"), rng)
     path = folder / f"bad{source.suffix}"
     path.write_bytes(mutate(source.read_bytes()[:LARGEST], rng))
-    return _both_stages("mutated videos", world, folder, ["--video", path],
-                        ["--run", world.runs / "tiny", "--input", path, "--output", folder / "out.mkv", "--stop", 4],
-                        folder / "out.mkv", source)
+    return _both_stages(
+        "mutated videos",
+        world,
+        folder,
+        ["--video", path],
+        ["--run", world.runs / "tiny", "--input", path, "--output", folder / "out.mkv", "--stop", 4],
+        folder / "out.mkv",
+        source,
+    )
 
 
 def _field(world: World, rng: random.Random, folder: Path) -> Result:
     kinds = ("NETCDF3_CLASSIC", "NETCDF4")
-    made = [_made_once(world.folder / "pool" / f"{kind}.nc",
-                       lambda path, kind=kind: write_field(path, 12, kind, (16, 20))) for kind in kinds]
-    source = rng.choice([*made, world.field, *[path for path in _own if path.suffix == ".nc"]])
+    made = [
+        _made_once(world.folder / "pool" / f"{kind}.nc", lambda path, kind=kind: write_field(path, 12, kind, (16, 20)))
+        for kind in kinds
+    ]
+    source = _choose([*made, world.field], (".nc",), rng)
     path = folder / "bad.nc"
     path.write_bytes(mutate(source.read_bytes()[: 10 * LARGEST], rng))
-    return _both_stages("mutated NetCDF files", world, folder, ["--field", path, "--variable", "speed"],
-                        ["--run", world.runs / "field", "--input", path, "--variable", "speed", "--output",
-                         folder / "out.nc", "--stop", 3], folder / "out.nc", source)
+    variable = _own_variables.get(source, "speed")
+    return _both_stages(
+        "mutated NetCDF files",
+        world,
+        folder,
+        ["--field", path, "--variable", variable],
+        [
+            "--run",
+            world.runs / "field",
+            "--input",
+            path,
+            "--variable",
+            variable,
+            "--output",
+            folder / "out.nc",
+            "--stop",
+            3,
+        ],
+        folder / "out.nc",
+        source,
+    )
 
 
-def _both_stages(kind: str, world: World, folder: Path, preprocess: list, upscale: list, output: Path, source: Path
-                 ) -> Result:
+def _both_stages(
+    kind: str, world: World, folder: Path, preprocess: list, upscale: list, output: Path, source: Path
+) -> Result:
     made = run("preprocess", [*preprocess, "--shards", 3, "--out", folder / "data"], folder, limit=SECONDS)
     enlarged = run("upscale", [*upscale, "--tile", 64], folder, limit=SECONDS)
     for stage, done, product in (("preprocess", made, folder / "data" / "dataset.json"), ("upscale", enlarged, output)):
         if done.status not in (0, 2):
             return Result(kind, LOST, f"{stage}, {source.name}: status {done.status}: {done.last_line()}")
         if (done.status == 0) != product.exists():
-            return Result(kind, LOST, f"{stage}, {source.name}: status {done.status}, and {product.name} "
-                                      f"{'is there' if product.exists() else 'is not'}")
+            return Result(
+                kind,
+                LOST,
+                f"{stage}, {source.name}: status {done.status}, and {product.name} "
+                f"{'is there' if product.exists() else 'is not'}",
+            )
     half = [name for name in files_below(folder) if name.endswith(".partial")]
-    return verdict(kind, [made, enlarged], f"half-written: {half}" if half else None, made.status == 2 or enlarged.status == 2)
+    return verdict(
+        kind, [made, enlarged], f"half-written: {half}" if half else None, made.status == 2 or enlarged.status == 2
+    )
 
 
 def _images(world: World, rng: random.Random, folder: Path) -> Result:
-    """A folder of images of which one is damaged."""
+    """A folder of images of which one is damaged; those before it are enlarged and stay, each whole."""
     kind = "mutated images"
     pool = world.folder / "pool" / "images"
 
@@ -121,13 +179,32 @@ def _images(world: World, rng: random.Random, folder: Path) -> Result:
             partial.mkdir()
             for index, (frame, _) in enumerate(open_video(world.clip, "rgb").read(0, 12)):
                 cv2.imwrite(str(partial / f"{index}.{('png', 'tif')[index % 2]}"), frame.transpose(1, 2, 0))
+
         call(images, world.folder)
+
     shutil.copytree(_made_once(pool, write), folder / "in")
     victim = rng.choice(sorted((folder / "in").iterdir()))
     victim.write_bytes(mutate(victim.read_bytes(), rng))
-    return _both_stages(kind, world, folder, ["--frames", folder / "in"],
-                        ["--run", world.runs / "tiny", "--input", folder / "in", "--output", folder / "out", "--stop", 4],
-                        folder / "out" / "0.png", victim)
+    return _both_stages(
+        kind,
+        world,
+        folder,
+        ["--frames", folder / "in"],
+        [
+            "--run",
+            world.runs / "tiny",
+            "--input",
+            folder / "in",
+            "--output",
+            folder / "out",
+            "--stop",
+            4,
+            "--find_cuts",
+            "false",
+        ],
+        folder / "out" / "3.tif",
+        victim,
+    )
 
 
 KINDS = [Kind("mutated videos", _video, 3), Kind("mutated NetCDF files", _field, 2), Kind("mutated images", _images, 1)]

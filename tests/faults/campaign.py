@@ -35,9 +35,9 @@ class Kind:
 
 
 def kind_of(index: int, kinds: list[Kind]) -> Kind:
-    """In turn, each as often as its weight."""
-    places = [kind for kind in kinds for _ in range(kind.weight)]
-    return places[index % len(places)]
+    """In turn, each as often as its weight and evenly spread."""
+    places = [((turn + 0.5) / kind.weight, number) for number, kind in enumerate(kinds) for turn in range(kind.weight)]
+    return kinds[sorted(places)[index % len(places)][1]]
 
 
 def try_number(world: World, kinds: list[Kind], seed: int, index: int) -> Result:
@@ -56,8 +56,13 @@ def verdict(kind: str, done: Iterable, faults: str | None, refused: bool = False
     """Survived or refused if every process ended tidily and nothing is missing; else lost, with the reason."""
     for outcome in done:
         if not outcome.is_tidy:
-            reason = ("hangs" if outcome.status is None else f"{outcome.orphans} orphans" if outcome.orphans
-                      else f"traceback: {outcome.last_line()}")
+            reason = (
+                "hangs"
+                if outcome.status is None
+                else f"{outcome.orphans} orphans"
+                if outcome.orphans
+                else f"traceback: {outcome.last_line()}"
+            )
             return Result(kind, LOST, reason)
     if faults is not None:
         return Result(kind, LOST, faults)
@@ -69,8 +74,10 @@ def format_table(results: list[Result]) -> str:
     counts: dict[str, collections.Counter] = {}
     for result in results:
         counts.setdefault(result.kind, collections.Counter())[result.outcome] += 1
-    rows = [(kind, sum(count.values()) - count[NOT_TRIED], count[SURVIVED], count[REFUSED], count[LOST])
-            for kind, count in counts.items()]
+    rows = [
+        (kind, sum(count.values()) - count[NOT_TRIED], count[SURVIVED], count[REFUSED], count[LOST])
+        for kind, count in counts.items()
+    ]
     rows.append(("all", *(sum(row[column] for row in rows) for column in range(1, 5))))
     width = max(len(row[0]) for row in rows)
     lines = [f"{HEAD[0]:<{width}}" + "".join(f"{name:>10}" for name in HEAD[1:])]

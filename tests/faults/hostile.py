@@ -1,4 +1,4 @@
-"""Files from strangers: no code of theirs runs, no file outside is touched, memory stays bounded, and the refusal is clear."""
+"""Files from strangers: no code of theirs runs, no file outside is touched, memory stays bounded."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ class Payload:
 
 def case(name: str) -> Callable:
     """Make a kind of one trial of a function of (world, folder) that returns None, 'refused' or what was lost."""
+
     def register(function: Callable[[World, Path], str | None]) -> Callable:
         def try_one(world: World, rng: random.Random, folder: Path) -> Result:
             found = function(world, folder)
             if any(path.name == "pwned" for path in folder.rglob("*")):
                 found = "a payload was run"
             return Result("hostile files", {None: SURVIVED, REFUSED: REFUSED}.get(found, LOST), f"{name}: {found}")
+
         KINDS.append(Kind(name, try_one))
         return function
+
     return register
 
 
@@ -81,7 +84,9 @@ def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     path.write_bytes(pickle.dumps(Payload(folder / "pwned")))
     record_checksum(path)
-    return _refused(run("upscale", ["--run", out, "--input", world.clip, "--output", folder / "o.mp4"], folder), str(path))
+    return _refused(
+        run("upscale", ["--run", out, "--input", world.clip, "--output", folder / "o.mp4"], folder), str(path)
+    )
 
 
 @case("a training resumed from a pickle that calls a program")
@@ -97,7 +102,9 @@ def _(world: World, folder: Path) -> str:
     from hpc_vsr import import_weights
 
     torch.save({"conv.weight": Payload(folder / "pwned")}, folder / "w.pth")
-    return _refused(call(lambda: import_weights.main([str(folder / "w.pth"), "--out", str(folder / "r")]), folder), "w.pth")
+    return _refused(
+        call(lambda: import_weights.main([str(folder / "w.pth"), "--out", str(folder / "r")]), folder), "w.pth"
+    )
 
 
 @case("a checkpoint that unpacks to 20 GB")
@@ -149,16 +156,22 @@ def _manifest(world: World, folder: Path, change: Callable[[dict], None]) -> Out
 
 
 for _name in ("../../secret.h5", "/etc/passwd", "train-00000-of-00003.h5/../../x.h5", "train-00000-of-00003.h5\0"):
+
     @case(f"a manifest with a shard {_name!r}")
     def _(world: World, folder: Path, name: str = _name) -> str:
-        return _refused(_manifest(world, folder, lambda content: content["shards"][0].update(name=name)), "dataset.json")
+        return _refused(
+            _manifest(world, folder, lambda content: content["shards"][0].update(name=name)), "dataset.json"
+        )
+
 
 for _size in ([10**9, 10**9], [2**63, 2], [48.5, 64], ["48", "64"], [-48, -64]):
+
     @case(f"a manifest with frames of {_size}")
     def _(world: World, folder: Path, size: list = _size) -> str:
         def change(content: dict) -> None:
             content["hr_size"] = size
             content["lr_size"] = [side // 2 if isinstance(side, int) else side for side in size]
+
         return _refused(_manifest(world, folder, change), "dataset.json")
 
 
@@ -175,6 +188,7 @@ def _(world: World, folder: Path) -> str:
     def change(content: dict) -> None:
         content["splits"]["train"] = [0, 10**12]
         content["shards"][0].update(frames=10**12, samples=10**12 - 4)
+
     return _refused(_manifest(world, folder, change), "dataset.json")
 
 
@@ -187,6 +201,7 @@ def _shard(world: World, folder: Path, change: Callable[[h5py.File], None]) -> s
     def write() -> None:
         with h5py.File(path, "r+") as file:
             change(file)
+
     call(write, folder)
     reseal_shards(data)
     done = run("train", ["--data", data, "--out", folder / "run", *TINY], folder, limit=60)
@@ -209,6 +224,7 @@ def _(world: World, folder: Path) -> str:
         other = _outside(folder, file["frames/lr"][:])
         del file["frames/lr"]
         file["frames/lr"] = h5py.ExternalLink(str(other), "/x")
+
     return _shard(world, folder, change)
 
 
@@ -219,6 +235,7 @@ def _(world: World, folder: Path) -> str:
             file.copy("frames", other)
         del file["frames"]
         file["frames"] = h5py.ExternalLink(str(folder / "outside.h5"), "/frames")
+
     return _shard(world, folder, change)
 
 
@@ -230,6 +247,7 @@ def _(world: World, folder: Path) -> str:
         layout[:] = h5py.VirtualSource(str(_outside(folder, values)), "x", values.shape)
         del file["frames/hr"]
         file.create_virtual_dataset("frames/hr", layout)
+
     return _shard(world, folder, change)
 
 
@@ -239,6 +257,7 @@ def _(world: World, folder: Path) -> str:
         shape, dtype = file["frames/lr"].shape, file["frames/lr"].dtype
         del file["frames/lr"]
         file.create_dataset("frames/lr", shape, dtype, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
     return _shard(world, folder, change)
 
 
@@ -246,7 +265,10 @@ def _(world: World, folder: Path) -> str:
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         del file["frames/hr"]
-        file.create_dataset("frames/hr", (10**6, 1, 1000, 1000), "u1", chunks=(1, 1, 1000, 1000), compression="gzip")[0] = 7
+        file.create_dataset("frames/hr", (10**6, 1, 1000, 1000), "u1", chunks=(1, 1, 1000, 1000), compression="gzip")[
+            0
+        ] = 7
+
     return _shard(world, folder, change)
 
 
@@ -255,14 +277,21 @@ def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         del file["frames/lr"]
         file["frames/lr"] = h5py.SoftLink("/frames/lr")
+
     return _shard(world, folder, change)
 
 
-for _suffix, _text in ((".mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n"),
-                       (".mkv", "ffconcat version 1.0\nfile {other}\n"),
-                       (".mpd", "<MPD><Period><AdaptationSet><Representation><BaseURL>{other}</BaseURL></Representation>"
-                                "</AdaptationSet></Period></MPD>"),
-                       (".sdp", "v=0\nm=video 5004 RTP/AVP 96\nc=IN IP4 127.0.0.1\na=rtpmap:96 H264/90000\n")):
+for _suffix, _text in (
+    (".mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n"),
+    (".mkv", "ffconcat version 1.0\nfile {other}\n"),
+    (
+        ".mpd",
+        "<MPD><Period><AdaptationSet><Representation><BaseURL>{other}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+    ),
+    (".sdp", "v=0\nm=video 5004 RTP/AVP 96\nc=IN IP4 127.0.0.1\na=rtpmap:96 H264/90000\n"),
+):
+
     @case(f"a playlist named in{_suffix}")
     def _(world: World, folder: Path, suffix: str = _suffix, text: str = _text) -> str:
         shutil.copy(world.clip, folder / "other.mp4")
@@ -289,12 +318,28 @@ def _(world: World, folder: Path) -> str | None:
             dataset["speed"].attrs["units"] = MARKUP
             dataset["speed"].attrs["long_name"] = "</script><script>alert(1)</script>"
             dataset.load().to_netcdf(folder / "f.nc")
+
     call(write, folder)
-    for stage, arguments in (("preprocess", ["--field", folder / "f.nc", "--variable", "speed", "--out", folder / "d",
-                                             "--shards", 3, "--degradation.sigma", 1]),
-                             ("train", ["--data", folder / "d", "--out", folder / "run", *TINY]),
-                             ("evaluate", ["--run", folder / "run"]),
-                             ("report", [folder / "run", "--out", folder / "report"])):
+    for stage, arguments in (
+        (
+            "preprocess",
+            [
+                "--field",
+                folder / "f.nc",
+                "--variable",
+                "speed",
+                "--out",
+                folder / "d",
+                "--shards",
+                3,
+                "--degradation.sigma",
+                1,
+            ],
+        ),
+        ("train", ["--data", folder / "d", "--out", folder / "run", *TINY]),
+        ("evaluate", ["--run", folder / "run"]),
+        ("report", [folder / "run", "--out", folder / "report"]),
+    ):
         done = run(stage, arguments, folder)
         if done.status != 0:
             return f"{stage}: {done.status}: {done.last_line()}"
@@ -315,51 +360,78 @@ def _(world: World, folder: Path) -> str | None:
     shutil.copytree(world.data, data)
     job = folder / "job.toml"
     job.write_text("[train]\nsteps = 2\nbatch_size = 2\npatch_size = 12\n")
-    done = run("launch", ["--config", job, "--data", data, "--out", folder / f"o {METACHARACTERS}", "--cluster", "slurm",
-                          "--dry-run"], folder)
+    done = run(
+        "launch",
+        ["--config", job, "--data", data, "--out", folder / f"o {METACHARACTERS}", "--cluster", "slurm", "--dry-run"],
+        folder,
+    )
     if done.status not in (0, 2):
         return f"status {done.status}: {done.last_line()}"
     scripts = [f"#!/bin/bash{part}" for part in done.text.split("#!/bin/bash")[1:]]
     for number, script in enumerate(scripts):
         path = folder / f"script{number}.sh"
         path.write_text(script)
-        subprocess.run(["bash", str(path)], cwd=folder, env={"PATH": f"{stand_ins}:/usr/bin:/bin"}, capture_output=True,
-                       timeout=60, check=False)
+        subprocess.run(
+            ["bash", str(path)],
+            cwd=folder,
+            env={"PATH": f"{stand_ins}:/usr/bin:/bin"},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
     return REFUSED if done.status == 2 else None if scripts else "no scripts"
 
 
 @case("a site file with metacharacters in its names")
 def _(world: World, folder: Path) -> str | None:
-    (folder / "site.toml").write_text('[gpu]\npartition = "x; touch pwned; $(touch pwned)"\naccount = "`touch pwned`"\n')
+    (folder / "site.toml").write_text(
+        '[gpu]\npartition = "x; touch pwned; $(touch pwned)"\naccount = "`touch pwned`"\n'
+    )
     from hpc_vsr import site
 
     done = call(lambda: site.main(["--site", str(folder / "site.toml"), "--project", "$(touch pwned)"]), folder)
     if done.status == 2:
         return REFUSED
-    subprocess.run(["bash", "-c", f"eval {json.dumps(done.text)}; echo $HPC_VSR_GPU"], cwd=folder, capture_output=True,
-                   check=False)
+    subprocess.run(
+        ["bash", "-c", f"eval {json.dumps(done.text)}; echo $HPC_VSR_GPU"], cwd=folder, capture_output=True, check=False
+    )
     subprocess.run(["bash", "-c", done.text], cwd=folder, capture_output=True, check=False)
     return None
 
 
 ABSURD = {
-    "a million layers": "[model]\nn_3d = 1000000\n", "10^18 shards": None, "10^9 loaders": "[train]\nnum_workers = 1000000000\n",
-    "a batch of 10^12": "[train]\nbatch_size = 1000000000000\n", "patches of 10^9": "[train]\npatch_size = 1000000000\n",
-    "a sweep of 10^10 points": "[sweep]\n" + "\n".join(f'"train.{name}" = [{", ".join(map(str, range(1, 101)))}]'
-                                                     for name in ("steps", "seed", "log_every", "checkpoint_every", "keep_checkpoints")),
-    "10^9 nodes": "[resources]\nnodes = 1000000000\n", "recursion 10^9": "[model]\nnum_recursive_blocks = 1000000000\n",
-    "10^15 hours": "[resources]\nhours = 1e15\n", "a depth of brackets": "x = " + "[" * 50_000 + "]" * 50_000 + "\n",
+    "a million layers": "[model]\nn_3d = 1000000\n",
+    "10^18 shards": None,
+    "10^9 loaders": "[train]\nnum_workers = 1000000000\n",
+    "a batch of 10^12": "[train]\nbatch_size = 1000000000000\n",
+    "patches of 10^9": "[train]\npatch_size = 1000000000\n",
+    "a sweep of 10^10 points": "[sweep]\n"
+    + "\n".join(
+        f'"train.{name}" = [{", ".join(map(str, range(1, 101)))}]'
+        for name in ("steps", "seed", "log_every", "checkpoint_every", "keep_checkpoints")
+    ),
+    "10^9 nodes": "[resources]\nnodes = 1000000000\n",
+    "recursion 10^9": "[model]\nnum_recursive_blocks = 1000000000\n",
+    "10^15 hours": "[resources]\nhours = 1e15\n",
+    "a depth of brackets": "x = " + "[" * 50_000 + "]" * 50_000 + "\n",
     "nested tables": "\n".join(f"[{'.'.join('a' * (depth + 1))}]" for depth in range(2000)),
 }
 for _name, _text in ABSURD.items():
+
     @case(f"TOML: {_name}")
     def _(world: World, folder: Path, name: str = _name, text: str | None = _text) -> str | None:
         (folder / "job.toml").write_text(text or "")
         if text is None:
-            done = run("preprocess", ["--video", world.clip, "--shards", 10**18, "--out", folder / "d"], folder, limit=60)
+            done = run(
+                "preprocess", ["--video", world.clip, "--shards", 10**18, "--out", folder / "d"], folder, limit=60
+            )
         else:
-            done = run("launch", ["--config", folder / "job.toml", "--data", world.data, "--cluster", "slurm", "--dry-run"],
-                       folder, limit=60)
+            done = run(
+                "launch",
+                ["--config", folder / "job.toml", "--data", world.data, "--cluster", "slurm", "--dry-run"],
+                folder,
+                limit=60,
+            )
         if done.status == 0 and done.is_tidy:
             return None
         return _refused(done)
@@ -378,12 +450,14 @@ def _(world: World, folder: Path) -> str | None:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     if name == "hr":
-                        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False,
-                                                                      "shape": (30000, 1, 500, 500)})
+                        np.lib.format.write_array_header_1_0(
+                            stream, {"descr": "<f4", "fortran_order": False, "shape": (30000, 1, 500, 500)}
+                        )
                         for _ in range(300):
                             stream.write(bytes(1 << 20))
                     else:
                         np.lib.format.write_array(stream, array)
+
     call(write, folder)
     done = run("report", [out, "--out", folder / "report"], folder)
     return None if done.status == 0 and done.is_tidy else f"status {done.status}: {done.last_line()}"
@@ -397,4 +471,3 @@ def _(world: World, folder: Path) -> str | None:
         if done.status != 0 or (faults := stage.faults_of(place / stage.name)):
             return f"{stage.name}: {done.status}: {done.last_line()} {faults if done.status == 0 else ''}"
     return None
-

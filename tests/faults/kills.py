@@ -1,4 +1,4 @@
-"""Processes that are killed or asked to end, at any moment and between write, flush and rename; the same command finishes."""
+"""Processes that end at any moment, and file systems that fail at any operation; the same command finishes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from campaign import LOST, SURVIVED, Kind, Result, verdict
@@ -35,6 +36,7 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
             if done.status not in (0, -number, *expected):
                 return Result(kind, LOST, f"{stage.name}: status {done.status}: {done.last_line()}")
         return _finish(f"{kind}", stage, folder, [done])
+
     return Kind(kind, try_one, 4)
 
 
@@ -50,8 +52,9 @@ def _answer_at_operation(world: World, rng: random.Random, folder: Path) -> Resu
     stage, answer = rng.choice(list(world.stages.values())), rng.choice(ANSWERS)
     done = stage.run(folder, AtOperation(folder, rng.randint(1, stage.operations), answer))
     if done.status != 0 and os.strerror(answer) not in done.text:
-        return Result(kind, LOST, f"{stage.name}, {errno.errorcode[answer]}: status {done.status}, not named: "
-                                  f"{done.last_line()}")
+        return Result(
+            kind, LOST, f"{stage.name}, {errno.errorcode[answer]}: status {done.status}, not named: {done.last_line()}"
+        )
     return _finish(kind, stage, folder, [done])
 
 
@@ -102,25 +105,47 @@ def _clock_jumps(world: World, rng: random.Random, folder: Path) -> Result:
         def shifted() -> float:
             calls[0] += 1
             return real() + (jump if calls[0] > after else 0)
+
         time.time = shifted
+
     done = stage.run(folder, fault)
     if done.status != 0:
         return Result("a clock that jumps", LOST, f"{stage.name}: {done.status}: {done.last_line()}")
     return verdict("a clock that jumps", [done], stage.faults_of(folder))
 
 
-def start_ranks(world: World, folder: Path, out: Path, num_ranks: int = 2, more: list = [], fault=None,  # noqa: B006
-                patience: int = 60) -> list[Process]:
+def start_ranks(
+    world: World,
+    folder: Path,
+    out: Path,
+    num_ranks: int = 2,
+    more: Sequence = (),
+    fault=None,
+    patience: int = 60,
+) -> list[Process]:
     """A training on ranks that talk over gloo on this machine."""
     port = 20000 + (os.getpid() * 7 + random.SystemRandom().randrange(10000)) % 30000
     processes = []
     for rank in range(num_ranks):
-        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks),
-                       "LOCAL_WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-                       "HPC_VSR_PATIENCE": str(patience)}
+        environment = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(num_ranks),
+            "LOCAL_WORLD_SIZE": str(num_ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "HPC_VSR_PATIENCE": str(patience),
+        }
         planted = (lambda rank=rank: fault(rank)) if fault else None
-        processes.append(Process("train", ["--data", world.data, "--out", out, *TINY, *more], folder / f"rank{rank}",
-                                 planted, environment))
+        processes.append(
+            Process(
+                "train",
+                ["--data", world.data, "--out", out, *TINY, *more],
+                folder / f"rank{rank}",
+                planted,
+                environment,
+            )
+        )
     return processes
 
 

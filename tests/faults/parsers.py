@@ -22,8 +22,27 @@ from hpc_vsr.site import read_site
 from hpc_vsr.sweep import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-ODD = ("0", "-1", "1e400", "nan", "inf", "-inf", "true", '""', '"x"', "[]", "[1, 2]", "{}", "99999999999999999999",
-       '"../../etc/passwd"', '"\\u0000"', "1979-05-27", "[[[[]]]]", "0x7fffffffffffffff", '"' + "a" * 5000 + '"')
+ODD = (
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "true",
+    '""',
+    '"x"',
+    "[]",
+    "[1, 2]",
+    "{}",
+    "99999999999999999999",
+    '"../../etc/passwd"',
+    '"\\u0000"',
+    "1979-05-27",
+    "[[[[]]]]",
+    "0x7fffffffffffffff",
+    '"' + "a" * 5000 + '"',
+)
 MORE = """[resources]
 nodes = 2
 ranks_per_node = 1
@@ -33,8 +52,25 @@ memory_gb = 3
 "train.seed" = [0, 1, 2]
 "train.lr" = [1e-3, 1e-4]
 """
-ODD_JSON = (None, 0, -1, 1e308, 2**70, True, "", "x" * 3000, [], [None], {}, {"a": 1}, "../../etc/passwd", "/etc/passwd",
-            float("nan"), [10**9, 10**9], "train-00000-of-00001.h5")
+ODD_JSON = (
+    None,
+    0,
+    -1,
+    1e308,
+    2**70,
+    True,
+    "",
+    "x" * 3000,
+    [],
+    [None],
+    {},
+    {"a": 1},
+    "../../etc/passwd",
+    "/etc/passwd",
+    float("nan"),
+    [10**9, 10**9],
+    "train-00000-of-00001.h5",
+)
 
 
 def mutate_toml(text: str, rng: random.Random) -> bytes:
@@ -52,14 +88,18 @@ def mutate_toml(text: str, rng: random.Random) -> bytes:
         elif what == 3:
             lines.insert(rng.randrange(len(lines) + 1), lines[place])
         else:
-            lines.insert(place, rng.choice(("[train]", "[sweep]", "[a.b.c]", "x = 1", "[[train]]", '"train.lr" = [1]', "lr =")))
+            lines.insert(
+                place, rng.choice(("[train]", "[sweep]", "[a.b.c]", "x = 1", "[[train]]", '"train.lr" = [1]', "lr ="))
+            )
         lines = lines or [""]
     return "\n".join(lines).encode("utf-8", "replace")
 
 
 def _toml(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "recipes, job files and sites"
-    source = rng.choice(sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("preprocess/*.toml"), *ROOT.glob("slurm/sites/*.toml")]))
+    source = rng.choice(
+        sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("preprocess/*.toml"), *ROOT.glob("slurm/sites/*.toml")])
+    )
     path = folder / source.name
     path.write_bytes(mutate_toml(source.read_text(), rng))
 
@@ -72,6 +112,7 @@ def _toml(world: World, rng: random.Random, folder: Path) -> Result:
         parser.add_settings(settings, option, also=("sweep",))
         parser.parse([option, str(path)])
         read_sweep(path)
+
     done = call(parse, folder, 30)
     return _answered(kind, done, source.name)
 
@@ -159,12 +200,16 @@ def _checkpoint(world: World, rng: random.Random, folder: Path) -> Result:
     if rng.random() < 0.5:
         path.write_bytes(mutate(path.read_bytes(), rng))
     else:
+
         def change() -> None:
             state = torch.load(path, weights_only=True)
-            part = rng.choice([state, state, state["weights"], state["model_settings"], state["data_terms"], state["optimiser"]])
+            part = rng.choice(
+                [state, state, state["weights"], state["model_settings"], state["data_terms"], state["optimiser"]]
+            )
             key = rng.choice(list(part))
             part[key] = rng.choice((*ODD_JSON[:12], torch.zeros(3), torch.zeros(0), torch.full((2, 2), torch.nan)))
             torch.save(state, path)
+
         call(change, folder)
     record_checksum(path)
     measured = run("evaluate", ["--run", out], folder, limit=60)
@@ -178,12 +223,32 @@ def _arguments(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "command lines"
     stage = rng.choice(list(world.stages.values()))
     arguments = [str(word) for word in stage.prepare(folder)]
-    options = {"preprocess": ("--shards", "--degradation.sigma", "--split.train", "--channels", "--out", "--degradation.scale"),
-               "train": ("--train.lr", "--train.seed", "--train.patch_size", "--train.batch_size", "--model.n_2d", "--model.depth",
-                         "--train.ema_decay", "--train.micro_batches", "--model.recursive_streams", "--train.num_workers"),
-               "evaluate": ("--pictures", "--split", "--back_projection", "--twice"), "report": ("--split", "--level"),
-               "upscale": ("--start", "--stop", "--tile", "--segment", "--quality", "--codec", "--part", "--output"),
-               "launch": ("--resources.nodes", "--resources.hours", "--train.lr", "--site")}[stage.name]
+    options = {
+        "preprocess": (
+            "--shards",
+            "--degradation.sigma",
+            "--split.train",
+            "--channels",
+            "--out",
+            "--degradation.scale",
+        ),
+        "train": (
+            "--train.lr",
+            "--train.seed",
+            "--train.patch_size",
+            "--train.batch_size",
+            "--model.n_2d",
+            "--model.depth",
+            "--train.ema_decay",
+            "--train.micro_batches",
+            "--model.recursive_streams",
+            "--train.num_workers",
+        ),
+        "evaluate": ("--pictures", "--split", "--back_projection", "--twice"),
+        "report": ("--split", "--level"),
+        "upscale": ("--start", "--stop", "--tile", "--segment", "--quality", "--codec", "--part", "--output"),
+        "launch": ("--resources.nodes", "--resources.hours", "--train.lr", "--site"),
+    }[stage.name]
     value = re.sub(r'^"|"$', "", rng.choice(ODD)).replace("\\u0000", "\x01")
     done = run(stage.name, [*arguments, rng.choice(options), value], folder, limit=90)
     if done.status == 1 and "failed:" in done.text:  # such as a rate that diverges

@@ -1,4 +1,4 @@
-"""Stages of the program in forked processes, with a fault planted in them; forking spares the seconds of importing torch."""
+"""Stages of the program in forked processes, with a fault planted in them; forking spares importing torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from hpc_vsr.errors import exit_status
 from hpc_vsr.report import __main__ as report
 from hpc_vsr.upscale import __main__ as upscale
 
-STAGES = {"preprocess": preprocess.main, "train": train.main, "evaluate": evaluate.main, "report": report.main,
-          "upscale": upscale.main, "launch": launch.main, "export": export.main}
+STAGES = {
+    "preprocess": preprocess.main,
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "report": report.main,
+    "upscale": upscale.main,
+    "launch": launch.main,
+    "export": export.main,
+}
 LIMIT = 120.0  # seconds
 MEMORY = 12 << 30  # bytes of address space, most of which is never touched
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -52,8 +59,15 @@ class Outcome:
 class Process:
     """A stage in a forked process, in a session of its own."""
 
-    def __init__(self, stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None,
-                 environment: Mapping[str, str] = {}, function: Callable[[], int] | None = None):  # noqa: B006
+    def __init__(
+        self,
+        stage: str,
+        argv: list,
+        folder: Path,
+        fault: Callable[[], None] | None = None,
+        environment: Mapping[str, str] = {},
+        function: Callable[[], int] | None = None,
+    ):  # noqa: B006
         self.folder, self.started = folder, time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self._said = folder / f".said-{os.getpid()}-{random.getrandbits(40):x}"
@@ -107,8 +121,9 @@ class Process:
         return Outcome(None if hangs else os.waitstatus_to_exitcode(status), text, seconds, orphans)
 
 
-def run(stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT,
-        **more) -> Outcome:
+def run(
+    stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT, **more
+) -> Outcome:
     """Run a stage to its end."""
     return Process(stage, argv, folder, fault, **more).wait(limit)
 
@@ -156,8 +171,9 @@ class AtOperation:
         real_fsync = os.fsync
 
         def fsync(descriptor: int) -> None:
-            self._touch(os.readlink(f"/proc/self/fd/{descriptor}"))
+            self._touch(Path(f"/proc/self/fd/{descriptor}").readlink())
             real_fsync(descriptor)
+
         os.fsync = fsync
         sys.addaudithook(self._hear)
 
@@ -172,7 +188,7 @@ class AtOperation:
     def _touch(self, path) -> None:
         if self._busy or not isinstance(path, (str, bytes, os.PathLike)):
             return
-        name = os.path.abspath(os.fsdecode(path))
+        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - `resolve` would ask the file system
         if not name.startswith(self.folder) or ".said-" in name or "count" in name:
             return
         self.count += 1
@@ -187,16 +203,18 @@ class AtOperation:
 
 
 def limit_file_size(num_bytes: int) -> Callable[[], None]:
-    """Writes beyond so many bytes of a file fail, as when a disk or a quota is full; also those inside HDF5 and FFmpeg."""
+    """Writes beyond so many bytes of a file fail, also those inside HDF5 and FFmpeg, as on a full disk."""
+
     def fault() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
     return fault
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, num_bytes: int) -> Iterator[Callable[[], None]]:
-    """A file system of that size; gives a function that makes it large. `PermissionError` if this user may not mount."""
+    """A file system of that size; gives a function that makes it large. `PermissionError` without the right to."""
     folder.mkdir(parents=True)
     _mount("-t", "tmpfs", "-o", f"size={num_bytes // 1024 + 1}k", "tmpfs", str(folder))
     try:
@@ -217,6 +235,19 @@ def free_space_is_not_seen() -> None:
     """The check before the start sees room that is not there, as on a disk that fills up while a job runs."""
     real = shutil.disk_usage
     shutil.disk_usage = lambda path: real(path)._replace(free=1 << 50)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Encoders talk on standard error."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept), os.close(nowhere)
 
 
 def files_below(folder: Path) -> set[str]:

@@ -37,6 +37,7 @@ def _spoil(steps: set[int], value: float):
         loss = real(self, *arguments, **more)
         count[0] += 1
         return loss * value if count[0] in steps or -1 in steps else loss
+
     training.Objective.forward = forward
 
 
@@ -48,18 +49,25 @@ def _loss_on_one_rank(world: World, rng: random.Random, folder: Path) -> Result:
     def fault(rank: int) -> None:
         if rank == victim:
             _spoil(steps, value)
+
     done = [process.wait() for process in start_ranks(world, folder, out, fault=fault)]
     if any(outcome.status != 0 for outcome in done):
         return Result(kind, LOST, f"{[(o.status, o.last_line()) for o in done]}")
     counted = [json.loads(line).get("skipped_steps") for line in (out / "metrics.jsonl").read_text().splitlines()]
     skipped = max(number for number in counted if number is not None)
-    return verdict(kind, done, _finite_weights(out) or (None if skipped == len(steps) else f"counted {skipped} of {steps}"))
+    return verdict(
+        kind, done, _finite_weights(out) or (None if skipped == len(steps) else f"counted {skipped} of {steps}")
+    )
 
 
 def _loss_stays_nan(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "loss stays NaN: stops, last checkpoint kept", folder / "run"
-    first = run("train", ["--data", world.data, "--out", out, *TINY, "--train.steps", 40], folder,
-                lambda: _stop_at(rng.randint(2, 6)))
+    first = run(
+        "train",
+        ["--data", world.data, "--out", out, *TINY, "--train.steps", 40],
+        folder,
+        lambda: _stop_at(rng.randint(2, 6)),
+    )
     before = weights(out)
     ranks = start_ranks(world, folder, out, more=["--train.steps", 40], fault=lambda rank: _spoil({-1}, math.nan))
     done = [process.wait() for process in ranks]
@@ -78,13 +86,29 @@ def _stop_at(step: int) -> None:
         if self.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return value
+
     training.Trainer._train_step = stop_later
 
 
 def _diverging(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "a training that diverges", folder / "run"
-    done = run("train", ["--data", world.data, "--out", out, *TINY, "--train.steps", 30, "--train.lr",
-                         10.0 ** rng.uniform(1, 12), "--train.warmup_steps", 0], folder)
+    done = run(
+        "train",
+        [
+            "--data",
+            world.data,
+            "--out",
+            out,
+            *TINY,
+            "--train.steps",
+            30,
+            "--train.lr",
+            10.0 ** rng.uniform(1, 12),
+            "--train.warmup_steps",
+            0,
+        ],
+        folder,
+    )
     if done.status not in (0, 1):
         return Result(kind, LOST, f"status {done.status}: {done.last_line()}")
     return verdict(kind, [done], _finite_weights(out) if (out / "checkpoints").exists() else None, done.status == 1)
@@ -106,9 +130,13 @@ def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result
         for frame in frames:
             dataset["speed"].values[frame].reshape(-1)[where] = bad
         dataset.to_netcdf(path)
+
     call(write, folder)
-    made = run("preprocess", ["--field", path, "--variable", "speed", "--shards", 3, "--out", folder / "data",
-                              "--degradation.sigma", 1], folder)
+    made = run(
+        "preprocess",
+        ["--field", path, "--variable", "speed", "--shards", 3, "--out", folder / "data", "--degradation.sigma", 1],
+        folder,
+    )
     if made.status == 2:
         return verdict(kind, [made], "left a data set" if (folder / "data" / "dataset.json").exists() else None, True)
     if made.status != 0:
@@ -116,14 +144,30 @@ def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result
     trained = run("train", ["--data", folder / "data", "--out", folder / "run", *TINY], folder)
     if trained.status not in (0, 1, 2):
         return Result(kind, LOST, f"training: {trained.status}: {trained.last_line()}")
-    return verdict(kind, [made, trained], _finite_weights(folder / "run") if trained.status == 0 else None,
-                   trained.status != 0)
+    return verdict(
+        kind, [made, trained], _finite_weights(folder / "run") if trained.status == 0 else None, trained.status != 0
+    )
 
 
 def _loader_dies(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "a loader process dies"
-    process = Process("train", ["--data", world.data, "--out", folder / "run", *TINY, "--train.steps", 400,
-                                "--train.resident", "never", "--train.num_workers", 1], folder)
+    process = Process(
+        "train",
+        [
+            "--data",
+            world.data,
+            "--out",
+            folder / "run",
+            *TINY,
+            "--train.steps",
+            400,
+            "--train.resident",
+            "never",
+            "--train.num_workers",
+            1,
+        ],
+        folder,
+    )
     loader, deadline = None, time.monotonic() + 60
     while loader is None and process.poll() and time.monotonic() < deadline:
         loader = next(iter(_children(process.number)), None)
@@ -154,6 +198,7 @@ def _reader_leaves(world: World, rng: random.Random, folder: Path) -> Result:
         reading, writing = os.pipe()
         os.close(reading)
         os.dup2(writing, 1)
+
     done = stage.run(folder, fault)
     if done.status not in (0, 1):
         return Result(kind, LOST, f"{name}: status {done.status}: {done.last_line()}")

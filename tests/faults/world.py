@@ -16,9 +16,30 @@ from sandbox import AtOperation, Outcome, call, files_below, run
 
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 
-TINY = ["--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
-        "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
-        "--train.warmup_steps", 2, "--train.device", "cpu"]
+TINY = [
+    "--model.n_2d",
+    1,
+    "--model.n_3d",
+    1,
+    "--model.skip",
+    "wiener",
+    "--train.steps",
+    6,
+    "--train.batch_size",
+    2,
+    "--train.patch_size",
+    12,
+    "--train.validate_every",
+    3,
+    "--train.checkpoint_every",
+    2,
+    "--train.log_every",
+    1,
+    "--train.warmup_steps",
+    2,
+    "--train.device",
+    "cpu",
+]
 
 
 @dataclass
@@ -57,7 +78,9 @@ class Stage:
             return f"{type(error).__name__}: {error}"
         differing = sorted(name for name in {*found, *self.reference} if found.get(name) != self.reference.get(name))
         stray = sorted(name for name in self.files ^ files_below(folder) if not name.startswith("logs/"))  # one a job
-        return (f"differs: {differing[:3]}" if differing else None) or (f"stray or missing: {stray[:4]}" if stray else None)
+        return (f"differs: {differing[:3]}" if differing else None) or (
+            f"stray or missing: {stray[:4]}" if stray else None
+        )
 
 
 class World:
@@ -72,8 +95,24 @@ class World:
         _must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
         shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
         _must(run("evaluate", ["--run", self.runs / "tiny"], folder))
-        _must(run("preprocess", ["--field", self.field, "--variable", "speed", "--shards", 3, "--out",
-                                 folder / "field_data", "--degradation.sigma", 1], folder))
+        _must(
+            run(
+                "preprocess",
+                [
+                    "--field",
+                    self.field,
+                    "--variable",
+                    "speed",
+                    "--shards",
+                    3,
+                    "--out",
+                    folder / "field_data",
+                    "--degradation.sigma",
+                    1,
+                ],
+                folder,
+            )
+        )
         _must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
         self.stages = {stage.name: stage for stage in self._build_stages()}
         for stage in self.stages.values():
@@ -86,27 +125,64 @@ class World:
                 if not target.exists():
                     shutil.copytree(self.runs / name, target)
                 return target
+
             return copy
 
         unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
         job = self.folder / "job.toml"
-        job.write_text(f'data = "{self.data}"\n[model]\nn_2d = 1\nn_3d = 1\nskip = "wiener"\n[train]\nsteps = 4\n'
-                       "batch_size = 2\npatch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
-                       'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\npictures = 1\n')
+        job.write_text(
+            f'data = "{self.data}"\n[model]\nn_2d = 1\nn_3d = 1\nskip = "wiener"\n[train]\nsteps = 4\n'
+            "batch_size = 2\npatch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
+            'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\npictures = 1\n'
+        )
         return [
-            Stage("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
-                  lambda folder: _digests(folder / "data", "*"), "data"),
-            Stage("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
-                  lambda folder: weights(folder / "run"), "run"),
-            Stage("evaluate", lambda folder: ["--run", unmeasured(folder)],
-                  lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
-            Stage("report", lambda folder: [measured(folder), "--out", folder / "report"],
-                  lambda folder: _digests(folder / "report", "report.json"), "report"),
-            Stage("upscale", lambda folder: ["--run", self.runs / "tiny", "--input", self.clip, "--output",
-                                             folder / "out.mp4", "--precision", "fp32", "--segment", 6],
-                  lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
-            Stage("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
-                  lambda folder: weights(folder / "run"), "run"),
+            Stage(
+                "preprocess",
+                lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
+                lambda folder: _digests(folder / "data", "*"),
+                "data",
+            ),
+            Stage(
+                "train",
+                lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
+                lambda folder: weights(folder / "run"),
+                "run",
+            ),
+            Stage(
+                "evaluate",
+                lambda folder: ["--run", unmeasured(folder)],
+                lambda folder: _digests(folder / "tiny", "metrics-test.json"),
+                "tiny",
+            ),
+            Stage(
+                "report",
+                lambda folder: [measured(folder), "--out", folder / "report"],
+                lambda folder: _digests(folder / "report", "report.json"),
+                "report",
+            ),
+            Stage(
+                "upscale",
+                lambda folder: [
+                    "--run",
+                    self.runs / "tiny",
+                    "--input",
+                    self.clip,
+                    "--output",
+                    folder / "out.mp4",
+                    "--precision",
+                    "fp32",
+                    "--segment",
+                    6,
+                ],
+                lambda folder: _digests(folder, "out.mp4"),
+                "out.mp4",
+            ),
+            Stage(
+                "launch",
+                lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
+                lambda folder: weights(folder / "run"),
+                "run",
+            ),
         ]
 
     def _measure(self, stage: Stage) -> None:
@@ -128,13 +204,18 @@ def weights(run_folder: Path) -> dict[str, str]:
     """Digests of the tensors of the last checkpoint, and its step."""
     state = load_checkpoint(newest_valid(run_folder / "checkpoints"))
     tensors = {f"{part}.{name}": tensor for part in ("weights", "network") for name, tensor in state[part].items()}
-    return {"step": str(state["step"]), **{name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
-                                           for name, tensor in tensors.items()}}
+    return {
+        "step": str(state["step"]),
+        **{name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()},
+    }
 
 
 def _digests(folder: Path, pattern: str) -> dict[str, str]:
-    return {path.name: hashlib.sha256(_content(path)).hexdigest() for path in folder.glob(pattern)
-            if path.is_file() and not path.name.startswith(".")}
+    return {
+        path.name: hashlib.sha256(_content(path)).hexdigest()
+        for path in folder.glob(pattern)
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def _content(path: Path) -> bytes:
@@ -144,8 +225,9 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def write_clip(path: Path, num_frames: int, codec: str = "libx264", size: tuple[int, int] = (48, 64),
-               pixel_format: str = "yuv420p") -> Path:
+def write_clip(
+    path: Path, num_frames: int, codec: str = "libx264", size: tuple[int, int] = (48, 64), pixel_format: str = "yuv420p"
+) -> Path:
     """Gratings and a disc that move."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
@@ -158,7 +240,9 @@ def write_clip(path: Path, num_frames: int, codec: str = "libx264", size: tuple[
         for index in range(num_frames):
             wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
             disc = np.hypot(columns - width / 2 - 6 * np.sin(index / 5), rows - height / 2) < height / 4
-            rgb = np.stack([np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave), 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], -1)
+            rgb = np.stack(
+                [np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave), 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], -1
+            )
             frame = av.VideoFrame.from_ndarray(np.rint(rgb * 255).astype(np.uint8), format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame.reformat(format=pixel_format)))
@@ -168,6 +252,7 @@ def write_clip(path: Path, num_frames: int, codec: str = "libx264", size: tuple[
 
 def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: tuple[int, int] = (32, 40)) -> Path:
     """A wave that moves, with some missing values; written in a process of its own, for netCDF4 has threads."""
+
     def write() -> None:
         import xarray as xr
 
@@ -175,9 +260,18 @@ def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: t
         rows, columns = np.mgrid[:height, :width]
         values = np.stack([np.sin((columns + 1.3 * t) / 3) * np.cos(rows / 4) for t in range(num_frames)]).astype("f4")
         values[3, :2, :2] = np.nan
-        array = xr.DataArray(values, dims=("time", "y", "x"), name="speed", attrs={"units": "m s-1"},
-                             coords={"time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
-                                     "y": np.arange(height) * 2.0, "x": np.arange(width) * 2.0})
+        array = xr.DataArray(
+            values,
+            dims=("time", "y", "x"),
+            name="speed",
+            attrs={"units": "m s-1"},
+            coords={
+                "time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
+                "y": np.arange(height) * 2.0,
+                "x": np.arange(width) * 2.0,
+            },
+        )
         array.to_netcdf(path, format=kind)
+
     _must(call(write, path.parent))
     return path
