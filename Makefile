@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RANKS ?= 2
 # Tests side by side: two groups mostly wait for SLURM, the third computes. 0 runs one test after the other.
 WORKERS ?= 3
@@ -24,7 +25,9 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mpi,fields,export,docs,dev]'
+	$(if $(HASHED),$(PIP) $(shell grep ^torch== constraints.txt))
+	$(if $(HASHED),$(PIP) --no-deps --require-hashes --requirement constraints-hashed.txt)
+	$(PIP) $(if $(HASHED),--no-deps --no-build-isolation) --constraint constraints.txt --editable '.[mpi,fields,export,docs,dev]'
 	touch $@
 
 demo: setup

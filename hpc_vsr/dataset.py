@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.manifest import Manifest
-from hpc_vsr.shards import ShardReader
+from hpc_vsr.shard_reader import ShardReader
 from hpc_vsr.splits import REACH
 
 Resident = Literal["auto", "always", "never"]

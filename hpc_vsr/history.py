@@ -17,14 +17,14 @@ def append_record(path: Path, record: dict) -> None:
 
 
 def read_history(path: Path) -> list[dict]:
-    """The records of a file, without a line that a kill cut off; none if there is no file."""
+    """The records of a file, without lines that a kill cut off or a disk damaged; none if there is no file."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and "step" in record:
+        if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)
     return records
 

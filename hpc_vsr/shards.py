@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -77,59 +76,7 @@ def read_attribute(path: Path, name: str):
     return None
 
 
-class ShardReader:
-    """Frames of one shard by their number in the source. Opens the file at first use, in each process anew.
-
-    Frames lie in a shard as plain bytes, so their rows are read where they lie, without HDF5: a patch costs its rows,
-    not its frame.
-
-    Parameters
-    ----------
-    path : Path
-    start, stop : int
-        Frames of the source that the shard holds.
-    """
-
-    def __init__(self, path: Path, start: int, stop: int):
-        self.path, self.start, self.stop = path, start, stop
-        self._planes: dict[str, _Planes] | None = None
-        self._file: BinaryIO | None = None
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_planes": None}  # a handle must not travel to another process
-
-    def lr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
-        """Rows of the LR frames start..stop-1 of the source, (stop - start, C, rows, w)."""
-        return self._read("lr", start, stop, rows)
-
-    def hr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
-        """Rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where the source had no value."""
-        frames = self._read("hr", start, stop, rows)
-        if "valid" in self._planes:
-            valid = self._read("valid", start, stop, rows)
-            frames[~np.broadcast_to(valid, frames.shape)] = np.nan
-        return frames
-
-    def _read(self, name: str, start: int, stop: int, rows: slice) -> np.ndarray:
-        if self._planes is None:
-            self._planes, self._file = _locate_planes(self.path), self.path.open("rb", buffering=0)
-        planes = self._planes[name]
-        channels, height, width = planes.shape
-        top, bottom, _ = rows.indices(height)
-        read = np.empty((stop - start, channels, bottom - top, width), planes.dtype)
-        row = width * planes.dtype.itemsize
-        for frame, index in zip(read, range(start - self.start, stop - self.start), strict=True):
-            if index not in planes.offsets:
-                frame[:] = True  # a mask is stored from the first gap on
-                continue
-            for channel in range(channels):
-                where = planes.offsets[index] + (channel * height + top) * row
-                if os.preadv(self._file.fileno(), [frame[channel]], where) != frame[channel].nbytes:
-                    raise InputError(f"{self.path}: ends early; run the preprocessing again")
-        return read
-
-
-class _Planes(NamedTuple):
+class Planes(NamedTuple):
     """Where the frames of one kind lie in a shard: (C, H, W) of one frame, and the byte at which each begins."""
 
     shape: tuple[int, int, int]
@@ -137,7 +84,8 @@ class _Planes(NamedTuple):
     offsets: dict[int, int]
 
 
-def _locate_planes(path: Path) -> dict[str, _Planes]:
+def locate_planes(path: Path) -> dict[str, Planes]:
+    """The frames "lr", "hr" and, where the source has gaps, "valid" of a shard; `InputError` if it is not one."""
     located = {}
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -145,7 +93,7 @@ def _locate_planes(path: Path) -> dict[str, _Planes]:
                 chunks: list = []
                 stored.id.chunk_iter(chunks.append)
                 offsets = {chunk.chunk_offset[0]: chunk.byte_offset for chunk in chunks}
-                located[name] = _Planes((1, *stored.shape[1:])[-3:], stored.dtype, offsets)
+                located[name] = Planes((1, *stored.shape[1:])[-3:], stored.dtype, offsets)
     except InputError:
         raise
     except DAMAGED as error:

@@ -16,7 +16,7 @@ FLOORS = [
     {"blur", "cluster", "config", "cuts", "degrade", "distributed", "files", "memory", "metrics", "models", "progress",
      "resample", "signals", "sources", "splits"},
     {"baselines", "checkpoint", "field_metrics", "history", "holder", "shards", "sinks", "site"},
-    {"lock", "manifest", "slurm"},
+    {"lock", "manifest", "shard_reader", "slurm"},
     {"dataset", "mpi", "optim", "recipe", "runs"},
     {"methods", "model_card", "requeue", "upscaler", "validation"},
     {"scores"},

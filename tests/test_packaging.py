@@ -65,6 +65,16 @@ def test_constraints_pin_every_requirement_within_its_range():
         assert Requirement(f"{name}{specifier}").specifier.contains(pinned[name]), f"{name} {pinned[name]}"
 
 
+def test_hashes_and_licences_are_of_the_packages_that_are_pinned():
+    pinned = {line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
+    hashed = (ROOT / "constraints-hashed.txt").read_text().splitlines()
+    versions = {line.split(" ")[0]: line for line in hashed if not line.startswith("#")}
+    assert versions.keys() == {line for line in pinned if not line.startswith("torch==")}
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in versions.values())
+    listed = re.findall(r"^\| ([\w.-]+) \| ([^ ]+) \| .+ \|$", (ROOT / "docs" / "licences.md").read_text(), re.M)
+    assert {f"{name}=={version}" for name, version in listed if name not in ("package", "---")} == pinned
+
+
 @pytest.mark.parametrize("path", TOML, ids=lambda path: path.stem)
 def test_every_toml_loads_and_opens_with_its_purpose_cost_and_command(path):
     settings, option = (Recipe, "--recipe") if path.parent.name == "preprocess" else (JobFile, "--config")

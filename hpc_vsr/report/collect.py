@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,15 @@ def read_curves(run: RunFolder) -> dict:
     """Training loss over the steps, and validation PSNR with its step and epoch."""
     records = read_history(run.metrics)
     return {
-        "training": [(record["step"], record["loss"]) for record in records if record.get("loss") is not None],
+        "training": [(record["step"], record["loss"]) for record in records if _is_number(record.get("loss"))],
         "validation": [(record["step"], record["validation"]["psnr"], record["epoch"]) for record in records
-                       if record.get("validation", {}).get("psnr") is not None],
+                       if isinstance(record.get("validation"), dict) and _is_number(record["validation"].get("psnr"))
+                       and _is_number(record.get("epoch"))],
     }
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _read_pictures(runs: Sequence[RunFolder], split: str) -> dict:

@@ -91,6 +91,7 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
     plan = on_main_rank(comm, lambda: plan_video(settings, upscaler))
     if plan.finished:
         if comm.rank == 0:
+            shutil.rmtree(plan.folder, ignore_errors=True)  # what a kill left of it after the joining
             print(f"{settings.output}: finished before", file=sys.stderr)
         return True
     on_main_rank(comm, lambda: _open_folder(plan, settings))
@@ -238,6 +239,7 @@ def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.nda
 
 def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> bool:
     if _is_finished(plan, settings):
+        shutil.rmtree(plan.folder, ignore_errors=True)
         return True
     missing = _missing(plan)
     if missing:
