@@ -76,14 +76,15 @@ class Upscaler:
 
         Found by running the network on tensors without values; above `tile` it grows by a few frames alone.
         """
-        self._network.prepare_tiles(self.channels)
+        tiled = 0 < self.tile < max(height, width)
+        if tiled:
+            self._network.prepare_tiles(self.channels)
         lr = (1, self.channels, WINDOW, height, width)
 
         def enlarge() -> None:
             with torch.inference_mode(), autocast(self.device, self.precision):
                 self._network.upscale(torch.empty(lr, device=self.device), self.tile)
         frames = 4 * FRAMES_HELD * self.channels * height * width * (1 + self.scale**2)
-        tiled = 0 < self.tile < max(height, width)
         scratch = TILED_SCRATCH.get(self.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
         return PROCESS_MEMORY + int(scratch * peak_of_tensors(enlarge)) + frames
 

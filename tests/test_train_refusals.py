@@ -71,3 +71,16 @@ def test_a_run_named_like_a_baseline_is_refused(dataset, tmp_path):
 def test_a_gpu_that_is_not_there_is_refused(dataset, tmp_path):
     done = train_tiny(dataset, tmp_path / "r", "--train.device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""})
     assert_refused(done, "no GPU is visible")
+
+
+def test_a_changed_byte_in_a_shard_is_not_trained_on_or_measured(dataset, trained, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(dataset, copy)
+    for name, done in (("train-00001", lambda: train_tiny(copy, tmp_path / "r")),
+                       ("test-00000", lambda: run_stage("evaluate", "--run", trained, "--data", copy))):
+        path = next(copy.glob(f"{name}*.h5"))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        assert_refused(done(), path.name, "other bytes", "run the preprocessing again")
+        path.write_bytes((dataset / path.name).read_bytes())

@@ -24,6 +24,8 @@ torch.set_num_threads(1)
 import badfiles  # noqa: E402
 import damage  # noqa: E402
 import hostile  # noqa: E402
+import hostile_names  # noqa: E402, F401 - registers its cases
+import hostile_shards  # noqa: E402, F401
 import kills  # noqa: E402
 import parsers  # noqa: E402
 import values  # noqa: E402
@@ -36,7 +38,7 @@ FAMILIES = {
     "values": values.KINDS,
     "files": badfiles.KINDS,
     "parsers": parsers.KINDS,
-    "hostile": hostile.KINDS,
+    "hostile": hostile.KINDS,  # with those of hostile_names and hostile_shards
 }
 SHARES = {"damage": 0.8, "values": 0.3, "files": 2.8}  # of --number; what is slow less often, bad files more often
 _forked: dict = {}  # what the workers have from their parent by being forked
@@ -46,7 +48,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python tests/faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--number", type=int, default=100, help="how many faults of a family (100); of damage and values fewer, of files more, of hostile all")
+    parser.add_argument(
+        "--number",
+        type=int,
+        default=100,
+        help="how many faults of a family (100); of damage and values fewer, of files more, of hostile all",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
     parser.add_argument("--family", choices=FAMILIES, action="append", help="this family alone; may be repeated")
     parser.add_argument("--only", type=int, help="the fault of that number alone, with what it says")

@@ -1,0 +1,34 @@
+"""What the file system answers becomes one line."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from hpc_vsr.errors import FAILED, exit_status, storage_failure
+
+
+HDF5 = "Can't write data (file write failed: errno = {}, error message = '...')"
+
+
+@pytest.mark.parametrize(("error", "line"), [
+    (OSError(errno.ENOSPC, "", "runs/a.pt"), "runs/a.pt: No space left on device; make room and run the same command"),
+    (OSError(HDF5.format(errno.EDQUOT)), "Disk quota exceeded; make room"),
+    (RuntimeError(HDF5.format(errno.EFBIG)), "File too large; raise"),
+    (OSError("no number"), None),
+    (ValueError("errno = 28"), None),
+    (FileNotFoundError(errno.ENOENT, "", "x"), None),
+])
+def test_a_failure_of_storage_is_named(error, line):
+    found = storage_failure(error)
+    assert found is None if line is None else found.startswith(line)
+
+
+def test_it_ends_a_stage_with_one_line(capsys):
+    def main(_):
+        raise OSError(errno.EIO, "", "data/x.h5")
+
+    assert exit_status(main) == FAILED
+    assert capsys.readouterr().err == ("failed: data/x.h5: Input/output error; check the file system and run the same "
+                                       "command again\n")
