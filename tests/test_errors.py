@@ -8,7 +8,6 @@ import pytest
 
 from hpc_vsr.errors import FAILED, exit_status, storage_failure
 
-
 HDF5 = "Can't write data (file write failed: errno = {}, error message = '...')"
 
 
