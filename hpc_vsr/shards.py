@@ -47,16 +47,20 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
         digest, low, high = _write(temporary, plan, frames, attributes)
         if _digest_frames(temporary) != digest:
             raise OSError(f"{path}: what was written cannot be read back; check the file system")
-    return _entry(path, plan, low, high)
+    return _entry(path, plan, low, high, sha256(path))
 
 
 def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: str | None = None) -> dict | None:
     """Entry of a finished shard after checking it; None if it must be written again.
 
-    Every byte of its frames is compared with the checksum inside the file, the numbers and the views with the frames,
-    and the whole file with the checksum that dataset.json has, if there is one.
+    The whole file is compared with the checksum that dataset.json has, if there is one, before HDF5 sees it, which can
+    loop for ever in a damaged heap. Then every byte of its frames is compared with the checksum inside the file, and
+    the numbers and the views with the frames.
     """
     try:
+        checksum = sha256(path)
+        if recorded_sha256 not in (None, checksum):
+            return None
         with h5py.File(path, "r", locking=False) as file:
             if any(file.attrs.get(key) != value for key, value in _all_attributes(plan, attributes).items()):
                 return None
@@ -65,8 +69,7 @@ def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: s
             return None
     except (InputError, *DAMAGED):
         return None
-    entry = _entry(path, plan, float(low), float(high))
-    return entry if recorded_sha256 in (None, entry["sha256"]) else None
+    return _entry(path, plan, float(low), float(high), checksum)
 
 
 def read_attribute(path: Path, name: str):
@@ -223,9 +226,9 @@ def _update_valid(digest, valid: np.ndarray) -> None:
         digest.update(np.ascontiguousarray(valid))
 
 
-def _entry(path: Path, plan: ShardPlan, low: float, high: float) -> dict:
+def _entry(path: Path, plan: ShardPlan, low: float, high: float, checksum: str) -> dict:
     return {"name": path.name, "split": plan.split, "first_frame": plan.start, "frames": plan.num_frames,
-            "samples": plan.num_samples, "bytes": path.stat().st_size, "sha256": sha256(path),
+            "samples": plan.num_samples, "bytes": path.stat().st_size, "sha256": checksum,
             "hr_min": low, "hr_max": high}
 
 
