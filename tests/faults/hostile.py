@@ -145,7 +145,7 @@ def _manifest(world: World, folder: Path, change: Callable[[dict], None]) -> Out
     del content["content_sha256"]
     change(content)
     write_anything(data / "dataset.json", content)
-    return run("train", ["--data", data, "--out", folder / "run", *TINY], folder, limit=60)
+    return run("train", ["--data", data, "--out", folder / "run", *TINY], folder, limit=240)
 
 
 for _name in ("../../secret.h5", "/etc/passwd", "train-00000-of-00003.h5/../../x.h5", "train-00000-of-00003.h5\0"):

@@ -149,7 +149,7 @@ for _name, _text in ABSURD.items():
                 "launch",
                 ["--config", folder / "job.toml", "--data", world.data, "--cluster", "slurm", "--dry-run"],
                 folder,
-                limit=60,
+                limit=240,
             )
         if done.status == 0 and done.is_tidy:
             return None

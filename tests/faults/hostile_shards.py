@@ -26,7 +26,7 @@ def _shard(world: World, folder: Path, change: Callable[[h5py.File], None]) -> s
 
     call(write, folder)
     reseal_shards(data)
-    done = run("train", ["--data", data, "--out", folder / "run", *TINY], folder, limit=60)
+    done = run("train", ["--data", data, "--out", folder / "run", *TINY], folder, limit=240)
     made = run("preprocess", ["--video", world.clip, "--shards", 5, "--out", data], folder)
     if made.status != 0 or path.read_bytes() != (world.data / path.name).read_bytes():
         return f"preprocessing kept it: {made.status}: {made.last_line()}"

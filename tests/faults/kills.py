@@ -155,7 +155,7 @@ def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     time.sleep(rng.random() * 1.5 * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGKILL)
-    done = [process.wait(100) for process in ranks]
+    done = [process.wait(240) for process in ranks]
     survivor = done[1 - victim]
     if survivor.status not in (0, 1):
         return Result(kind, LOST, f"the other rank ended with {survivor.status}: {survivor.last_line()}")
@@ -183,7 +183,7 @@ def _rank_hangs(world: World, rng: random.Random, folder: Path) -> Result:
     time.sleep((1 + rng.random()) * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGSTOP)
-    other = ranks[1 - victim].wait(60)
+    other = ranks[1 - victim].wait(240)
     ranks[victim].send(signal.SIGKILL)
     ranks[victim].wait()
     if other.status not in (0, 1) or (other.status == 1 and "another rank" not in other.text):

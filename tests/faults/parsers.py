@@ -113,7 +113,7 @@ def _toml(world: World, rng: random.Random, folder: Path) -> Result:
         parser.parse([option, str(path)])
         read_sweep(path)
 
-    done = call(parse, folder, 30)
+    done = call(parse, folder, 240)
     return _answered(kind, done, source.name)
 
 
@@ -121,7 +121,7 @@ def _dry_runs(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "job files, as a dry run of launch"
     path = folder / "job.toml"
     path.write_bytes(mutate_toml((world.folder / "job.toml").read_text() + MORE, rng))
-    done = run("launch", ["--config", path, "--cluster", "slurm", "--dry-run"], folder, limit=60)
+    done = run("launch", ["--config", path, "--cluster", "slurm", "--dry-run"], folder, limit=240)
     return _answered(kind, done, path.name)
 
 
@@ -154,7 +154,7 @@ def _manifest(world: World, rng: random.Random, folder: Path) -> Result:
     del content["content_sha256"]
     mutate_json(content, rng)
     write_anything(data / "dataset.json", content)
-    done = run("train", ["--data", data, "--out", folder / "run", *TINY, "--train.steps", 2], folder, limit=60)
+    done = run("train", ["--data", data, "--out", folder / "run", *TINY, "--train.steps", 2], folder, limit=240)
     return _answered(kind, done, "")
 
 
@@ -173,8 +173,8 @@ def _shard(world: World, rng: random.Random, folder: Path) -> Result:
     path = rng.choice(sorted(data.glob("*.h5")))
     path.write_bytes(mutate(path.read_bytes(), rng))
     reseal_shards(data)
-    done = run("train", ["--data", data, "--out", folder / "run", *TINY, "--train.steps", 2], folder, limit=60)
-    again = run("preprocess", ["--video", world.clip, "--shards", 5, "--out", data], folder, limit=60)
+    done = run("train", ["--data", data, "--out", folder / "run", *TINY, "--train.steps", 2], folder, limit=240)
+    again = run("preprocess", ["--video", world.clip, "--shards", 5, "--out", data], folder, limit=240)
     result = _answered(kind, done, path.name)
     return result if result.outcome == LOST else _answered(kind, again, f"preprocess, {path.name}", result)
 
@@ -212,8 +212,8 @@ def _checkpoint(world: World, rng: random.Random, folder: Path) -> Result:
 
         call(change, folder)
     record_checksum(path)
-    measured = run("evaluate", ["--run", out], folder, limit=60)
-    resumed = run("train", ["--data", world.data, "--out", out, *TINY, "--train.steps", 6], folder, limit=60)
+    measured = run("evaluate", ["--run", out], folder, limit=240)
+    resumed = run("train", ["--data", world.data, "--out", out, *TINY, "--train.steps", 6], folder, limit=240)
     result = _answered(kind, measured, "evaluate")
     return result if result.outcome == LOST else _answered(kind, resumed, "train", result)
 
@@ -250,7 +250,7 @@ def _arguments(world: World, rng: random.Random, folder: Path) -> Result:
         "launch": ("--resources.nodes", "--resources.hours", "--train.lr", "--site"),
     }[stage.name]
     value = re.sub(r'^"|"$', "", rng.choice(ODD)).replace("\\u0000", "\x01")
-    done = run(stage.name, [*arguments, rng.choice(options), value], folder, limit=90)
+    done = run(stage.name, [*arguments, rng.choice(options), value], folder, limit=240)
     if done.status == 1 and "failed:" in done.text:  # such as a rate that diverges
         return verdict(kind, [done], None, True)
     return _answered(kind, done, stage.name)

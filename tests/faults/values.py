@@ -175,7 +175,7 @@ def _loader_dies(world: World, rng: random.Random, folder: Path) -> Result:
     time.sleep(rng.random())
     with contextlib.suppress(ProcessLookupError, TypeError):
         os.kill(loader, signal.SIGKILL)
-    done = process.wait(60)
+    done = process.wait(240)
     if done.status != 1 or "loader process" not in done.text:
         return Result(kind, LOST, f"status {done.status}: {done.last_line()}")
     return verdict(kind, [done], None)
