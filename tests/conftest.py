@@ -17,6 +17,8 @@ import pytest
 import slurm_cluster
 from slurm_clone import Clone
 
+from hpc_vsr.files import SEAL, write_sealed
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
@@ -84,6 +86,11 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
     assert len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
     for word in words:
         assert word in errors[0], errors[0]
+
+
+def rewrite(path: Path, content: dict) -> None:
+    """Other content for a file with a checksum, as the program itself would write it."""
+    write_sealed(path, {key: value for key, value in content.items() if key != SEAL})
 
 
 def moving_pattern(num_frames: int, height: int, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import xarray
-from conftest import assert_refused, moving_pattern, run_stage, train_tiny, write_video
+from conftest import assert_refused, moving_pattern, rewrite, run_stage, train_tiny, write_video
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hpc_vsr.dataset import Split
@@ -156,7 +156,7 @@ def test_names_from_a_stranger_are_text_on_the_page(trained, tmp_path):
     shutil.copytree(trained, copy)
     content = json.loads((copy / "metrics-test.json").read_text())
     content["dataset"]["source"]["name"] = hostile
-    (copy / "metrics-test.json").write_text(json.dumps(content))
+    rewrite(copy / "metrics-test.json", content)
     assert run_stage("report", copy).returncode == 0
     assert "<img src=x" not in (copy / "report" / "index.html").read_text()
 
@@ -214,7 +214,7 @@ def test_a_run_of_an_older_version_is_finished_and_reported(dataset, trained, tm
     config = json.loads((copy / "config.json").read_text())
     for section, key in (("model", "init"), ("model", "output_range"), ("train", "num_frames"), ("train", "mse_from")):
         del config[section][key]
-    (copy / "config.json").write_text(json.dumps(config))
+    rewrite(copy / "config.json", config)
     done = train_tiny(dataset, copy)
     assert done.returncode == 0 and "finished before" in done.stderr, done.stderr
     assert run_stage("report", copy).returncode == 0

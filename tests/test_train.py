@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, assert_refused, torchrun, train_tiny
+from conftest import ROOT, TINY, assert_refused, rewrite, torchrun, train_tiny
 
 from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
 from hpc_vsr.dataset import Split
@@ -125,7 +125,7 @@ def test_killed_before_the_best_checkpoint_was_named_it_is_named_again(dataset, 
     run = tmp_path / "r"
     shutil.copytree(trained, run)
     best = json.loads((run / "checkpoints" / "best.json").read_text())
-    (run / "checkpoints" / "best.json").write_text(json.dumps({**best, "file": "step-00000001.pt"}))
+    rewrite(run / "checkpoints" / "best.json", {**best, "file": "step-00000001.pt"})
     assert train_tiny(dataset, run).returncode == 0
     assert json.loads((run / "checkpoints" / "best.json").read_text()) == best
 
@@ -259,7 +259,7 @@ def test_settings_may_change_until_there_is_a_checkpoint(dataset, trained, tmp_p
     run.mkdir()
     config = json.loads((trained / "config.json").read_text())
     config["train"]["lr"] = 7
-    (run / "config.json").write_text(json.dumps(config))
+    rewrite(run / "config.json", config)
     assert train_tiny(dataset, run).returncode == 0
     assert_equal_to_the_bit(run, trained)
 

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import assert_refused, run_stage, torchrun, train_tiny
+from conftest import assert_refused, rewrite, run_stage, torchrun, train_tiny
 
 
 def test_other_settings_on_a_run_folder_are_refused(dataset, trained):
@@ -27,7 +27,7 @@ def test_a_checkpoint_of_another_network_is_refused(dataset, trained, tmp_path):
     shutil.copytree(trained, run)
     config = json.loads((run / "config.json").read_text())
     config["model"]["skip"] = "none"
-    (run / "config.json").write_text(json.dumps(config))
+    rewrite(run / "config.json", config)
     assert_refused(train_tiny(dataset, run, "--model.skip", "none"), "another network")
     assert_refused(run_stage("evaluate", "--run", run), "another network")
 
