@@ -141,7 +141,7 @@ def planes_of_rgb(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
 
 
 def _read_packets(path: Path) -> list:
-    with av.open(str(path), options=THIS_FILE_ALONE) as container:
+    with av.open(str(path), **THIS_FILE_ALONE) as container:
         return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
@@ -165,7 +165,7 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
         supported = target.supported_codecs
     if av.codec.Codec(ENCODERS[codec], "w").canonical_name not in supported:
         raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv file")
-    with av.open(str(source), options=THIS_FILE_ALONE) as container:
+    with av.open(str(source), **THIS_FILE_ALONE) as container:
         beside = [stream for stream in container.streams if stream is not container.streams.video[0]]
         kept = _kept_beside(container)
         for stream in kept:
@@ -202,7 +202,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
     muxer, tags = MUXERS[path.suffix.lower()], encoding.tags
     begin, end = (0, None) if is_whole else (times[0], times[-1])
     options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})}
-    with (write_whole(path) as temporary, av.open(str(source), options=THIS_FILE_ALONE) as original,
+    with (write_whole(path) as temporary, av.open(str(source), **THIS_FILE_ALONE) as original,
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
         video = target.add_stream_from_template(first.streams.video[0])
@@ -281,6 +281,6 @@ def _packets_beside(original, beside: dict, begin: Fraction, end: Fraction | Non
 
 def read_comment(path: Path) -> str:
     """The comment in a video's metadata; empty if it has none or cannot be read."""
-    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path), options=THIS_FILE_ALONE) as container:
+    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path), **THIS_FILE_ALONE) as container:
         return next((value for key, value in container.metadata.items() if key.lower() == "comment"), "")
     return ""

@@ -32,9 +32,9 @@ WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", 
                                              for sampling in (410, 411, 420, 422, 440, 444))}
 SEEK_ATTEMPTS = 2
 # A playlist (HLS, DASH, concat) named as a video could lead to other files or addresses: its readers are left out.
-THIS_FILE_ALONE = {"protocol_whitelist": "file", "format_whitelist": ",".join((
-    "asf,avi,av1,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts",
-    "mpegtsraw,mpegvideo,mxf,nsv,nut,obu,ogg,rawvideo,rm,swf,vc1,vc1test,vob,wtv,yuv4mpegpipe,apng,png_pipe"))}
+THIS_FILE_ALONE = {"metadata_errors": "replace", "options": {"protocol_whitelist": "file", "format_whitelist": (
+    "asf,avi,av1,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,"
+    "mpegtsraw,mpegvideo,mxf,nsv,nut,obu,ogg,rawvideo,rm,swf,vc1,vc1test,vob,wtv,yuv4mpegpipe,apng,png_pipe")}}
 
 
 class VideoSource:
@@ -198,7 +198,7 @@ def open_video(path: Path, channels: Channels = "y", num_threads: int = 0) -> Vi
 
 def _open(path: Path):
     try:
-        container = av.open(str(path), options=THIS_FILE_ALONE)
+        container = av.open(str(path), **THIS_FILE_ALONE)
     except av.error.FFmpegError as error:
         raise InputError(f"{path}: is not a video that can be read ({error.strerror}); "
                          "it may be truncated or of another type") from None
