@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     record_checksum(path)
     if best_score is not None:
         write_sealed(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})
-    _prune(folder, keep)
+    prune(folder, keep)
     return path
 
 
@@ -133,7 +133,7 @@ def _best_path(folder: Path) -> Path | None:
     return folder / name if re.fullmatch(r"step-\d+\.pt", name) else None
 
 
-def _prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` valid checkpoints and the best one; the only valid one always stays."""
     paths = _list(folder)
     valid = [path for path in paths if checksum_path(path).exists()]

@@ -16,7 +16,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.baselines import tune_noise
-from hpc_vsr.checkpoint import list_damaged, load_checkpoint, load_weights, newest_valid, record_best, save_checkpoint
+from hpc_vsr.checkpoint import (
+    list_damaged,
+    load_checkpoint,
+    load_weights,
+    newest_valid,
+    prune,
+    record_best,
+    save_checkpoint,
+)
 from hpc_vsr.config import Parser, as_dict, from_dict
 from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, told_of_loaders, validation_pairs
 from hpc_vsr.distributed import Ranks, join_ranks
@@ -105,6 +113,8 @@ class Trainer:
         """Train from the present step to the last one."""
         settings, ranks = self.settings, self.ranks
         if self.step >= settings.steps:
+            if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
+                prune(self.run_folder.checkpoints, settings.keep_checkpoints)
             self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
             return
         self._say(self._summary())

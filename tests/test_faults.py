@@ -38,7 +38,7 @@ def campaign(*arguments: str, before: str = "") -> subprocess.CompletedProcess:
 
 
 def test_nothing_is_lost():
-    done = campaign("--number", "10", "--workers", "1")
+    done = campaign("--number", "8", "--workers", "1")
     assert done.returncode == 0, done.stderr + done.stdout
     row = re.search(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.M)
     tried, survived, refused, lost = map(int, row.groups())
