@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from compare import Comparison, build_parser, publish, rate_of, take_turns  # no
 from torch import nn  # noqa: E402
 
 from hpc_vsr.distributed import choose_device  # noqa: E402
-from hpc_vsr.memory import keep_freed_memory  # noqa: E402
+from hpc_vsr.memory import keep_freed_memory, peak_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
 from hpc_vsr.optim import Objective  # noqa: E402
@@ -138,7 +137,7 @@ def measure(candidates: dict, flops: float, amount: float, unit: str, title: str
                                   SECONDS, device)
     rates = take_turns(candidates, arguments.turns)
     peak = (f"{torch.cuda.max_memory_allocated() / 2**20:,.0f} MB of the GPU" if device.type == "cuda" else
-            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+            f"{peak_memory() / 2**20:,.0f} MB")
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return Comparison(f"{title} ({flops / 1e9:,.1f} GFLOP a time; {device.type}{threads}; {peak} at most)", unit, rates,
                       limit="matrices")

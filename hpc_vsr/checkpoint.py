@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     best_score : float, optional
         The validation score if this is the best checkpoint so far.
     """
-    path = folder / f"step-{step:08d}.pt"
+    path = _path_of(folder, step)
     stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
     torch.save(state, stream)
     with write_whole(path) as temporary:
@@ -50,7 +51,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
 
 def record_best(folder: Path, step: int, score: float) -> None:
     """Name the best checkpoint, if it is there and another one, or none, is named."""
-    best = folder / f"step-{step:08d}.pt"
+    best = _path_of(folder, step)
     if is_valid(best) and _best_path(folder) != best:
         write_sealed(folder / BEST, {"file": best.name, "step": step, "psnr": score})
 
@@ -88,12 +89,23 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def find_best(folder: Path) -> Path:
-    """The checkpoint with the best validation score, else the newest; `InputError` if there is no valid one."""
-    best = _best_path(folder)
-    chosen = best if best and is_valid(best) else newest_valid(folder)
-    if chosen is None:
+    """The checkpoint with the best validation score, else, with a warning, the newest; `InputError` if none is valid.
+
+    Where best.json is lost or damaged, the newest checkpoint knows which was the best.
+    """
+    newest = newest_valid(folder)
+    if newest is None:
         raise InputError(f"{folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
-    return chosen
+    best = _best_path(folder) or _best_known_to(newest)
+    if best == newest or is_valid(best):
+        return best
+    print(f"warning: {best}: is damaged or lost; {newest.name}, the newest, is taken for the best", file=sys.stderr)
+    return newest
+
+
+def _best_known_to(path: Path) -> Path:
+    state = load_checkpoint(path)
+    return path if state["best_psnr"] is None else _path_of(path.parent, state["best_step"])
 
 
 def best_sha256(folder: Path) -> str:
@@ -119,6 +131,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> 
         raise InputError(f"{where}: is a checkpoint of another network, or damaged: {'; '.join(faults[:3])}{more}; "
                          "check [model] or choose another run folder")
     network.load_state_dict(weights)
+
+
+def _path_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
 
 
 def _list(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ import datetime
 import gc
 import os
 import re
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from hpc_vsr.errors import Failed, InputError, ToldElsewhere
+from hpc_vsr.memory import peak_memory
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Ranks:
         """Bytes: of the GPU, or of this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_memory()
 
     def sum(self, values: list[float]) -> list[float]:
         """Add up a few float64 numbers over all ranks; the same result on each."""
@@ -125,8 +125,8 @@ def join_ranks(device: str) -> Iterator[Ranks]:
         if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
             raise
         raise Failed(f"rank {rank} of {world_size}: another rank has ended or does not answer for "
-                     f"{_patience().seconds} s ({str(error).splitlines()[0]}); see its last lines; the same command "
-                     "goes on from the last checkpoint") from None
+                     f"{_patience().total_seconds():.0f} s ({str(error).splitlines()[0]}); see its last lines; the "
+                     "same command goes on from the last checkpoint") from None
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
@@ -134,7 +134,10 @@ def join_ranks(device: str) -> Iterator[Ranks]:
 
 def _patience() -> datetime.timedelta:
     """How long a rank waits for another: one may be saving alone so long, and so long a hang goes unseen."""
-    return datetime.timedelta(seconds=int(os.environ.get("HPC_VSR_PATIENCE", 600)))
+    given = os.environ.get("HPC_VSR_PATIENCE", "600")
+    if not given.isdecimal() or not 0 < int(given) <= 86400:
+        raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")
+    return datetime.timedelta(seconds=int(given))
 
 
 def choose_device(device: str, local_rank: int = 0) -> torch.device:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr import files
-from hpc_vsr.checkpoint import save_checkpoint
+from hpc_vsr.checkpoint import load_checkpoint, newest_valid, save_checkpoint
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.evaluate import EvaluateSettings
@@ -115,7 +115,12 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     if data is not None:
         _check_data(data)
     origin = {"file": path.name, "sha256": files.sha256(path)}
-    config = run.read_config() if run.config.exists() else {}
+    try:
+        config = run.read_config() if run.config.exists() else {}
+    except InputError:  # damaged or of an earlier version; it is written anew where the weights are these
+        if not _holds(run, weights):
+            raise
+        config = {}
     if config and config.get("imported") != origin:
         raise InputError(f"{out}: holds another run; choose another --out or delete that folder")
     if data is None and config.get("data") is not None:
@@ -130,6 +135,12 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
         run.checkpoints.mkdir(exist_ok=True)
         save_checkpoint(run.checkpoints, _state(settings, terms, weights), 0, keep=1, best_score=None)
     return run
+
+
+def _holds(run: RunFolder, weights: dict[str, Tensor]) -> bool:
+    path = newest_valid(run.checkpoints)
+    found = load_checkpoint(path)["weights"] if path else {}
+    return found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in weights)
 
 
 def _check_data(data: Path) -> None:

@@ -122,7 +122,7 @@ def _check_content(content: dict) -> None:
     offset, extent = content["normalisation"]["offset"], content["normalisation"]["extent"]
     _expect(_finite(low, high, offset, extent) and low <= high and extent > 0, "value_range and normalisation")
     splits = content["splits"]
-    _expect(set(splits) <= {"train", "val", "test"}
+    _expect(set(splits) == {"train", "val", "test"}
             and all(0 <= start < stop for start, stop in splits.values()), "splits")
     least = len(channels) * itemsize * (height * width + lr_size[0] * lr_size[1])
     for entry in content["shards"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import resource
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB)
         libc.mallopt(M_TRIM_THRESHOLD, ONE_GIB)
+
+
+def peak_memory() -> int:
+    """Bytes of main memory that this process has held at most.
+
+    Not getrusage's, which on Linux counts those of the process that started this one too.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        return _kibibytes(Path("/proc/self/status"), "VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def peak_of_tensors(function: Callable[[], Any]) -> int:
@@ -71,13 +84,17 @@ def free_memory() -> int | None:
     """Bytes that this machine, or the control group that SLURM put this process in, has left; None if unknown."""
     left = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        left.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+        left.append(_kibibytes(Path("/proc/meminfo"), "MemAvailable"))
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             left += _left_in_groups(controllers, path)
     return min(left, default=None)
+
+
+def _kibibytes(path: Path, name: str) -> int:
+    """Bytes that a line like 'VmHWM:   1234 kB' of this file tells."""
+    return 1024 * int(next(line for line in path.read_text().splitlines() if line.startswith(name)).split()[1])
 
 
 def _left_in_groups(controllers: str, path: str) -> list[int]:

@@ -77,6 +77,19 @@ def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
     return value
 
 
+def ranks_on_node(comm: Any) -> int:
+    """How many ranks of the job share this node's memory; to be called by all of them."""
+    if comm.size == 1:
+        return 1
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        return node.size
+    finally:
+        node.Free()
+
+
 @contextlib.contextmanager
 def abort_together(comm: Any) -> Iterator[None]:
     """An exception on one rank ends the whole job at once, with its reason; the others would wait for ever."""

@@ -91,9 +91,11 @@ class Upscaler:
     def state_memory(self, height: int, width: int, processes: int = 1) -> str:
         """'up to 1.2 GB of memory', with a warning on standard error if less is free."""
         wanted = self.memory(height, width)
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory()
-        if free is not None and processes * wanted > free:
-            print(f"warning: may take up to {format_bytes(processes * wanted)} of memory, and {format_bytes(free)} are "
+        on_gpu = self.device.type == "cuda"
+        free = torch.cuda.mem_get_info(self.device)[0] if on_gpu else free_memory()
+        together = wanted if on_gpu else processes * wanted  # the ranks of a node have a GPU each and share its memory
+        if free is not None and together > free:
+            print(f"warning: may take up to {format_bytes(together)} of memory, and {format_bytes(free)} are "
                   f"free; choose a smaller --tile{' or fewer ranks' * (processes > 1)}", file=sys.stderr)
         return f"up to {format_bytes(wanted)} of memory{' a rank' * (processes > 1)}"
 

@@ -138,6 +138,11 @@ def test_published_weights_become_a_run_that_is_measured_and_reported(published,
     for _ in range(2):
         done = run_stage("import_weights", tmp_path / "published.pth", "--out", run)
         assert done.returncode == 0, done.stderr
+    whole = (run / "config.json").read_bytes()
+    (run / "config.json").write_bytes(whole[:-9])
+    assert_refused(run_stage("evaluate", "--run", run, "--data", dataset), "config.json")
+    assert run_stage("import_weights", tmp_path / "published.pth", "--out", run).returncode == 0
+    assert (run / "config.json").read_bytes() == whole
     assert_refused(run_stage("evaluate", "--run", run), "name one with --data")
     done = run_stage("evaluate", "--run", run, "--data", dataset)
     assert done.returncode == 0 and "parallel5_published" in done.stdout, done.stderr

@@ -172,10 +172,10 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
     for num_frames in (30, 150):
         path = write_video(tmp_path / f"{num_frames}.mkv", np.repeat(moving_pattern(30, 360, 640), num_frames // 30, 0),
                            codec="mpeg4")
-        code = ("import resource, sys; from hpc_vsr.preprocess import main; main(sys.argv[1:]);"
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+        code = ("import sys; from hpc_vsr.memory import peak_memory; from hpc_vsr.preprocess import main;"
+                "main(sys.argv[1:]); print(peak_memory())")
         done = subprocess.run([sys.executable, "-c", code, "--video", str(path), "--shards", "3", "--out",
                                str(tmp_path / f"d{num_frames}")], capture_output=True, text=True, check=True,
                               env={**os.environ, "PYTHONPATH": str(ROOT)})
         peaks.append(int(done.stdout.split()[-1]))
-    assert peaks[1] - peaks[0] < 10_000, peaks
+    assert peaks[1] - peaks[0] < 10_000_000, peaks

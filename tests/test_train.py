@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, assert_refused, rewrite, torchrun, train_tiny
 
-from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
+from hpc_vsr.checkpoint import find_best, is_valid, load_checkpoint, newest_valid, save_checkpoint
 from hpc_vsr.dataset import Split
 from hpc_vsr.lock import only_writer
 from hpc_vsr.manifest import read_manifest
@@ -128,6 +128,27 @@ def test_killed_before_the_best_checkpoint_was_named_it_is_named_again(dataset, 
     rewrite(run / "checkpoints" / "best.json", {**best, "file": "step-00000001.pt"})
     assert train_tiny(dataset, run).returncode == 0
     assert json.loads((run / "checkpoints" / "best.json").read_text()) == best
+
+
+@pytest.mark.parametrize("best_stays", [True, False])
+def test_without_its_name_the_best_checkpoint_is_known_to_the_newest(trained, tmp_path, capsys, best_stays):
+    folder = shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+    best, newest = find_best(folder), newest_valid(folder)
+    state = {**load_checkpoint(newest), "step": 9}
+    save_checkpoint(folder, state, 9, keep=9, best_score=None)
+    (folder / "best.json").write_text("{")
+    if not best_stays:
+        best.write_bytes(best.read_bytes()[:-1])
+    assert find_best(folder) == (best if best_stays else folder / "step-00000009.pt")
+    assert (f"{best}: is damaged or lost; step-00000009.pt" in capsys.readouterr().err) != best_stays
+
+
+@pytest.mark.parametrize("patience", ["0", "-1", "ten", "1e9", ""])
+def test_a_patience_that_is_no_time_is_refused(dataset, tmp_path, patience):
+    environment = {"HPC_VSR_PATIENCE": patience, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": "1"}
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment=environment), "HPC_VSR_PATIENCE", "1 to 86400")
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import create_folder, read_json, write_json_together, write_whole
 from hpc_vsr.lock import only_writer
-from hpc_vsr.mpi import on_main_rank
+from hpc_vsr.mpi import on_main_rank, ranks_on_node
 from hpc_vsr.progress import Progress
 from hpc_vsr.resample import enlarge_plane
 from hpc_vsr.sources.images import ImageSource, open_images
@@ -46,9 +46,10 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
     lock = f".lock-{index + 1}-of-{count}"
     with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():
         missing = on_main_rank(comm, lambda: _missing(settings.output, names))
+        neighbours = ranks_on_node(comm)
         if comm.rank == 0:
             before = len(names) - len(missing)
-            print(format_plan(settings, upscaler, source, len(names), comm.size)
+            print(format_plan(settings, upscaler, source, len(names), neighbours)
                   + (f"; {before} finished before" if before else ""), file=sys.stderr, flush=True)
         share, number = count * comm.size, index * comm.size + comm.rank
         every = list(names)  # not what is missing, which shrinks while other tasks work

@@ -29,7 +29,7 @@ from hpc_vsr.files import (
     write_json_together,
 )
 from hpc_vsr.lock import only_writer
-from hpc_vsr.mpi import on_main_rank
+from hpc_vsr.mpi import on_main_rank, ranks_on_node
 from hpc_vsr.progress import Progress
 from hpc_vsr.resample import enlarge_plane
 from hpc_vsr.sinks.video import (
@@ -96,9 +96,10 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
         return True
     on_main_rank(comm, lambda: _open_folder(plan, settings))
     missing = on_main_rank(comm, lambda: _missing(plan))
+    neighbours = ranks_on_node(comm)
     if comm.rank == 0:
         before = len(plan.segments) - len(missing)
-        print(format_plan(plan, settings, upscaler, comm.size) + (f"; {before} finished before" if before else "")
+        print(format_plan(plan, settings, upscaler, neighbours) + (f"; {before} finished before" if before else "")
               + f"; {comm.size} rank{'s' if comm.size > 1 else ''}", file=sys.stderr, flush=True)
     index, count = settings.share()
     mine = [number for number in missing if number % count == index][comm.rank :: comm.size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from campaign import LOST, Kind, Result, verdict
 from sandbox import run
 from world import TINY, World, weights
+
+from hpc_vsr.files import sha256
 
 WAYS = ("a flipped bit", "a truncated file", "a deleted file", "a block of zeros")
 
@@ -98,9 +101,15 @@ def _never_measured_wrong(world: World, rng: random.Random, folder: Path) -> Res
     done = run("evaluate", ["--run", out], folder)
     if done.status not in (0, 2):
         return Result(kind, LOST, f"{victim.name}: status {done.status}: {done.last_line()}")
-    wrong = done.status == 0 and stage.product(folder) != stage.reference
-    lost_best = victim.name.startswith(("best", "step"))  # then the newest that is whole is measured, and it says which
-    return verdict(kind, [done], "measured something else" if wrong and not lost_best else None, done.status == 2)
+    wrong = None
+    if done.status == 0 and stage.product(folder) != stage.reference:  # another checkpoint that is whole, and says so
+        measured = json.loads((out / "metrics-test.json").read_text())["checkpoint_sha256"]
+        whole = {sha256(path) for path in (world.runs / "unmeasured" / "checkpoints").glob("*.pt")}
+        if measured not in whole:
+            wrong = "measured damaged weights"
+        elif "is damaged or lost" not in done.text:
+            wrong = "measured another checkpoint without a word"
+    return verdict(kind, [done], wrong, done.status == 2)
 
 
 def _segments(world: World, rng: random.Random, folder: Path) -> Result:

@@ -100,7 +100,7 @@ def _(world: World, folder: Path) -> str:
     )
 
 
-@case("a checkpoint that unpacks to 20 GB")
+@case("a checkpoint that is packed and would swell")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:

@@ -28,14 +28,16 @@ def _finish(kind: str, stage: Stage, folder: Path, before: list) -> Result:
 def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
     def try_one(world: World, rng: random.Random, folder: Path) -> Result:
         stage = rng.choice(list(world.stages.values()))
+        ended = []
         for _ in range(rng.choice((1, 1, 2))):
             process = Process(stage.name, stage.prepare(folder), folder)
             time.sleep(rng.random() * stage.seconds)
             process.send(number)
             done = process.wait()
+            ended.append(done)
             if done.status not in (0, -number, *expected):
                 return Result(kind, LOST, f"{stage.name}: status {done.status}: {done.last_line()}")
-        return _finish(f"{kind}", stage, folder, [done])
+        return _finish(kind, stage, folder, ended)
 
     return Kind(kind, try_one, 4)
 

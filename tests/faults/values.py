@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from campaign import LOST, REFUSED, Kind, Result, verdict
+from campaign import LOST, Kind, Result, verdict
 from kills import start_ranks
 from sandbox import Outcome, Process, call, run
 from world import TINY, World, weights
 
-from hpc_vsr import train as training
+from hpc_vsr import trainer as training
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 
 
@@ -222,9 +221,6 @@ def _too_little_memory(world: World, rng: random.Random, folder: Path) -> Result
         return Result(kind, LOST, f"{name} again: {again.status}: {again.last_line()}")
     return verdict(kind, [again], stage.faults_of(folder))
 
-
-assert torch.get_num_threads() == 1, "threads would not survive a fork"
-assert REFUSED
 
 KINDS = [
     Kind("loss of one rank is NaN or infinite", _loss_on_one_rank, 2),
