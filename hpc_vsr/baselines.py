@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from hpc_vsr.models import Enlarge
@@ -33,6 +32,7 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     """
     if sigma == 0:
         return NOISE_RANGE[1]
+    from scipy.optimize import minimize_scalar  # slow to import, and tuned once a run
 
     def error(exponent: float) -> float:
         enlarge = Enlarge("wiener", scale, sigma, 10**exponent)

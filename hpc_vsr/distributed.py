@@ -118,7 +118,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     if world_size == 1:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     else:
-        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_patience())
+        _meet(backend, rank, world_size)
     try:
         yield Ranks(rank, world_size, torch_device)
     except RuntimeError as error:  # what gloo and NCCL raise
@@ -130,6 +130,17 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
+
+
+def _meet(backend: str, rank: int, world_size: int) -> None:
+    try:
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_patience())
+    except ValueError as error:
+        raise InputError(f"MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: {error}") from None
+    except RuntimeError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise Failed(f"rank {rank} of {world_size}: cannot meet the others at {where} ({str(error).splitlines()[0]}); "
+                     "see their last lines; if another job has that port, choose another MASTER_PORT") from None
 
 
 def _patience() -> datetime.timedelta:

@@ -33,7 +33,6 @@ from hpc_vsr.evaluate import evaluate_if_needed
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.jobfile import add_job_file, list_pending, read_job
 from hpc_vsr.manifest import read_manifest
-from hpc_vsr.report import write_report
 from hpc_vsr.requeue import Life, go_back
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.signals import StopFlag, release_signals
@@ -137,6 +136,8 @@ class ReportJob(_Resubmitted):
                     raise
                 print(f"{run.path}: not measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         runs = [RunFolder(experiment.out) for experiment in self.experiments]
+        from hpc_vsr.report import write_report  # matplotlib, which what submits and lists jobs does without
+
         write_report(runs, self.out, self.experiments[0].evaluate.split)
         missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
         if missing:

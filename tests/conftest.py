@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import slurm_cluster
 from slurm_clone import Clone
+from stages import run_stage
 
 from hpc_vsr.files import SEAL, write_sealed
 
@@ -63,14 +64,6 @@ def find_mpiexec() -> str | None:
 def find_browser() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
-
-
-def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
-    """`python -m hpc_vsr.STAGE ...` as a user runs it; standard output and error as text."""
-    command = [*launcher, sys.executable, "-m", f"hpc_vsr.{arguments[0]}", *map(str, arguments[1:])]
-    # one thread: several processes share the cores of a test machine
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(environment or {})}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def torchrun(num_ranks: int) -> tuple[str, ...]:

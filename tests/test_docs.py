@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, find_mpiexec, run_stage
+from conftest import ROOT, find_mpiexec
+from stages import run_stage
 
 SHORTER = {  # appended, for the test alone
     "train": ["--train.steps", "6", "--train.batch_size", "2", "--train.patch_size", "12", "--model.n_2d", "1",

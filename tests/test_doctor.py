@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import run_stage
+from stages import run_stage
 
 from hpc_vsr.doctor import Finding, arithmetic, format_findings, slurm
 from hpc_vsr.doctor.storage import check_storage

@@ -11,7 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import assert_refused, run_stage
+from conftest import assert_refused
+from stages import run_stage
 
 import hpc_vsr
 from hpc_vsr import export as stage

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import xarray
-from conftest import ROOT, moving_pattern, run_stage
+from conftest import ROOT, moving_pattern
+from stages import run_stage
 
 from hpc_vsr.config import Parser
 from hpc_vsr.jobfile import JobFile

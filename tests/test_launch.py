@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, assert_refused, run_stage
+from conftest import ROOT, TINY, assert_refused
+from stages import run_stage
 from test_train import assert_equal_to_the_bit
 
 from hpc_vsr.cluster import outside_of_job

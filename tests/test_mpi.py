@@ -10,7 +10,8 @@ import time
 
 import cv2
 import pytest
-from conftest import ROOT, assert_refused, find_mpiexec, moving_pattern, run_stage, write_video
+from conftest import ROOT, assert_refused, find_mpiexec, moving_pattern, write_video
+from stages import run_stage
 from test_preprocess import contents
 
 from hpc_vsr.errors import InputError

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, assert_refused, run_stage
+from conftest import ROOT, assert_refused
+from stages import run_stage
 
 from hpc_vsr.import_weights import UNUSED, convert_weights, published_names
 from hpc_vsr.models import ModelSettings, build_model, count_flops, count_parameters, warp

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, run_stage
+from conftest import ROOT
+from stages import run_stage
 
 from hpc_vsr.cli import STAGES
 from hpc_vsr.config import Parser

@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from conftest import ROOT, assert_refused, moving_pattern, run_stage, write_video
+from conftest import ROOT, assert_refused, moving_pattern, write_video
+from stages import run_stage
 
 from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.lock import only_writer

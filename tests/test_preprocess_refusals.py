@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 import xarray
-from conftest import assert_refused, moving_pattern, run_stage, write_video
+from conftest import assert_refused, moving_pattern, write_video
+from stages import run_stage
 from test_preprocess import contents
 
 

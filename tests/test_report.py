@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import xarray
-from conftest import assert_refused, moving_pattern, rewrite, run_stage, train_tiny, write_video
+from conftest import assert_refused, moving_pattern, rewrite, train_tiny, write_video
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from stages import run_stage
 
 from hpc_vsr.dataset import Split
 from hpc_vsr.manifest import read_manifest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import ROOT, assert_refused, run_stage
+from conftest import ROOT, assert_refused
+from stages import run_stage
 
 from hpc_vsr import requeue
 from hpc_vsr.checkpoint import save_checkpoint

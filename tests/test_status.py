@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import assert_refused, run_stage, train_tiny
+from conftest import assert_refused, train_tiny
+from stages import run_stage
 from test_launch import job  # noqa: F401 - a fixture
 
 from hpc_vsr.lock import only_writer

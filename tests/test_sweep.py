@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import assert_refused, run_stage
+from conftest import assert_refused
+from stages import run_stage
 
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.sweep import expand, read_sweep

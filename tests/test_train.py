@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,18 @@ def test_a_patience_that_is_no_time_is_refused(dataset, tmp_path, patience):
                    "MASTER_PORT": "1"}
     assert_refused(train_tiny(dataset, tmp_path / "r", environment=environment), "HPC_VSR_PATIENCE", "1 to 86400")
     assert not (tmp_path / "r").exists()
+
+
+def test_ranks_that_do_not_meet_end_with_a_line(dataset, tmp_path):
+    environment = {"HPC_VSR_PATIENCE": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment=environment), "MASTER_PORT")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment["MASTER_PORT"] = str(taken.getsockname()[1])
+        done = train_tiny(dataset, tmp_path / "r", environment={**environment, "RANK": "0"})
+        assert done.returncode == 1 and "rank 0 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+    done = train_tiny(dataset, tmp_path / "r", environment=environment)
+    assert done.returncode == 1 and "rank 1 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained, tmp_path):

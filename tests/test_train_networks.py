@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import run_stage, train_tiny
+from conftest import train_tiny
+from stages import run_stage
 from test_train import assert_equal_to_the_bit, records, torchrun
 
 from hpc_vsr.checkpoint import load_checkpoint

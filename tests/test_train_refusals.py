@@ -6,7 +6,8 @@ import json
 import shutil
 
 import pytest
-from conftest import assert_refused, rewrite, run_stage, torchrun, train_tiny
+from conftest import assert_refused, rewrite, torchrun, train_tiny
+from stages import run_stage
 
 
 def test_other_settings_on_a_run_folder_are_refused(dataset, trained):

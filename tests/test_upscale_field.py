@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from conftest import assert_refused, run_stage, train_tiny
+from conftest import assert_refused, train_tiny
+from stages import run_stage
 from upscaling import upscale
 
 from hpc_vsr.sinks.field import split_bounds, split_cells

@@ -7,7 +7,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_refused, find_mpiexec, moving_pattern, run_stage
+from conftest import assert_refused, find_mpiexec, moving_pattern
+from stages import run_stage
 from upscaling import upscale
 
 

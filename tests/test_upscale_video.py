@@ -14,7 +14,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE, find_mpiexec, moving_pattern, run_stage
+from conftest import ROOT, SAMPLE, find_mpiexec, moving_pattern
+from stages import run_stage
 from upscaling import upscale
 
 from hpc_vsr.degrade import Degradation, degrade
