@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import checksum_path, is_valid, read_sealed, record_checksum, sha256, write_sealed, write_whole
+from hpc_vsr.files import checksum_path, is_valid, read_sealed, sha256, write_checked, write_sealed
 
 BEST = "best.json"
 TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network": dict, "optimiser": dict,
@@ -40,12 +40,10 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     path = _path_of(folder, step)
     stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
     torch.save(state, stream)
-    with write_whole(path) as temporary:
-        temporary.write_bytes(stream.getbuffer())
-    record_checksum(path)
+    write_checked(path, stream.getbuffer())
     if best_score is not None:
         write_sealed(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})
-    prune(folder, keep)
+    prune(folder, keep, step)
     return path
 
 
@@ -149,10 +147,13 @@ def _best_path(folder: Path) -> Path | None:
     return folder / name if re.fullmatch(r"step-\d+\.pt", name) else None
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` valid checkpoints and the best one; the only valid one always stays."""
+def prune(folder: Path, keep: int, step: int) -> None:
+    """Delete all but the newest `keep` checkpoints up to `step`, which is valid, and the best one.
+
+    What is there of later steps was damaged when training went on from an earlier one.
+    """
     paths = _list(folder)
-    valid = [path for path in paths if checksum_path(path).exists()]
+    valid = [path for path in paths if path <= _path_of(folder, step) and checksum_path(path).exists()]
     stay = {*valid[-max(1, keep):], _best_path(folder)}
     for path in paths:
         if path not in stay:

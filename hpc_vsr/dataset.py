@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.manifest import Manifest
+from hpc_vsr.memory import free_memory
 from hpc_vsr.shard_reader import ShardReader
 from hpc_vsr.splits import REACH
 
@@ -96,12 +97,17 @@ class Split:
         return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)
 
     def _load(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        lr, hr, position = [], [], self.start
+        """All frames, copied into two tensors that are as large as they are together."""
+        manifest, position = self.manifest, self.start
+        kind = torch.uint8 if manifest.is_8bit else torch.float32
+        lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
+                              device=device) for size in (manifest.lr_size, manifest.hr_size))
         for reader in self._readers:  # neighbours overlap
-            lr.append(torch.from_numpy(reader.lr(position, reader.stop)).to(device))
-            hr.append(torch.from_numpy(reader.hr(position, reader.stop)).to(device))
+            here = slice(position - self.start, reader.stop - self.start)
+            lr[here] = torch.from_numpy(reader.lr(position, reader.stop))
+            hr[here] = torch.from_numpy(reader.hr(position, reader.stop))
             position = reader.stop
-        return torch.cat(lr), torch.cat(hr)
+        return lr, hr
 
 
 def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tensor, Tensor]]:
@@ -124,19 +130,18 @@ def choose_memory(manifest: Manifest, resident: Resident, device: torch.device, 
                   ) -> torch.device | None:
     """The device that keeps the training frames, or None to read them from the shards.
 
-    ``auto`` keeps them when they take at most half of the free memory of a GPU, or a quarter of the machine's memory
-    over the ranks on it.
+    ``auto`` keeps them when they take at most half of the free memory of a GPU; or a quarter of the machine's memory,
+    and half of what is free of it and of the job's share, over the ranks on it.
     """
     if resident != "auto":
         return device if resident == "always" else None
     wanted = num_bytes(manifest, "train")
     if device.type == "cuda":
         return device if wanted <= torch.cuda.mem_get_info(device)[0] // 2 else None
-    return device if wanted * ranks_per_node <= _machine_memory() // 4 else None
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = free_memory()
+    limit = min(machine // 4, machine if free is None else free // 2)
+    return device if wanted * ranks_per_node <= limit else None
 
 
 class Patches(Dataset):

@@ -111,8 +111,10 @@ def join_ranks(device: str) -> Iterator[Ranks]:
             raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
                              "would train alone; under srun use 'python -m hpc_vsr job train', else "
                              "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    rank, world_size = _number("RANK", 0), number_of_ranks()
+    local_rank = _number("LOCAL_RANK", rank)
+    if rank >= max(1, world_size):
+        raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
     torch_device = choose_device(device, local_rank)
     backend = "gloo" if torch_device.type == "cpu" else "cpu:gloo,cuda:nccl"
     if world_size == 1:
@@ -130,6 +132,18 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
+
+
+def number_of_ranks() -> int:
+    """How many processes train together, as whatever launched them says; `InputError` if it says no number."""
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(variable: str, default: int) -> int:
+    given = os.environ.get(variable, str(default))
+    if not given.isdecimal():
+        raise InputError(f"{variable}: must be a whole number, found {given!r}")
+    return int(given)
 
 
 def _meet(backend: str, rank: int, world_size: int) -> None:

@@ -47,6 +47,15 @@ class Failed(Exception):
     """Something that the stage started or waited for has failed; the message says what and where. Exit status 1."""
 
 
+def memory_failure(error: BaseException) -> str | None:
+    """One line for what Python, numpy or torch says when memory is not to be had; None for any other error."""
+    told = isinstance(error, RuntimeError) and re.search("out of memory|can't allocate memory", str(error))
+    if not told and not isinstance(error, MemoryError):
+        return None
+    reason = str(error).splitlines()[0][:200] if str(error) else "the system gave none"
+    return f"out of memory ({reason}); choose smaller patches, batches or tiles, or give the job more memory"
+
+
 def storage_failure(error: BaseException) -> str | None:
     """One line for what the file system answered: which file, why, what helps; None for any other error."""
     told = re.search(r"errno = (\d+)", str(error))  # so HDF5 has it, as OSError or RuntimeError
@@ -88,7 +97,7 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         sys.stderr.close()
         return FAILED
     except Exception as error:
-        reason = storage_failure(error)
+        reason = memory_failure(error) or storage_failure(error)
         if reason is None:
             traceback.print_exc()
         else:

@@ -32,7 +32,6 @@ from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.scores import measure_flow, measure_split
 
 LOCK = ".evaluate.lock"
-VIDEO_VALUES = (0.0, 255.0)  # offset and extent of grey levels
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _check_fit(trained: Trained, manifest: Manifest) -> None:
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
         raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}; "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")
-    if ((terms.offset, terms.extent) == VIDEO_VALUES) != manifest.is_8bit:
+    if terms.for_video != manifest.is_8bit:
         kinds = ("grey levels of a video", "values of a field")
         trained_for, found = kinds if not manifest.is_8bit else kinds[::-1]
         raise InputError(f"{trained.where}: was trained for {trained_for}; {manifest.folder} has {found}")

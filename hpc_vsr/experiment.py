@@ -260,9 +260,10 @@ def _differences(found: dict, wanted: dict) -> list[str]:
             for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
 
 
-def format_plan(experiment: Experiment) -> str:
-    """The plan and its size as text for --dry-run."""
+def format_plan(experiment: Experiment, world_size: int = 1) -> str:
+    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data."""
     manifest, settings = read_manifest(experiment.data), experiment.train
+    check_fit(experiment, manifest, world_size)
     network = DataTerms.of(manifest, 1e-3).build(experiment.model)
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))

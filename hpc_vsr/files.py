@@ -101,6 +101,17 @@ def read_json(path: Path, mend: str) -> Any:
         raise InputError(f"{path}: is damaged ({error}); {mend}") from None
 
 
+def write_checked(path: Path, content: bytes | memoryview) -> None:
+    """Write a file and its checksum. A valid file of that name is replaced by a valid one, with no moment between."""
+    former = f"{sha256(path)}  {path.name}\n" if is_valid(path) else ""
+    line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    if former:
+        write_text(checksum_path(path), former + line)
+    with write_whole(path) as temporary:
+        temporary.write_bytes(content)
+    write_text(checksum_path(path), line)
+
+
 def record_checksum(path: Path) -> None:
     """Write ``NAME.sha256`` beside a file that is whole, as `sha256sum --check` reads it; `is_valid` compares."""
     write_text(checksum_path(path), f"{sha256(path)}  {path.name}\n")
@@ -109,8 +120,8 @@ def record_checksum(path: Path) -> None:
 def is_valid(path: Path) -> bool:
     """Whether a file is there and its bytes have the recorded checksum."""
     try:
-        return checksum_path(path).read_text().split()[0] == sha256(path)
-    except (OSError, IndexError, UnicodeDecodeError):
+        return sha256(path) in checksum_path(path).read_text().split()
+    except (OSError, UnicodeDecodeError):
         return False
 
 

@@ -127,6 +127,8 @@ class ReportJob(_Resubmitted):
                     raise InputError(f"{run.path}: its training has not begun, or died before its first step; its log "
                                      "says why")
                 evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
+            except Stopped:  # before the time limit; the job goes back to the queue
+                raise
             except InputError as error:
                 if len(self.experiments) == 1:
                     raise

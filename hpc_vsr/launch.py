@@ -35,6 +35,7 @@ from hpc_vsr.sweep import check_all
 
 Cluster = Literal["local", "debug", "slurm"]
 POLL_SECONDS = 0.5
+MINUTES_OF_A_YEAR = 60 * 24 * 365
 
 
 def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> None:
@@ -146,9 +147,10 @@ class LocalChain:
         if self.cluster == "debug":
             return submitit.DebugExecutor(self.job.logs)
         executor = submitit.LocalExecutor(self.job.logs)
-        # submitit shows a local job as many GPUs as it asks for, none if it does not ask
+        # submitit shows a local job as many GPUs as it asks for, none if it does not ask; [resources] has the limits of
+        # a queue, and here there is none
         executor.update_parameters(tasks_per_node=num_tasks, gpus_per_node=num_gpus, stderr_to_stdout=True,
-                                   timeout_min=max(1, round(self.job.resources.hours * 60)))
+                                   timeout_min=MINUTES_OF_A_YEAR)
         return executor
 
 
@@ -187,8 +189,10 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
         print(f"warning: {error}", file=sys.stderr)
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)
-    plan = f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else format_plan(experiments[0])
-    return (f"{plan}\n{points}launch   {resources.ranks_per_node} ranks on this machine ({cluster}), "
+    ranks = resources.ranks_per_node
+    plan = (f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else
+            format_plan(experiments[0], ranks))
+    return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
 
 

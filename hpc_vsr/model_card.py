@@ -21,7 +21,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
     terms, settings = trained.terms, trained.settings
     config = run.read_config()
     evaluation = _read_evaluation(run, trained)
-    for_video = (terms.offset, terms.extent) == (0.0, 255.0)
+    for_video = terms.for_video
     kind = "video" if for_video else "fields of a simulation"
     values = ("grey levels 0..255" if for_video else
               f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there")

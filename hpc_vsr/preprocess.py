@@ -28,8 +28,6 @@ from hpc_vsr.recipe import Plan, Recipe, format_plan, plan_dataset, threads_per_
 from hpc_vsr.shards import list_shard_files, read_attribute, read_entry, write_shard
 from hpc_vsr.splits import REACH, ShardPlan
 
-MEND = "delete that file and run this command again, which keeps the shards that are whole"
-
 
 def check_output(plan: Plan) -> dict[str, str]:
     """Check that the output folder can take this data set, and make it.
@@ -47,8 +45,8 @@ def check_output(plan: Plan) -> dict[str, str]:
     folder = plan.recipe.folder
     wanted = plan.content["fingerprint"]
     recorded: dict[str, str] = {}
-    if (folder / NAME).exists():
-        content = files.read_sealed(folder / NAME, MEND)
+    content = _recorded(folder)
+    if content is not None:
         found = content.get("fingerprint")
         if found != wanted:
             raise InputError(f"{folder}: holds another data set (fingerprint {found}, this one is {wanted}); "
@@ -56,9 +54,9 @@ def check_output(plan: Plan) -> dict[str, str]:
         with contextlib.suppress(KeyError, TypeError):
             recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
     elif folder.is_dir():
-        ours = {plan.name for plan in plan.shards}
+        ours, shards = {plan.name for plan in plan.shards}, {path.name for path in list_shard_files(folder)}
         foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        foreign = sorted(set(foreign) - {path.name for path in list_shard_files(folder)})
+        foreign = sorted(set(foreign) - shards - ({NAME} if shards else set()))
         if foreign:
             raise InputError(f"{folder}: holds other files ({foreign[0]}); a data set wants a folder of its own, "
                              "choose another --out")
@@ -78,6 +76,17 @@ def check_output(plan: Plan) -> dict[str, str]:
             folder.rmdir()
         raise
     return recorded
+
+
+def _recorded(folder: Path) -> dict | None:
+    """The content of dataset.json, or None where there is none; a damaged one is made anew from its shards."""
+    if not (folder / NAME).exists():
+        return None
+    try:
+        return files.read_sealed(folder / NAME, "it is written anew, and every shard is checked by itself")
+    except InputError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -15,6 +15,7 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.files import read_sealed, sha256
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.models import ModelSettings, Network, build_model
+from hpc_vsr.sources.planes import GREY
 
 CONFIG_KEYS = ("data", "model", "train", "evaluate", "data_fingerprint")
 RESERVED = ("bicubic", "wiener", "lr", "hr", "frame", "methods", "file")
@@ -109,6 +110,11 @@ class DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint)
 
+    @property
+    def for_video(self) -> bool:
+        """Grey levels of 8 bits; else the values of a field."""
+        return (self.offset, self.extent) == (0.0, GREY)
+
     def build(self, settings: ModelSettings) -> Network:
         """The initialised network for this data."""
         return build_model(settings, self.channels, self.scale, self.sigma, self.noise)
@@ -141,7 +147,14 @@ def load_trained(run: RunFolder) -> Trained:
     """
     config = run.read_config()
     path = find_best(run.checkpoints)
-    state, checksum, where = load_checkpoint(path), sha256(path), str(path)
+    try:
+        state, checksum = load_checkpoint(path), sha256(path)
+    except (InputError, FileNotFoundError):
+        if path.exists():
+            raise
+        path = find_best(run.checkpoints)  # a training that goes on has pruned it meanwhile
+        state, checksum = load_checkpoint(path), sha256(path)
+    where = str(path)
     settings = from_dict(ModelSettings, config["model"], str(run.config))
     if from_dict(ModelSettings, state["model_settings"], where) != settings:
         raise InputError(f"{where}: is a checkpoint of another network, {state['model_settings']}; "

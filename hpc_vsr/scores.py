@@ -11,6 +11,7 @@ import torch
 
 from hpc_vsr.dataset import Split
 from hpc_vsr.degrade import degrade
+from hpc_vsr.errors import Failed
 from hpc_vsr.field_metrics import measure_field, power_spectra, summarise_spectra, wavenumbers
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.methods import Method
@@ -36,8 +37,17 @@ class Scores:
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> None:
-        """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values."""
+        """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values.
+
+        Raises
+        ------
+        Failed
+            If the method made values that are not finite where HR has some; they would have no error.
+        """
         manifest = self.manifest
+        if not np.isfinite(sr[~np.isnan(hr)]).all():
+            raise Failed(f"{self.method.name}: made values that are not finite in the frame after {self.num_frames} "
+                         "measured ones, so it cannot be measured; try --precision fp32")
         for profile, recorded in self.frames.items():
             if profile == "field":
                 figures = measure_field(sr, hr, manifest.offset, manifest.extent)
@@ -54,6 +64,10 @@ class Scores:
                 self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
             self._before = now
 
+    @property
+    def num_frames(self) -> int:
+        return len(next(iter(self.frames.values())))
+
     def row(self, split: Split, profile: str) -> dict:
         """The row of the report in one profile."""
         frames, method = self.frames[profile], self.method
@@ -63,7 +77,8 @@ class Scores:
         data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_8bit else 1.0)
         row = {
             "method": method.name, "model": method.model, "params": method.num_parameters, "flops": method.flops,
-            "split": split.name, "profile": profile, "frames": len(frames), "exact_frames": len(frames) - len(finite),
+            "split": split.name, "profile": profile, "frames": len(frames),
+            "exact_frames": columns["psnr"].count(math.inf),
             "psnr": float(np.mean(finite)) if finite else math.inf,
             "psnr_pooled": psnr(means["mse"], data_range), **means,
         }

@@ -28,7 +28,7 @@ class Resources:
     memory_gb : float
         Per node; 0 leaves it to the cluster.
     hours : float
-        Time limit of the training; a run that needs longer goes on in the next one.
+        Time limit of the training in the queue; a run that needs longer goes on in the next one.
     signal_seconds : int
         How long before the time limit the training is told to stop: room for a step and a checkpoint.
     report_hours : float
@@ -70,8 +70,8 @@ class Resources:
             raise InputError(f"resources.hours: {self.hours:g} hours are less than the {self.signal_seconds} s before "
                              "the end at which the training is told to stop (signal_seconds) and a minute of SLURM's")
         if 0 < self.gpus_per_node < self.ranks_per_node:
-            raise InputError(f"resources: {self.ranks_per_node} ranks on {self.gpus_per_node} GPUs a node; "
-                             "one rank drives one GPU")
+            raise InputError(f"resources: {self.ranks_per_node} ranks and {self.gpus_per_node} "
+                             f"GPU{'s' * (self.gpus_per_node > 1)} a node; one rank drives one GPU")
 
     def sbatch_options(self) -> str:
         """What the training asks for, as options of sbatch."""

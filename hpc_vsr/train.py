@@ -14,7 +14,7 @@ import torch
 
 from hpc_vsr.config import Parser
 from hpc_vsr.dataset import told_of_loaders
-from hpc_vsr.distributed import join_ranks
+from hpc_vsr.distributed import join_ranks, number_of_ranks
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, format_plan, read_experiment
 from hpc_vsr.files import create_folder
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     grids = without_given(read_sweep(arguments.config), argv)
     experiment = choose_point(expand(experiment, grids, where), arguments.point, where)
     if arguments.dry_run:
-        print(format_plan(experiment))
+        print(format_plan(experiment, number_of_ranks()))
         return
     with StopFlag() as stop:
         train(experiment, stop)

@@ -80,7 +80,7 @@ class Trainer:
         settings, ranks = self.settings, self.ranks
         if self.step >= settings.steps:
             if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
-                prune(self.run_folder.checkpoints, settings.keep_checkpoints)
+                prune(self.run_folder.checkpoints, settings.keep_checkpoints, self.step)
             self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
             return
         self._say(self._summary())

@@ -19,10 +19,10 @@ from hpc_vsr.files import format_bytes
 from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors
 from hpc_vsr.models.network import TILE
 from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
+from hpc_vsr.sources.planes import GREY
 from hpc_vsr.splits import REACH, WINDOW
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-VIDEO_VALUES = (0.0, 255.0)  # offset and extent of a network for videos
 CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a frame becomes
 LEAST_SIDE = 8  # LR pixels
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
@@ -59,7 +59,7 @@ class Upscaler:
     def __init__(self, trained: Trained, name: str, device: torch.device, precision: str, tile: int = TILE):
         self.trained, self.name, self.device, self.precision, self.tile = trained, name, device, precision, tile
         self.scale, self.channels = trained.terms.scale, trained.terms.channels
-        self.for_video = (trained.terms.offset, trained.terms.extent) == VIDEO_VALUES
+        self.for_video = trained.terms.for_video
         self._network = trained.network.to(device)
         keep_freed_memory()
 
@@ -135,7 +135,7 @@ class Upscaler:
         frames = np.asarray(frames)
         white = self._check(frames, white)
         stacked = frames if frames.ndim == 4 else frames[:, None]
-        factor = 1.0 if white is None else VIDEO_VALUES[1] / white
+        factor = 1.0 if white is None else GREY / white
         find_cuts = self.for_video if find_cuts is None else find_cuts
         shape = (*stacked.shape[:2], *(self.scale * side for side in stacked.shape[2:]))
         out = np.empty(shape, frames.dtype)
@@ -225,6 +225,11 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
     return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
             f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
+
+
+def spread(frames: range, count: int = 5) -> range:
+    """A few of them, from the first on."""
+    return frames[:: max(1, len(frames) // count)][:count]
 
 
 def to_luma(picture: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 from stages import run_stage
 
-from hpc_vsr.doctor import Finding, arithmetic, format_findings, slurm
+from hpc_vsr.doctor import Finding, arithmetic, format_findings, slurm, storage
 from hpc_vsr.doctor.storage import check_storage
 from hpc_vsr.models.blocks import Conv3d
 
@@ -64,6 +66,15 @@ def test_storage_is_tried_and_left_as_it_was(tmp_path):
     found = list(check_storage([tmp_path / "data"]))
     assert {finding.state for finding in found} <= {"ok", "warning"}
     assert any("a second writer is refused" in finding.found for finding in found) and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "_write_speed", full)
+    finding = next(check_storage([tmp_path]))
+    assert finding.state == "broken" and "No space left on device; make room" in finding.found
 
 
 def test_long_findings_are_wrapped_under_their_column():

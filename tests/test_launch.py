@@ -74,7 +74,7 @@ def test_what_sbatch_refuses_is_one_line(job, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (("--cluster", "slurmm"), ["--cluster", "slurm"]),
     (("--cluster", "local", "--resources.nodes", "2"), ["2 nodes need --cluster slurm"]),
-    (("--cluster", "local", "--resources.gpus_per_node", "1"), ["2 ranks on 1 GPUs"]),
+    (("--cluster", "local", "--resources.gpus_per_node", "1"), ["2 ranks and 1 GPU a node"]),
     (("--cluster", "local", "--data", "nowhere"), ["nowhere/dataset.json"]),
     ((), ["--cluster"]),
 ])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from hpc_vsr.errors import Failed
+from hpc_vsr.manifest import read_manifest
 from hpc_vsr.metrics import list_profiles, luma, measure, temporal_error
+from hpc_vsr.scores import Scores
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +100,17 @@ def test_temporal_errors_see_flicker_that_psnr_does_not():
     assert temporal_error(hr, hr)["tof"] == 0
     assert temporal_error(flicker, hr)["warp_error"] > 3 * temporal_error(steady, hr)["warp_error"]
     assert temporal_error(reversed_time, hr)["tof"] > 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_method_that_made_values_that_are_not_finite_is_not_measured(dataset, value):
+    manifest = read_manifest(dataset)
+    height, width = manifest.hr_size
+    hr = np.full((1, height, width), 100, np.float32)
+    scores = Scores(SimpleNamespace(name="broken", fits_hr=False), manifest)
+    scores.add(hr, hr, hr[:, ::2, ::2])
+    broken = hr.copy()
+    broken[0, 3, 3] = value
+    with pytest.raises(Failed, match="broken: made values that are not finite in the frame after 1"):
+        scores.add(broken, hr, hr[:, ::2, ::2])
+    assert scores.num_frames == 1

@@ -101,15 +101,22 @@ def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_manifest_is_refused(clip, dataset, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(dataset, copy)
-    for text in ("[]", "{", '{"fingerprint": 3}'):
-        (copy / "dataset.json").write_text(text)
-        assert_refused(run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy), str(copy))
-    for text in ("[]", "{"):
-        (copy / "dataset.json").write_text(text)
-        assert_refused(run_stage("train", "--data", copy, "--out", tmp_path / "r"), "dataset.json")
+@pytest.mark.parametrize("text", ["[]", "{", '{"fingerprint": 3}'])
+def test_a_damaged_manifest_is_not_trained_on_and_made_anew_from_its_shards(clip, dataset, tmp_path, text):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    before = {path.name: path.stat().st_mtime_ns for path in copy.glob("*.h5")}
+    (copy / "dataset.json").write_text(text)
+    assert_refused(run_stage("train", "--data", copy, "--out", tmp_path / "r"), "dataset.json")
+    done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", copy)
+    assert done.returncode == 0 and "dataset.json" in done.stderr, done.stderr
+    assert (copy / "dataset.json").read_bytes() == (dataset / "dataset.json").read_bytes()
+    assert before == {path.name: path.stat().st_mtime_ns for path in copy.glob("*.h5")}
+
+
+def test_a_dataset_json_of_somebody_else_is_kept(clip, tmp_path):
+    (tmp_path / "dataset.json").write_text("[1]")
+    assert_refused(run_stage("preprocess", "--video", clip, "--shards", 5, "--out", tmp_path), "dataset.json")
+    assert (tmp_path / "dataset.json").read_text() == "[1]"
 
 
 @pytest.mark.parametrize("file_format", ["NETCDF3_CLASSIC", "NETCDF4"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 from conftest import ROOT, assert_refused
 from stages import run_stage
 
-from hpc_vsr import requeue
+from hpc_vsr import job, report, requeue
 from hpc_vsr.checkpoint import save_checkpoint
 from hpc_vsr.errors import Failed, Stopped
+from hpc_vsr.experiment import Experiment
 from hpc_vsr.requeue import Life, go_back
 from hpc_vsr.runs import RunFolder
 
@@ -100,6 +104,24 @@ def test_of_an_array_only_its_element_goes_back(slurm, monkeypatch):
     calls = slurm()
     go_back("run", 2)
     assert calls.read_text().splitlines()[1:] == ["requeue incomplete 7_2"]
+
+
+def test_a_report_of_many_runs_goes_back_before_its_time_limit(slurm, tmp_path, monkeypatch):
+    calls, experiments = slurm(), []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+        experiments.append(Experiment(data=tmp_path, out=tmp_path / name))
+    monkeypatch.setattr(job, "read_manifest", lambda _: None)
+    monkeypatch.setattr(job, "evaluate_if_needed", lambda *_: os.kill(os.getpid(), signal.SIGUSR2))
+    monkeypatch.setattr(report, "write_report", lambda *_: pytest.fail("it was reported"))
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        with pytest.raises(Stopped):
+            job._report(job.ReportJob(tuple(experiments), tmp_path / "report"), 2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert calls.read_text().splitlines()[-1] == "requeue incomplete 7"
 
 
 def test_outside_of_slurm_and_without_srun_a_job_is_refused(tmp_path):

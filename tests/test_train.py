@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, assert_refused, rewrite, torchrun, train_tiny
 
+from hpc_vsr import files
 from hpc_vsr.checkpoint import find_best, is_valid, load_checkpoint, newest_valid, save_checkpoint
 from hpc_vsr.dataset import Split
 from hpc_vsr.lock import only_writer
@@ -41,7 +42,7 @@ def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_what_the_design_names(trained):
+def test_a_run_leaves_what_formats_md_names(trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {"config.json", "metrics.jsonl", "checkpoints", "log.txt", "metrics-test.json", "pictures-test.npz"}
     assert json.loads((trained / "config.json").read_text())["train"]["steps"] == 6
@@ -78,9 +79,8 @@ def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained,
     wait_for_step(run, 1, process)
     process.send_signal(stop_signal)
     _, err = process.communicate(timeout=120)
-    assert process.returncode in (75, 0), err  # 0 if the last step was faster
-    if process.returncode == 75:
-        assert "the same command continues" in err and load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 6
+    assert process.returncode == 75 and "the same command continues" in err, err
+    assert load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 6
     assert train_tiny(dataset, run).returncode == 0
     assert_equal_to_the_bit(run, trained)
 
@@ -164,6 +164,37 @@ def test_ranks_that_do_not_meet_end_with_a_line(dataset, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_a_damaged_newer_checkpoint_left_is_pruned_before_a_good_one(trained, tmp_path, keep):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    state = load_checkpoint(newest_valid(trained / "checkpoints"))
+    for step in (1000, 2000):
+        save_checkpoint(folder, state, step, keep=9, best_score=1.0 if step == 1000 else None)
+    damaged = folder / "step-00002000.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    for step in (1100, 1200):
+        assert is_valid(save_checkpoint(folder, state, step, keep=keep, best_score=None))
+    left = {path.name for path in folder.glob("*.pt")}
+    assert left == {"step-00001000.pt", "step-00001200.pt"} | ({"step-00001100.pt"} if keep == 2 else set())
+
+
+def test_a_checkpoint_is_valid_at_every_moment_while_it_is_written_again(tmp_path, monkeypatch):
+    path, seen = tmp_path / "step-00000001.pt", []
+    files.write_checked(path, b"before")
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (replace(*names), seen.append(files.is_valid(path))))
+    files.write_checked(path, b"after")
+    assert len(seen) == 3 and all(seen) and path.read_bytes() == b"after"
+    assert files.checksum_path(path).read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("variable, value", [("RANK", "one"), ("WORLD_SIZE", "2.0"), ("LOCAL_RANK", "-1"),
+                                             ("RANK", "1")])
+def test_ranks_that_are_no_numbers_are_refused(dataset, tmp_path, variable, value):
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment={variable: value}), variable)
+
+
 def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained, tmp_path):
     """SLURM signals every process of a step, the workers too."""
     run = tmp_path / "r"
@@ -171,7 +202,7 @@ def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained,
     wait_for_step(run, 1, process)
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=120)
-    assert process.returncode in (75, 0) and "Traceback" not in err, err
+    assert process.returncode == 75 and "Traceback" not in err, err
     assert train_tiny(dataset, run).returncode == 0
     assert_equal_to_the_bit(run, trained)
 
@@ -296,6 +327,11 @@ def test_settings_may_change_until_there_is_a_checkpoint(dataset, trained, tmp_p
     rewrite(run / "config.json", config)
     assert train_tiny(dataset, run).returncode == 0
     assert_equal_to_the_bit(run, trained)
+
+
+@pytest.mark.parametrize("more", [("--train.patch_size", 999), ("--train.num_frames", 999)])
+def test_a_dry_run_refuses_what_the_training_would(dataset, tmp_path, more):
+    assert_refused(train_tiny(dataset, tmp_path / "r", *more, "--dry-run"), more[0].removeprefix("--"))
 
 
 def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):

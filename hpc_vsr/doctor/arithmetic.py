@@ -14,7 +14,7 @@ from hpc_vsr.doctor.findings import Finding
 from hpc_vsr.models.blocks import Conv3d
 from hpc_vsr.runs import autocast
 
-CHANNELS, DEPTH, SIDE = 20, 5, 64  # of Delta's 3D part
+CHANNELS, DEPTH, SIDE = 20, 5, 64  # of a 3D layer, somewhat wider than Delta's
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the largest output; bf16 has 8 bits, fp16 11
 SECONDS = 0.3
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpc_vsr.doctor.findings import Finding, ask
-from hpc_vsr.errors import InputError
+from hpc_vsr.errors import InputError, storage_failure
 from hpc_vsr.files import format_bytes
 from hpc_vsr.lock import only_writer
 from hpc_vsr.shards import try_hdf5
@@ -54,6 +54,8 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
         yield Finding("storage", f"{label} HDF5", "broken" if reason else "ok", reason or "written and read back",
                       "export HDF5_USE_FILE_LOCKING=FALSE" if reason else "")
         yield _check_lock(probe, f"{label} lock")
+    except OSError as error:
+        yield Finding("storage", label, "broken", storage_failure(error) or str(error), "use another folder")
     finally:
         shutil.rmtree(probe)
 
@@ -67,7 +69,7 @@ def _check_lock(probe: Path, label: str) -> Finding:
                                    "a second job on a run is noticed by its beats alone, within 20 s")
             except InputError:
                 return Finding("storage", label, "ok", "a second writer is refused")
-    except OSError as error:
+    except InputError as error:
         return Finding("storage", label, "broken", str(error), "use another folder")
 
 

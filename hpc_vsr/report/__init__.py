@@ -66,7 +66,8 @@ def _unseen(report: Report, split: str) -> str:
     foreign = [run["name"] for run in report.content["runs"]
                if run["trained_on"] != report.content["dataset"]["fingerprint"]]
     if foreign:
-        return f"; {', '.join(foreign)} was trained on another data set, which may hold some of these frames"
+        were = "were" if len(foreign) > 1 else "was"
+        return f"; {', '.join(foreign)} {were} trained on another data set, which may hold some of these frames"
     return {"test": ", which no network has seen", "val": ", which chose the weights", "train": ""}[split]
 
 

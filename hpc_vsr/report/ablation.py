@@ -7,9 +7,10 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from hpc_vsr.experiment import NEUTRAL
+
 SEED = "train.seed"
-WITHOUT_MEANING = {"train.keep_checkpoints", "train.log_every", "train.num_workers", "train.resident", "train.device",
-                   "train.checkpoint_every"}
+WITHOUT_MEANING = {f"train.{name}" for name in NEUTRAL}
 LEVEL_STEP = 0.5  # dB
 
 

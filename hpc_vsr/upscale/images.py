@@ -23,12 +23,11 @@ from hpc_vsr.sources.planes import GREY
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, warn_of_blur, windows
+from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, warn_of_blur, windows
 
 RECORD = "upscale.json"
 PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 LOSSLESS = (".png", ".tif", ".tiff")
-BLUR_SAMPLES = 5
 
 
 def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
@@ -91,7 +90,7 @@ def _name_of(path: Path) -> str:
 
 
 def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
-    for number in frames[:: max(1, len(frames) // BLUR_SAMPLES)][:BLUR_SAMPLES]:
+    for number in spread(frames):
         for image in source.images(number, number + 1):
             yield image.mean(2) * (GREY / PEAK[image.dtype])
 

@@ -47,10 +47,9 @@ from hpc_vsr.sources.video import MATRICES, VideoSource, open_video
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, to_luma, warn_of_blur, windows
+from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, to_luma, warn_of_blur, windows
 
 PLAN = "plan.json"
-BLUR_SAMPLES = 5
 BT601 = 6  # the matrix of what was RGB, code of ISO/IEC 23091-2
 BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma lies between its luma pixels
 
@@ -161,7 +160,7 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
     """Luma of a few frames."""
-    for number in frames[:: max(1, len(frames) // BLUR_SAMPLES)][:BLUR_SAMPLES]:
+    for number in spread(frames):
         for picture, _ in source.read(number, number + 1):
             yield picture.mean(0)
 

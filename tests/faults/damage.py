@@ -51,9 +51,6 @@ def _data_set(world: World, rng: random.Random, folder: Path) -> Result:
     elif trained.status != 2 or str(data) not in trained.text:
         return Result(kind, LOST, f"status {trained.status}: {trained.last_line()}")
     again = world.stages["preprocess"].run(folder)
-    if again.status == 2 and "delete that file" in again.text:
-        (data / "dataset.json").unlink(missing_ok=True)
-        again = world.stages["preprocess"].run(folder)
     shutil.rmtree(folder / "run", ignore_errors=True)
     if again.status != 0:
         return Result(kind, LOST, f"preprocessing again: {again.status}: {again.last_line()}")
