@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, Literal
 from hpc_vsr import files
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 from hpc_vsr.config import Parser, as_dict, check_finite, from_dict
-from hpc_vsr.dataset import Resident, num_bytes
+from hpc_vsr.dataset import Resident
 from hpc_vsr.errors import InputError
 from hpc_vsr.evaluate import EvaluateSettings
 from hpc_vsr.manifest import Manifest, read_manifest
-from hpc_vsr.models import ModelSettings, check_scale, count_parameters
+from hpc_vsr.models import ModelSettings, check_scale
 from hpc_vsr.optim import Loss
-from hpc_vsr.runs import DataTerms, RunFolder
-from hpc_vsr.splits import REACH, WINDOW
+from hpc_vsr.runs import RunFolder
+from hpc_vsr.splits import WINDOW
 
 
 @dataclass(frozen=True)
@@ -258,24 +257,6 @@ def decisive_settings(config: dict) -> dict[str, Any]:
 def _differences(found: dict, wanted: dict) -> list[str]:
     return [f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} now"
             for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
-
-
-def format_plan(experiment: Experiment, world_size: int = 1) -> str:
-    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data."""
-    manifest, settings = read_manifest(experiment.data), experiment.train
-    check_fit(experiment, manifest, world_size)
-    network = DataTerms.of(manifest, 1e-3).build(experiment.model)
-    used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
-    samples = min(used, manifest.num_samples("train"))
-    epochs = settings.steps * settings.batch_size / samples
-    return "\n".join([
-        json.dumps(as_dict(experiment), indent=2),
-        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
-        f"{files.format_bytes(num_bytes(manifest, 'train'))} of frames",
-        f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
-        f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
-        f"run      {experiment.out}",
-    ])
 
 
 def read_experiment(parser: Parser, argv: Sequence[str] | None) -> tuple[Experiment, Any]:

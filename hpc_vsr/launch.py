@@ -23,7 +23,7 @@ import submitit
 
 from hpc_vsr.config import Parser
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
-from hpc_vsr.experiment import Experiment, check_batch, check_same_settings, format_plan
+from hpc_vsr.experiment import Experiment, check_batch, check_same_settings
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.jobfile import JobFile, MissingSource, add_job_file, check_source, list_pending, needs_data, read_job
@@ -32,6 +32,7 @@ from hpc_vsr.runs import RunFolder
 from hpc_vsr.site import Site, add_site, site_of
 from hpc_vsr.submit import format_scripts, submit
 from hpc_vsr.sweep import check_all
+from hpc_vsr.training_plan import format_plan
 
 Cluster = Literal["local", "debug", "slurm"]
 POLL_SECONDS = 0.5

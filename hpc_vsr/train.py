@@ -16,7 +16,7 @@ from hpc_vsr.config import Parser
 from hpc_vsr.dataset import told_of_loaders
 from hpc_vsr.distributed import join_ranks, number_of_ranks
 from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.experiment import Experiment, check_fit, format_plan, read_experiment
+from hpc_vsr.experiment import Experiment, check_fit, read_experiment
 from hpc_vsr.files import create_folder
 from hpc_vsr.jobfile import OTHER_KEYS
 from hpc_vsr.lock import Lock, only_writer
@@ -25,6 +25,7 @@ from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.signals import StopFlag
 from hpc_vsr.sweep import SECTION, choose_point, expand, read_sweep, without_given
 from hpc_vsr.trainer import Trainer
+from hpc_vsr.training_plan import format_plan
 
 
 def train(experiment: Experiment, stop: StopFlag) -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     {"scores"},
     {"evaluate", "export", "preprocess", "upscale"},
     {"experiment", "import_weights"},
-    {"report", "sweep"},
+    {"report", "sweep", "training_plan"},
     {"jobfile"},
     {"trainer"},
     {"train"},

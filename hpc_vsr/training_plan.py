@@ -1,0 +1,67 @@
+"""What a training will do and take, before it begins."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from hpc_vsr import files
+from hpc_vsr.config import as_dict
+from hpc_vsr.dataset import num_bytes
+from hpc_vsr.experiment import Experiment, check_fit
+from hpc_vsr.manifest import Manifest, read_manifest
+from hpc_vsr.memory import peak_of_tensors
+from hpc_vsr.models import Network, count_parameters
+from hpc_vsr.optim import Objective
+from hpc_vsr.runs import DataTerms, autocast
+from hpc_vsr.splits import REACH, WINDOW
+
+PROCESS_MEMORY = 450_000_000  # bytes: Python and PyTorch, as measured
+SCRATCH = 1.8  # for the bytes of the tensors; measured: 1.3 to 1.6, with what oneDNN takes and malloc cannot reuse
+COPIES = 5  # of the parameters: themselves, their gradients and averages, and the two moments of Adam
+
+
+def format_plan(experiment: Experiment, world_size: int = 1) -> str:
+    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data."""
+    manifest, settings = read_manifest(experiment.data), experiment.train
+    check_fit(experiment, manifest, world_size)
+    network = DataTerms.of(manifest, 1e-3).build(experiment.model)
+    used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
+    samples = min(used, manifest.num_samples("train"))
+    epochs = settings.steps * settings.batch_size / samples
+    frames, memory = num_bytes(manifest, "train"), memory_of_rank(experiment, network, manifest, world_size)
+    return "\n".join([
+        json.dumps(as_dict(experiment), indent=2),
+        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
+        f"{files.format_bytes(frames)} of frames",
+        f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
+        f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
+        f"memory   up to {files.format_bytes(memory)} a rank, with the frames kept in it "
+        f"{files.format_bytes(memory + frames)}",
+        f"run      {experiment.out}",
+    ])
+
+
+def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int) -> int:
+    """Bytes that a rank takes at most on a CPU, without the frames.
+
+    Found by running a step, and the validation of a frame, on tensors without values.
+    """
+    settings, scale, channels = experiment.train, manifest.scale, len(manifest.channels)
+    cpu, objective = torch.device("cpu"), Objective(network, settings.flow_weight)
+    samples = settings.batch_size // (world_size * settings.micro_batches)
+    height, width = (settings.patch_size,) * 2 if settings.patch_size else manifest.lr_size
+
+    def step() -> None:
+        lr = torch.empty(samples, channels, WINDOW, height + 2 * network.reach, width + 2 * network.reach)
+        hr = torch.empty(samples, channels, scale * (height - 2), scale * (width - 2))
+        with autocast(cpu, settings.precision):
+            objective(lr, hr, settings.loss).backward()
+
+    def validation() -> None:
+        with torch.inference_mode(), autocast(cpu, settings.precision):
+            network.upscale(torch.empty(1, channels, WINDOW, *manifest.lr_size))
+
+    weights = COPIES * 4 * count_parameters(network)
+    return PROCESS_MEMORY + weights + int(SCRATCH * max(peak_of_tensors(step), peak_of_tensors(validation)))
