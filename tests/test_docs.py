@@ -40,15 +40,15 @@ def project(tmp_path, clip) -> Path:
 
 
 def run_command(line: str, folder: Path) -> None:
-    words = shlex.split(line, comments=True)
-    if words[0] == "mpiexec":
-        words[0] = find_mpiexec()
-    if "-m" in words and words[words.index("-m") - 1] == "python":
-        stage = words[words.index("-m") + 1].removeprefix("hpc_vsr.")
-        words[words.index("-m") - 1] = sys.executable
-        words += SHORTER.get(stage, [])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    launcher, _, stage = line.partition("python -m hpc_vsr.")
+    launcher, words = shlex.split(launcher), shlex.split(stage, comments=True)
+    if not stage:  # such as cp
+        subprocess.run(launcher, cwd=folder, check=True)
+        return
+    if launcher:
+        assert launcher.pop(0) == "mpiexec"
+        launcher.insert(0, find_mpiexec())
+    done = run_stage(*words, *SHORTER.get(words[0], []), launcher=launcher, cwd=folder)
     assert done.returncode == 0, f"{line}\n{done.stderr[-3000:]}"
 
 
