@@ -140,7 +140,7 @@ def _readable_errors():
         yield
     except InputError:
         raise
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:  # a whole number may be too large to be a float
         raise InputError(str(error)) from None
 
 
@@ -248,7 +248,12 @@ def from_dict(settings: type, values: dict, where: str) -> Any:
             given[key] = from_dict(types[key], value, f"{where}: {key}")
         else:
             _check_type(value, types[key], f"{where}: {key}")
-            given[key] = _as_declared(value, types[key])
+            with _readable_errors():
+                given[key] = _as_declared(value, types[key])
+    missing = [field.name for field in dataclasses.fields(settings) if field.name not in given
+               and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}")
     with _readable_errors():
         return settings(**given)
 

@@ -19,6 +19,7 @@ from hpc_vsr.splits import REACH
 NAME = "dataset.json"
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.h5")
 MAX_CHANNELS = 3
+MAX_FRAMES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ class Manifest:
     @property
     def offset(self) -> float:
         """The value that is 0 for the network; (value - offset) / extent is 0..1 on the training split."""
-        return self.content["normalisation"]["offset"]
+        return float(self.content["normalisation"]["offset"])
 
     @property
     def extent(self) -> float:
-        return self.content["normalisation"]["extent"]
+        return float(self.content["normalisation"]["extent"])
 
     @property
     def hr_size(self) -> tuple[int, int]:
@@ -96,7 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder / NAME}: has format version {version}, this program reads {FORMAT_VERSION}; {mend}")
     try:
         _check_content(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # not made by this program
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:  # not made by this program
         raise InputError(f"{folder / NAME}: is not what this program writes ({type(error).__name__}: {error}); {mend}"
                          ) from None
     manifest = Manifest(folder, content)
@@ -123,7 +124,7 @@ def _check_content(content: dict) -> None:
     _expect(_finite(low, high, offset, extent) and low <= high and extent > 0, "value_range and normalisation")
     splits = content["splits"]
     _expect(set(splits) == {"train", "val", "test"}
-            and all(0 <= start < stop for start, stop in splits.values()), "splits")
+            and all(0 <= start < stop <= MAX_FRAMES for start, stop in splits.values()), "splits")
     least = len(channels) * itemsize * (height * width + lr_size[0] * lr_size[1])
     for entry in content["shards"]:
         (start, stop), first, frames = splits[entry["split"]], entry["first_frame"], entry["frames"]
