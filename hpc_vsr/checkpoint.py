@@ -80,7 +80,8 @@ def load_checkpoint(path: Path) -> dict:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be loaded ({reason}); delete it") from None
     wrong = [key for key, kind in TYPES.items()
-             if not isinstance(state, dict) or not isinstance(state.get(key, ()), kind)]
+             if not isinstance(state, dict) or not isinstance(state.get(key, ()), kind)
+             or kind is int and not 0 <= state[key] < 2**62]
     if wrong:
         raise InputError(f"{path}: is not a checkpoint of this program: its {', '.join(wrong)} are missing or wrong")
     return state
