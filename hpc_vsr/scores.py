@@ -11,7 +11,7 @@ import torch
 
 from hpc_vsr.dataset import Split
 from hpc_vsr.degrade import degrade
-from hpc_vsr.errors import Failed
+from hpc_vsr.errors import InputError
 from hpc_vsr.field_metrics import measure_field, power_spectra, summarise_spectra, wavenumbers
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.methods import Method
@@ -41,13 +41,13 @@ class Scores:
 
         Raises
         ------
-        Failed
+        InputError
             If the method made values that are not finite where HR has some; they would have no error.
         """
         manifest = self.manifest
         if not np.isfinite(sr[~np.isnan(hr)]).all():
-            raise Failed(f"{self.method.name}: made values that are not finite in the frame after {self.num_frames} "
-                         "measured ones, so it cannot be measured; try --precision fp32")
+            raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
+                             f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
         for profile, recorded in self.frames.items():
             if profile == "field":
                 figures = measure_field(sr, hr, manifest.offset, manifest.extent)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from hpc_vsr.errors import Failed
+from hpc_vsr.errors import InputError
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.metrics import list_profiles, luma, measure, temporal_error
 from hpc_vsr.scores import Scores
@@ -111,6 +111,6 @@ def test_a_method_that_made_values_that_are_not_finite_is_not_measured(dataset, 
     scores.add(hr, hr, hr[:, ::2, ::2])
     broken = hr.copy()
     broken[0, 3, 3] = value
-    with pytest.raises(Failed, match="broken: made values that are not finite in the frame after 1"):
+    with pytest.raises(InputError, match="broken: made values that are not finite in the frame after 1"):
         scores.add(broken, hr, hr[:, ::2, ::2])
     assert scores.num_frames == 1

@@ -283,3 +283,9 @@ def test_gaps_of_a_field_do_not_count(field_run):
         lr = split.lr_frames(centre, centre + 1)[0, 0].numpy()
         sr = cv2.resize(lr, (64, 48), interpolation=cv2.INTER_CUBIC)
         assert row["per_frame"]["mse"][index] == pytest.approx(np.nanmean((sr - hr) ** 2.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("level", ["nan", "inf", "1e400"])
+def test_a_level_that_is_no_number_is_refused(trained, tmp_path, level):
+    assert_refused(run_stage("report", trained, "--out", tmp_path / "r", "--level", level), "--level")
+    assert not (tmp_path / "r").exists()

@@ -6,6 +6,7 @@ missing. Rows of bicubic enlargement and of Wiener deconvolution are always ther
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
+    if arguments.level is not None and not math.isfinite(arguments.level):
+        raise InputError(f"--level: must be a number of dB, found {arguments.level}")
     runs = [RunFolder(path) for named in arguments.runs for path in _runs_in(named)]
     if not runs:
         raise InputError(f"{arguments.runs[0]}: is a report; name the runs, runs/NAME")
