@@ -66,17 +66,23 @@ def storage_failure(error: BaseException) -> str | None:
     return f"{where}{os.strerror(number)}; {STORAGE[number]} and run the same command again"
 
 
-def _interrupt_again(unraisable: Any) -> None:
-    """A Ctrl-C that came where Python drops exceptions, such as in a `__del__`, is sent once more."""
+def _on_unraisable(unraisable: Any) -> None:
+    """What Python drops, such as in a `__del__`: a Ctrl-C is sent once more, all but a full disk is shown."""
     if unraisable.exc_type is KeyboardInterrupt:
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
-    else:
+    elif storage_failure(unraisable.exc_value) is None:  # h5py drops one, and closing the file raises it again
         sys.__unraisablehook__(unraisable)
+
+
+def _on_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """h5py shows here what it drops."""
+    if storage_failure(error) is None:
+        sys.__excepthook__(kind, error, trace)
 
 
 def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Run a stage and say in its exit status how it ended: 0 done, 2 bad input, 75 can continue, 1 anything else."""
-    sys.unraisablehook = _interrupt_again
+    sys.unraisablehook, sys.excepthook = _on_unraisable, _on_uncaught
     try:
         main(argv)
     except ToldElsewhere:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
 
@@ -31,3 +32,21 @@ def test_it_ends_a_stage_with_one_line(capsys):
     assert exit_status(main) == FAILED
     assert capsys.readouterr().err == ("failed: data/x.h5: Input/output error; check the file system and run the same "
                                        "command again\n")
+
+
+@pytest.mark.parametrize(("error", "shown"), [(RuntimeError(HDF5.format(errno.ENOSPC)), False),
+                                              (RuntimeError("x"), True)])
+def test_what_h5py_drops_on_a_full_disk_is_not_shown(monkeypatch, capsys, error, shown):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    class Dropped:
+        def __del__(self):
+            raise error
+
+    def main(_):
+        Dropped()
+        sys.excepthook(type(error), error, None)
+
+    assert exit_status(main) == 0
+    assert capsys.readouterr().err.count("RuntimeError") == (2 if shown else 0)
