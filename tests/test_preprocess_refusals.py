@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray
 from conftest import assert_refused, moving_pattern, write_video
+from scipy.io import netcdf_file
 from stages import run_stage
 from test_preprocess import contents
 
@@ -129,6 +130,15 @@ def test_a_truncated_field_is_refused(tmp_path, file_format):
     assert run_stage("preprocess", "--field", whole, "--variable", "u", "--out", tmp_path / "a").returncode == 0
     assert_refused(run_stage("preprocess", "--field", cut, "--variable", "u", "--out", tmp_path / "b"), "cut.nc")
     assert not (tmp_path / "b" / "dataset.json").exists()
+
+
+def test_a_field_with_a_dimension_twice_is_refused(tmp_path):
+    with netcdf_file(tmp_path / "f.nc", "w") as file:
+        for name, size in (("time", 40), ("y", 32)):
+            file.createDimension(name, size)
+        file.createVariable("u", "f", ("time", "y", "time"))[:] = np.ones((40, 32, 40), np.float32)
+    done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--out", tmp_path / "d")
+    assert_refused(done, "f.nc: u is", "('time', 'y', 'time')", "(time, y, x) are wanted")
 
 
 def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):

@@ -176,7 +176,7 @@ def _open_variable(path: Path, variable: str):
         names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
         raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
     array = _without_single_dimensions(dataset[variable])
-    if array.ndim != 3 or array.dtype.kind not in "fiu":
+    if array.ndim != 3 or len(set(array.dims)) != 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {variable} is {array.dtype} with dimensions {tuple(map(str, array.dims))}; "
                          "numbers over (time, y, x) are wanted")
     return array
