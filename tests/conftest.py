@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,9 +16,11 @@ import av
 import numpy as np
 import pytest
 import slurm_cluster
+import torch
 from slurm_clone import Clone
 from stages import run_stage
 
+from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 from hpc_vsr.files import SEAL, write_sealed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,6 +143,23 @@ TINY = ("--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train
 def train_tiny(dataset: Path, out: Path, *more, **options) -> subprocess.CompletedProcess:
     """A training of six steps."""
     return run_stage("train", "--data", dataset, "--out", out, *TINY, *more, **options)
+
+
+def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(newest_valid(run / "checkpoints"))
+    return {**{f"network.{name}": value for name, value in state["network"].items()},
+            **{f"average.{name}": value for name, value in state["weights"].items()}}
+
+
+def assert_equal_to_the_bit(run: Path, other: Path) -> None:
+    ours, theirs = final_weights(run), final_weights(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="session")

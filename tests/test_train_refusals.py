@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 
 import pytest
 from conftest import assert_refused, rewrite, torchrun, train_tiny
@@ -85,3 +86,29 @@ def test_a_changed_byte_in_a_shard_is_not_trained_on_or_measured(dataset, traine
         path.write_bytes(content)
         assert_refused(done(), path.name, "other bytes", "run the preprocessing again")
         path.write_bytes((dataset / path.name).read_bytes())
+
+
+@pytest.mark.parametrize("patience", ["0", "-1", "ten", "1e9", ""])
+def test_a_patience_that_is_no_time_is_refused(dataset, tmp_path, patience):
+    environment = {"HPC_VSR_PATIENCE": patience, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": "1"}
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment=environment), "HPC_VSR_PATIENCE", "1 to 86400")
+    assert not (tmp_path / "r").exists()
+
+
+def test_ranks_that_do_not_meet_end_with_a_line(dataset, tmp_path):
+    environment = {"HPC_VSR_PATIENCE": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment=environment), "MASTER_PORT")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment["MASTER_PORT"] = str(taken.getsockname()[1])
+        done = train_tiny(dataset, tmp_path / "r", environment={**environment, "RANK": "0"})
+        assert done.returncode == 1 and "rank 0 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+    done = train_tiny(dataset, tmp_path / "r", environment=environment)
+    assert done.returncode == 1 and "rank 1 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("variable, value", [("RANK", "one"), ("WORLD_SIZE", "2.0"), ("LOCAL_RANK", "-1"),
+                                             ("RANK", "1")])
+def test_ranks_that_are_no_numbers_are_refused(dataset, tmp_path, variable, value):
+    assert_refused(train_tiny(dataset, tmp_path / "r", environment={variable: value}), variable)

@@ -1,0 +1,55 @@
+"""Checkpoints: which is the best, which are kept, and that one is valid at every moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from hpc_vsr import files
+from hpc_vsr.checkpoint import find_best, is_valid, load_checkpoint, newest_valid, save_checkpoint
+
+
+@pytest.mark.parametrize("best_stays", [True, False])
+def test_without_its_name_the_best_checkpoint_is_known_to_the_newest(trained, tmp_path, capsys, best_stays):
+    folder = shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+    best, newest = find_best(folder), newest_valid(folder)
+    state = {**load_checkpoint(newest), "step": 9}
+    save_checkpoint(folder, state, 9, keep=9, best_score=None)
+    (folder / "best.json").write_text("{")
+    if not best_stays:
+        best.write_bytes(best.read_bytes()[:-1])
+    assert find_best(folder) == (best if best_stays else folder / "step-00000009.pt")
+    assert (f"{best}: is damaged or lost; step-00000009.pt" in capsys.readouterr().err) != best_stays
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_a_damaged_newer_checkpoint_left_is_pruned_before_a_good_one(trained, tmp_path, keep):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    state = load_checkpoint(newest_valid(trained / "checkpoints"))
+    for step in (1000, 2000):
+        save_checkpoint(folder, state, step, keep=9, best_score=1.0 if step == 1000 else None)
+    damaged = folder / "step-00002000.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    for step in (1100, 1200):
+        assert is_valid(save_checkpoint(folder, state, step, keep=keep, best_score=None))
+    left = {path.name for path in folder.glob("*.pt")}
+    assert left == {"step-00001000.pt", "step-00001200.pt"} | ({"step-00001100.pt"} if keep == 2 else set())
+
+
+def test_a_checkpoint_is_valid_at_every_moment_while_it_is_written_again(tmp_path, monkeypatch):
+    path, seen = tmp_path / "step-00000001.pt", []
+    files.write_checked(path, b"before")
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (replace(*names), seen.append(files.is_valid(path))))
+    files.write_checked(path, b"after")
+    assert len(seen) == 3 and all(seen) and path.read_bytes() == b"after"
+    assert files.checksum_path(path).read_text().count("\n") == 1
+
+
+def test_checkpoints_load_without_running_code(trained):
+    for path in (trained / "checkpoints").glob("*.pt"):
+        torch.load(path, weights_only=True)
