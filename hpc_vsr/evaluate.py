@@ -24,7 +24,7 @@ from hpc_vsr.dataset import Split, validation_pairs
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.files import read_sealed, write_sealed, write_whole
-from hpc_vsr.lock import only_writer
+from hpc_vsr.lock import only_writer, remove_left
 from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import applied_twice, baselines, network_methods
@@ -128,6 +128,7 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
         if (all(found.get(key) == value for key, value in wanted.items())
                 and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
             print(f"{run.path}: measured before", file=sys.stderr)
+            remove_left(run.path, LOCK)
             return
     evaluate(run, manifest, settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,9 +23,10 @@ def write_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends without an error it becomes `path`, on disk.
 
     A crash at any moment leaves the old file or the new one. The temporary name depends on `path` alone, so what a
-    killed process left is overwritten by the next one.
+    killed process left is removed by the next one, and so is a link that a stranger left there.
     """
     temporary = partial_path(path)
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         _sync(temporary)
@@ -52,6 +54,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole text file in UTF-8."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a text file in UTF-8; `InputError` if it is a link, through which a file elsewhere would be changed."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a link to another file; delete it") from None
+        raise
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from hpc_vsr.files import write_text
+from hpc_vsr.files import append_text, write_text
 
 
 def append_record(path: Path, record: dict) -> None:
     """Append one line; NaN and infinity, which JSON does not have, become null."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    append_text(path, json.dumps(_finite(record), allow_nan=False) + "\n")
 
 
 def read_history(path: Path) -> list[dict]:

@@ -32,10 +32,11 @@ from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit
 from hpc_vsr.evaluate import evaluate_if_needed
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.jobfile import add_job_file, list_pending, read_job
+from hpc_vsr.lock import remove_left
 from hpc_vsr.manifest import read_manifest
 from hpc_vsr.requeue import Life, go_back
 from hpc_vsr.runs import RunFolder
-from hpc_vsr.signals import StopFlag, release_signals
+from hpc_vsr.signals import StopFlag, follow_launcher, interrupt_on_sigterm, release_signals
 from hpc_vsr.sweep import choose_point
 from hpc_vsr.train import train
 
@@ -65,6 +66,7 @@ class PreprocessJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
+        _obey_launcher()
         release_signals()
         status = exit_status(preprocess.main, ["--recipe", str(self.recipe), "--out", str(self.out)])
         return told_to(submitit.JobEnvironment(), status)
@@ -90,6 +92,7 @@ class TrainJob(_Resubmitted):
     def run(self, environment: submitit.JobEnvironment) -> int:
         """Exit status of this rank."""
         with StopFlag() as stop:
+            follow_launcher()
             export_ranks(environment)
             if environment.cluster != "slurm" or environment.global_rank != 0:
                 status = exit_status(lambda _: train(self.experiment, stop))
@@ -116,10 +119,13 @@ class ReportJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
+        _obey_launcher()
         release_signals()
         return told_to(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
 
     def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
+        for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
+            remove_left(folder)  # what was finished before is not started again, and would keep it
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
@@ -145,6 +151,13 @@ class ReportJob(_Resubmitted):
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
                          f"report in {self.out} has the others; mend what the log says of them and launch again")
+
+
+def _obey_launcher() -> None:
+    """A stage that saves nothing at SIGTERM ends at once when the `launch` that waits for it does, or is told to."""
+    if submitit.JobEnvironment().cluster == "local":
+        interrupt_on_sigterm()
+        follow_launcher()
 
 
 def told_to(environment: submitit.JobEnvironment, status: int) -> int:

@@ -11,8 +11,10 @@ queue, is trained.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,13 +24,14 @@ from typing import Literal
 import submitit
 
 from hpc_vsr.config import Parser
-from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
+from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, FAILED, Failed, InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_batch, check_same_settings
 from hpc_vsr.files import create_folder
 from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.jobfile import JobFile, MissingSource, add_job_file, check_source, list_pending, needs_data, read_job
 from hpc_vsr.mpi import library
 from hpc_vsr.runs import RunFolder
+from hpc_vsr.signals import StopFlag, launching
 from hpc_vsr.site import Site, add_site, site_of
 from hpc_vsr.submit import format_scripts, submit
 from hpc_vsr.sweep import check_all
@@ -36,6 +39,7 @@ from hpc_vsr.training_plan import format_plan
 
 Cluster = Literal["local", "debug", "slurm"]
 POLL_SECONDS = 0.5
+TELL_SECONDS = 10.0  # until a rank is asked again, which may not have listened yet
 MINUTES_OF_A_YEAR = 60 * 24 * 365
 
 
@@ -118,22 +122,34 @@ class LocalChain:
                 print(f"report: {job.report / 'index.html'}", flush=True)
 
     def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, num_gpus: int) -> None:
-        """Show the log of the job's first rank while it runs, and raise what its exit statuses mean."""
-        job = self._executor(num_tasks, num_gpus).submit(work)
-        shown = 0
-        try:
-            while self.cluster == "local" and not job.done():
+        """Show the log of the job's first rank while it runs; a signal is handed on, so that it saves what it has."""
+        if self.cluster == "debug":
+            self._judge(stage, self._executor(num_tasks, num_gpus).submit(work))
+            return
+        with StopFlag() as stop:
+            with launching():
+                job = self._executor(num_tasks, num_gpus).submit(work)
+            shown, told = 0, -math.inf
+            while not job.done():
                 shown = _show_from(job.paths.stdout, shown)
+                if stop.name and time.monotonic() - told > TELL_SECONDS:
+                    print(f"{stop.name}: {stage} is asked to save and end", file=sys.stderr, flush=True)
+                    os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller hands it on to all ranks
+                    told = time.monotonic()
                 time.sleep(POLL_SECONDS)
+            _show_from(job.paths.stdout, shown)
+            self._judge(stage, job, stop.name)
+
+    def _judge(self, stage: str, job: submitit.Job, stopped_by: str | None = None) -> None:
+        """Raise what the exit statuses of a job's ranks mean."""
+        try:
             statuses = job.results()
         except submitit.core.utils.UncompletedJobError:
-            raise Failed(f"{stage}: ended without a result; see {job.paths.stdout}") from None
-        except KeyboardInterrupt:
-            job.cancel()
-            raise
-        finally:
-            if self.cluster == "local":
-                _show_from(job.paths.stdout, shown)
+            statuses = None
+        if stopped_by and statuses != [DONE] * len(statuses or [FAILED]):
+            raise Stopped(f"{stage}: ended by {stopped_by}; the same command continues")
+        if statuses is None:
+            raise Failed(f"{stage}: ended without a result; see {job.paths.stdout}")
         if BAD_INPUT in statuses:
             raise InputError(f"{stage}: {_last_error(job.paths.stdout) or f'see {self.job.logs}'}")
         if CAN_CONTINUE in statuses:

@@ -10,6 +10,7 @@ lost sight of, the later life asks for the folder in ``.lock.next`` and the earl
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any
 
 from hpc_vsr import cluster
 from hpc_vsr.errors import Failed, InputError
+from hpc_vsr.files import write_text
 from hpc_vsr.holder import (
     describe,
     how_to_end,
@@ -73,10 +75,10 @@ class Lock:
         count = 0
         while not self._ended.wait(BEAT_SECONDS):
             count += 1
-            self._look()
-            if self._taken_by is not None:
-                return
-            with contextlib.suppress(OSError):  # a full disk: the lock itself holds on
+            with contextlib.suppress(OSError):  # a full disk, a server that is away: the lock itself holds on
+                self._look()
+                if self._taken_by is not None:
+                    return
                 write_holder(self._descriptor, self._me, count)
                 self._last_beat = time.monotonic()
 
@@ -111,6 +113,8 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
     try:
         lock = Lock(path, _Waiter(path, me).acquire(), me)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a link to another file; delete it") from None
         raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}; mend that or choose another "
                          "folder") from None
     try:
@@ -132,7 +136,7 @@ class _Waiter:
         """The open and locked file."""
         try:
             while True:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
                 if self._take(descriptor):
                     return descriptor
                 os.close(descriptor)
@@ -189,7 +193,7 @@ class _Waiter:
         if not self.asked:
             print(f"{self.path.parent}: an earlier life of this job had it: {describe(holder)}; it is asked to give "
                   "way", file=sys.stderr, flush=True)
-            _next(self.path).write_text(json.dumps(self.me) + "\n")
+            write_text(_next(self.path), json.dumps(self.me) + "\n")
             self.asked = True
 
     def _settle(self, descriptor: int) -> bool:
@@ -197,6 +201,14 @@ class _Waiter:
         write_holder(descriptor, self.me, 0)
         time.sleep(SETTLE_SECONDS)
         return _is_same_file(descriptor, self.path) and is_one(read_holder(self.path) or {}, self.me)
+
+
+def remove_left(folder: Path, name: str = NAME) -> None:
+    """Delete the lock of a process that died; one that is held stays, and so does one that may not be deleted."""
+    with contextlib.suppress(InputError, OSError):
+        if (folder / name).exists():
+            with only_writer(folder, name):
+                pass
 
 
 def read_lock(folder: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from hpc_vsr.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, storage_failure
+from hpc_vsr.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, memory_failure, storage_failure
 
 # Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
 # own step that carries its proxies.
@@ -102,8 +102,8 @@ def abort_together(comm: Any) -> Iterator[None]:
             print(f"rank {comm.rank}: interrupted; the same command continues", file=sys.stderr, flush=True)
         elif isinstance(error, InputError):
             print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        elif isinstance(error, Failed) or storage_failure(error):
-            print(f"failed: rank {comm.rank}: {storage_failure(error) or error}", file=sys.stderr, flush=True)
+        elif reason := str(error) if isinstance(error, Failed) else memory_failure(error) or storage_failure(error):
+            print(f"failed: rank {comm.rank}: {reason}", file=sys.stderr, flush=True)
         else:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         time.sleep(SECONDS_TO_TELL)

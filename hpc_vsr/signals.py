@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+LAUNCHER = "HPC_VSR_LAUNCHER"  # process that started this one and waits for it
 OF_SLURM = (signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -45,6 +50,41 @@ class StopFlag:
         if self.name == "SIGINT" == signal.Signals(number).name:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def launching() -> Iterator[None]:
+    """Processes that are started in this block are spared a Ctrl-C, and get SIGTERM when this process has ended."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C would reach them beside what we tell them
+    os.environ[LAUNCHER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[LAUNCHER]
+        signal.signal(signal.SIGINT, before)
+
+
+def follow_launcher() -> None:
+    """In a process that was started while `launching`: SIGTERM when the process that started it ends, even killed."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None:
+        return
+
+    def follow() -> None:
+        try:
+            select.select([os.pidfd_open(int(launcher))], [], [])
+        except ProcessLookupError:
+            pass
+        except OSError:  # Linux before 5.3 cannot tell
+            return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def interrupt_on_sigterm() -> None:
+    """SIGTERM ends this process as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 if __name__ == "__main__":

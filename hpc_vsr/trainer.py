@@ -25,6 +25,7 @@ from hpc_vsr.dataset import Patch, Patches, Split, choose_memory, load_batches, 
 from hpc_vsr.distributed import Ranks
 from hpc_vsr.errors import Failed, InputError, Stopped
 from hpc_vsr.experiment import Experiment, open_run_folder
+from hpc_vsr.files import append_text
 from hpc_vsr.history import append_record, forget_after
 from hpc_vsr.lock import Lock
 from hpc_vsr.manifest import Manifest, check_shards
@@ -247,8 +248,7 @@ class Trainer:
         """A line on standard error and in log.txt."""
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)
-            with self.run_folder.log.open("a", encoding="utf-8") as stream:
-                stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+            append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
 
     def _summary(self) -> str:
         settings = self.settings

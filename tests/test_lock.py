@@ -13,7 +13,7 @@ from slurm_processes import wait_until
 
 from hpc_vsr import lock
 from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.lock import is_held, only_writer, read_lock
+from hpc_vsr.lock import is_held, only_writer, read_lock, remove_left
 
 HOLD = ("import sys, time; from pathlib import Path; from hpc_vsr.lock import only_writer\n"
         "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
@@ -54,6 +54,15 @@ def test_a_killed_holder_leaves_the_folder_free_at_once(tmp_path, holder):
     assert not is_held(tmp_path)
     with only_writer(tmp_path):
         assert read_lock(tmp_path)["pid"] == os.getpid()
+
+
+def test_what_a_killed_holder_left_can_be_removed_and_a_held_lock_cannot(tmp_path, holder):
+    remove_left(tmp_path)
+    assert is_held(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    remove_left(tmp_path), remove_left(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_left_of_it(tmp_path):

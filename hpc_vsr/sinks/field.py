@@ -99,6 +99,8 @@ def _netcdf_refusals(path: Path) -> Iterator[None]:
 
 def _write_zarr(dataset: xarray.Dataset, path: Path) -> None:
     temporary = partial_path(path)
+    if temporary.is_symlink():
+        temporary.unlink()
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed one
     try:
         with warnings.catch_warnings():

@@ -40,6 +40,7 @@ FAMILIES = {
     "parsers": parsers.KINDS,
     "hostile": hostile.KINDS,  # with those of hostile_names and hostile_shards
 }
+MOMENTS = "moments"  # each operation of each stage, none by chance; only if it is asked for
 SHARES = {
     "kills": 0.8,
     "damage": 0.6,
@@ -61,7 +62,12 @@ def main() -> int:
         help="how many faults of a family (100); of slow kinds fewer, of files more, of hostile all",
     )
     parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
-    parser.add_argument("--family", choices=FAMILIES, action="append", help="this family alone; may be repeated")
+    parser.add_argument(
+        "--family",
+        choices=[*FAMILIES, MOMENTS],
+        action="append",
+        help="this family alone; may be repeated; moments plants a kill and an error at each operation of each stage",
+    )
     parser.add_argument("--only", type=int, help="the fault of that number alone, with what it says")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="at once (cores)")
     parser.add_argument("--videos", type=Path, help="a folder of your own videos and NetCDF files, mutated as well")
@@ -83,8 +89,9 @@ def main() -> int:
                 flush=True,
             )
             for family in arguments.family or FAMILIES:
-                kinds = FAMILIES[family]
-                count = len(kinds) if family == "hostile" else round(SHARES.get(family, 1) * arguments.number)
+                kinds = kills.every_moment(world) if family == MOMENTS else FAMILIES[family]
+                is_listed = family in ("hostile", MOMENTS)
+                count = len(kinds) if is_listed else round(SHARES.get(family, 1) * arguments.number)
                 numbers = range(count) if arguments.only is None else [arguments.only]
                 _forked.update(world=world, kinds=kinds, seed=arguments.seed)
                 with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:

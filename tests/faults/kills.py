@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from campaign import LOST, SURVIVED, Kind, Result, verdict
@@ -44,20 +44,40 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
 
 def _kill_at_operation(world: World, rng: random.Random, folder: Path) -> Result:
     stage = rng.choice(list(world.stages.values()))
-    fault = AtOperation(folder, rng.randint(1, stage.operations))
-    done = stage.run(folder, fault)
+    return _kill_before(stage, rng.randint(1, stage.operations), folder)
+
+
+def _kill_before(stage: Stage, number: int, folder: Path) -> Result:
+    done = stage.run(folder, AtOperation(folder, number))
     return _finish("SIGKILL before a write, flush or rename", stage, folder, [done])
 
 
 def _answer_at_operation(world: World, rng: random.Random, folder: Path) -> Result:
-    kind = "no space, quota, I/O error, read-only, stale handle"
     stage, answer = rng.choice(list(world.stages.values())), rng.choice(ANSWERS)
-    done = stage.run(folder, AtOperation(folder, rng.randint(1, stage.operations), answer))
+    return _answer(stage, rng.randint(1, stage.operations), answer, folder)
+
+
+def _answer(stage: Stage, number: int, answer: int, folder: Path) -> Result:
+    kind = "no space, quota, I/O error, read-only, stale handle"
+    done = stage.run(folder, AtOperation(folder, number, answer))
     if done.status != 0 and os.strerror(answer) not in done.text:
         return Result(
             kind, LOST, f"{stage.name}, {errno.errorcode[answer]}: status {done.status}, not named: {done.last_line()}"
         )
     return _finish(kind, stage, folder, [done])
+
+
+def every_moment(world: World) -> list[Kind]:
+    """A kill before each operation of each stage, and an error as its answer: each once, none by chance."""
+
+    def at(plant: Callable, stage: Stage, number: int, *more) -> Kind:
+        return Kind(f"{stage.name} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
+
+    moments = [(stage, number + 1) for stage in world.stages.values() for number in range(stage.operations)]
+    return [
+        *(at(_kill_before, stage, number) for stage, number in moments),
+        *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments),
+    ]
 
 
 def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Result:
