@@ -1,4 +1,4 @@
-"""A field through `upscale`: values, units, gaps, calendar, coordinates and packing stay."""
+"""A field through `upscale`: values, units, gaps, calendar and coordinates stay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from conftest import assert_refused, train_tiny
 from stages import run_stage
 from upscaling import upscale
 
-from hpc_vsr.sinks.field import split_bounds, split_cells
+from hpc_vsr.sinks.field import split_bounds, split_cells, write_field
+from hpc_vsr.sources.field import open_field
 
 NUM_FRAMES, HEIGHT, WIDTH = 24, 24, 32
 
@@ -77,8 +78,11 @@ def test_values_stay_in_their_units_and_gaps_are_gaps(field, enlarged):
 def test_what_describes_the_field_stays(field, enlarged):
     with (xarray.open_dataset(field, decode_cf=False) as before,
           xarray.open_dataset(enlarged, decode_cf=False) as after):
-        for name in ("temperature", "time", "depth", "lat", "lon", "crs"):
+        for name in ("time", "depth", "lat", "lon", "crs"):
             assert str(after[name].attrs) == str(before[name].attrs) and after[name].dtype == before[name].dtype, name
+        kept = {key: value for key, value in before["temperature"].attrs.items()
+                if key not in ("scale_factor", "add_offset", "_FillValue")}
+        assert kept.items() <= after["temperature"].attrs.items() and after["temperature"].dtype == np.float32
         assert after["temperature"].dims == before["temperature"].dims
         assert np.array_equal(after["time"], before["time"])
         assert after.attrs["title"] == "a test"
@@ -93,6 +97,37 @@ def test_coordinates_are_refined_cell_by_cell(enlarged):
         np.testing.assert_allclose(after["lat_bnds"][:2], [[9.5, 10.0], [10.0, 10.5]])
         np.testing.assert_allclose(after["lon"][:3], [-0.25, 0.25, 0.75])
         assert after["area"].shape == (2 * HEIGHT, 2 * WIDTH)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "float32"])
+def test_files_of_different_packing_and_clocks_keep_values_and_times(tmp_path, dtype):
+    """Each packed over exactly its own range, which an enlarged frame leaves; each counts hours from its own month."""
+    for month, (low, high) in enumerate([(0.0, 100.0), (50.0, 255.0)], 1):
+        values = np.linspace(low, high, 3 * 64).reshape(3, 8, 8)
+        hours = np.arange(3.0)
+        dataset = xarray.Dataset(
+            {"t": (("time", "y", "x"), values.astype(dtype if dtype == "uint8" else np.float32), {"units": "K"}),
+             "time_bnds": (("time", "two"), np.stack([hours, hours + 1], 1))},
+            {"time": ("time", hours, {"units": f"hours since 2000-0{month}-01", "bounds": "time_bnds"}),
+             "y": np.arange(8.0), "x": np.arange(8.0)})
+        if dtype == "int16":
+            dataset["t"].encoding = {"dtype": dtype, "scale_factor": (high - low) / 65533, "_FillValue": -32768,
+                                     "add_offset": (high + low) / 2}
+        dataset.to_netcdf(tmp_path / f"in_{month}.nc")
+    source = open_field(tmp_path / "in_*.nc", "t")
+
+    def enlarged(number: int) -> np.ndarray:
+        return next(source.read(number, number + 1))[0][0].repeat(2, 0).repeat(2, 1) * np.float32(1.01) - 1
+
+    write_field(tmp_path / "out.nc", source, range(6), 2, enlarged, "test")
+    with xarray.open_dataset(tmp_path / "out.nc") as after:
+        np.testing.assert_array_equal(after["t"], np.stack([enlarged(number) for number in range(6)]))
+        days = [f"2000-0{month}-01" for month in (1, 2)]
+        expected = [np.datetime64(day) + np.timedelta64(hour, "h") for day in days for hour in range(3)]
+        assert np.array_equal(after["time"], expected)
+        assert np.array_equal(after["time_bnds"][:, 1], np.array(expected) + np.timedelta64(1, "h"))
+    with xarray.open_dataset(tmp_path / "out.nc", decode_cf=False) as after:
+        assert after["time"].attrs["units"] == "hours since 2000-01-01"
 
 
 def test_cells_of_any_width_keep_their_outer_edges():

@@ -19,8 +19,9 @@ from hpc_vsr.files import partial_path, write_whole
 from hpc_vsr.sources.field import FieldSource
 
 SUFFIXES = (".nc", ".nc4", ".zarr")
-# how values are stored; the layout in chunks is ours
-KEPT_ENCODING = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value")
+KEPT_ENCODING = ("dtype", "_FillValue", "missing_value")  # of floats; the layout in chunks is ours
+CLOCK = ("units", "calendar")
+PACKING = ("scale_factor", "add_offset")
 LONGITUDE = ("degrees_east", "degree_east", "degreesE", "degrees_E")
 
 
@@ -68,8 +69,7 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     array = xarray.DataArray(values, dims=(time, rows, columns), attrs=original.attrs)
     single = {name: 1 for name in original.dims if name not in array.dims}
     dataset[variable] = array.expand_dims(single).transpose(*original.dims)
-    encoding = {key: value for key, value in original.encoding.items() if key in KEPT_ENCODING}
-    encoding.setdefault("dtype", original.dtype if original.dtype.kind == "f" else np.dtype(np.float32))
+    encoding = _kept_encoding(original.variable) or {"dtype": np.dtype(np.float32), "_FillValue": np.float32(np.nan)}
     dataset[variable].encoding = encoding
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
@@ -117,12 +117,14 @@ def _unlimited(source: FieldSource, time: Hashable) -> list[Hashable]:
 
 def _frame_of_dataset(source: FieldSource, frames: range, scale: int) -> tuple[xarray.Dataset, list[str]]:
     """All that the source has beside the variable: attributes, coordinates (refined), variables off the grid."""
-    datasets = source.open_datasets()
+    datasets = _on_one_clock(source.open_datasets())
     first, variable = datasets[0], source.channels[0]
     time, rows, columns = source.description["dimensions"]
     grid = {rows, columns}
     on_time = {name: xarray.concat([dataset[name] for dataset in datasets], time)[frames.start : frames.stop]
                for name, array in first.variables.items() if time in array.dims and not grid & set(array.dims)}
+    for name, array in on_time.items():
+        array.encoding = _common_encoding([dataset.variables[name].encoding for dataset in datasets])
     kept, left_out, coordinates = {}, [], []
     bounds = {array.attrs.get("bounds") for name, array in first.variables.items() if grid & set(array.dims)}
     for name, array in first.variables.items():
@@ -141,6 +143,30 @@ def _frame_of_dataset(source: FieldSource, frames: range, scale: int) -> tuple[x
     return xarray.Dataset(kept, attrs=first.attrs).set_coords([name for name in coordinates if name in kept]), left_out
 
 
+def _on_one_clock(datasets: list[xarray.Dataset]) -> list[xarray.Dataset]:
+    """Where files count time from different moments, their time stamps are decoded; the first one's units are kept."""
+    clocks = [{name: (array.attrs.get("units"), array.attrs.get("calendar")) for name, array in dataset.variables.items()
+               if " since " in str(array.attrs.get("units"))} for dataset in datasets]
+    if all(clock == clocks[0] for clock in clocks):
+        return datasets
+    return [xarray.decode_cf(dataset, mask_and_scale=False, decode_timedelta=False) for dataset in datasets]
+
+
+def _common_encoding(encodings: list[dict]) -> dict:
+    """How a variable over time is stored: as in the first file, and if the files differ, only what it counts from."""
+    kept = [{key: encoding[key] for key in (*KEPT_ENCODING, *PACKING) if key in encoding} for encoding in encodings]
+    clock = {key: encodings[0][key] for key in CLOCK if key in encodings[0]}
+    return {**clock, **(kept[0] if all(str(one) == str(kept[0]) for one in kept) else {})}
+
+
+def _kept_encoding(array: xarray.Variable) -> dict:
+    """How floats are stored; nothing for integers and packed values, whose range new values may leave."""
+    encoding = {key: value for key, value in array.encoding.items() if key in KEPT_ENCODING}
+    encoding.setdefault("dtype", array.dtype)
+    packed = np.dtype(encoding["dtype"]).kind != "f" or any(key in array.encoding for key in PACKING)
+    return {} if packed else encoding
+
+
 def _refine(array: xarray.Variable, grid: set, scale: int, is_bounds: bool) -> xarray.Variable:
     values, turns = np.asarray(array.values, np.float64), array.attrs.get("units") in LONGITUDE
     for axis, name in enumerate(array.dims):
@@ -152,11 +178,9 @@ def _refine(array: xarray.Variable, grid: set, scale: int, is_bounds: bool) -> x
     if turns and array.values.size:
         lowest = array.values.min() - 180.0 if array.values.min() < 0 else 0.0
         values = np.where(values >= lowest + 360, values - 360, values) if array.ndim > 1 else values
-    kept = {key: value for key, value in array.encoding.items() if key in KEPT_ENCODING}
-    dtype = array.dtype if array.dtype.kind == "f" else np.float64
-    if array.dtype.kind != "f":
-        kept.pop("dtype", None)
-    return xarray.Variable(array.dims, values.astype(dtype), array.attrs, kept)
+    kept = _kept_encoding(array)
+    return xarray.Variable(array.dims, values.astype(kept.get("dtype", np.float64)), array.attrs,
+                           kept or {"_FillValue": None})
 
 
 def split_cells(centres: np.ndarray, parts: int) -> np.ndarray:
