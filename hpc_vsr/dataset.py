@@ -24,6 +24,8 @@ from hpc_vsr.memory import free_memory
 from hpc_vsr.shard_reader import ShardReader
 from hpc_vsr.splits import REACH
 
+FRAMES_AT_ONCE = 64  # copied to where they are kept; of a shard of any size
+
 Resident = Literal["auto", "always", "never"]
 
 
@@ -103,10 +105,12 @@ class Split:
         lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
                               device=device) for size in (manifest.lr_size, manifest.hr_size))
         for reader in self._readers:  # neighbours overlap
-            here = slice(position - self.start, reader.stop - self.start)
-            lr[here] = torch.from_numpy(reader.lr(position, reader.stop))
-            hr[here] = torch.from_numpy(reader.hr(position, reader.stop))
-            position = reader.stop
+            while position < reader.stop:
+                stop = min(position + FRAMES_AT_ONCE, reader.stop)
+                here = slice(position - self.start, stop - self.start)
+                lr[here] = torch.from_numpy(reader.lr(position, stop))
+                hr[here] = torch.from_numpy(reader.hr(position, stop))
+                position = stop
         return lr, hr
 
 

@@ -104,7 +104,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     Raises
     ------
     InputError
-        If a GPU is asked for and there is none.
+        If a GPU is asked for, or the job has one, and torch sees none.
     """
     for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
@@ -116,6 +116,11 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     if rank >= max(1, world_size):
         raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
     torch_device = choose_device(device, local_rank)
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "0")
+    if device == "auto" and torch_device.type == "cpu" and gpus not in ("", "0"):
+        why = "is built without CUDA" if torch.version.cuda is None else "sees none of them"
+        raise InputError(f"train.device: the job has {gpus} GPUs on this node and torch {torch.__version__} {why}; "
+                         "install a torch with CUDA ('python -m hpc_vsr.doctor' looks), or set train.device to cpu")
     backend = "gloo" if torch_device.type == "cpu" else "cpu:gloo,cuda:nccl"
     if world_size == 1:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -127,8 +132,8 @@ def join_ranks(device: str) -> Iterator[Ranks]:
         if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
             raise
         raise Failed(f"rank {rank} of {world_size}: another rank has ended or does not answer for "
-                     f"{_patience().total_seconds():.0f} s ({str(error).splitlines()[0]}); see its last lines; the "
-                     "same command goes on from the last checkpoint") from None
+                     f"{_patience().total_seconds():.0f} s, the HPC_VSR_PATIENCE ({str(error).splitlines()[0]}); see "
+                     "its last lines; the same command goes on from the last checkpoint") from None
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
@@ -163,6 +168,12 @@ def _patience() -> datetime.timedelta:
     if not given.isdecimal() or not 0 < int(given) <= 86400:
         raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")
     return datetime.timedelta(seconds=int(given))
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Raise `InputError` if a GPU would have to emulate bf16."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"train.precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16")
 
 
 def choose_device(device: str, local_rank: int = 0) -> torch.device:

@@ -234,6 +234,8 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
     if newest is None or int(newest.stem.removeprefix("step-")) < experiment.train.steps:
         return False
     try:
+        if load_checkpoint(newest).get("validation_due"):
+            return False
         config = run_folder.read_config()
     except InputError:  # damaged: training says so
         return False

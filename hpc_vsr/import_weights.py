@@ -108,7 +108,7 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     """Write a run folder with the published weights in `path`; returns it. `InputError` if it holds another run."""
     settings = ModelSettings(name="parallel5", value_range=255.0, output_range=list(output_range), init="torch")
     terms = DataTerms(channels=1, scale=SCALE, sigma=SIGMA, noise=0.0, offset=0.0, extent=255.0,
-                      fingerprint="published")
+                      fingerprint="published", is_video=True)
     weights = convert_weights(read_state_dict(path), terms.build(settings).state_dict(), str(path))
     run = RunFolder(out)
     run.check_name()

@@ -186,8 +186,8 @@ def export_ranks(environment: submitit.JobEnvironment) -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a laptop's host name often leads nowhere
 
 
-def environment_of_step() -> submitit.JobEnvironment:
-    """Of this rank in a SLURM job; `InputError` outside of one, or where srun was forgotten."""
+def environment_of_step(device: str) -> submitit.JobEnvironment:
+    """Of this rank in a SLURM job; `InputError` outside of one, where srun was forgotten, or with too few GPUs."""
     if "SLURM_JOB_ID" not in os.environ:
         raise InputError("hpc-vsr job: runs inside a SLURM job; elsewhere use "
                          "'python -m hpc_vsr.launch --cluster local'")
@@ -197,6 +197,9 @@ def environment_of_step() -> submitit.JobEnvironment:
     os.environ["SUBMITIT_EXECUTOR"] = "slurm"
     environment = submitit.JobEnvironment()
     gpus, tasks = os.environ.get("SLURM_GPUS_ON_NODE", "0"), environment.num_tasks // environment.num_nodes
+    if gpus.isdecimal() and 0 < int(gpus) < tasks and device != "cpu":
+        raise InputError(f"hpc-vsr job: {tasks} tasks and {gpus} GPU{'s' * (int(gpus) > 1)} on each node: one rank "
+                         f"drives one GPU; sbatch --ntasks-per-node={gpus}, or ask for more GPUs")
     if gpus.isdecimal() and int(gpus) > tasks and environment.global_rank == 0:
         print(f"warning: {gpus} GPUs on each node and {tasks} task{'s' * (tasks > 1)}: one rank drives one GPU; "
               f"sbatch --ntasks-per-node={gpus} uses all", file=sys.stderr)
@@ -237,8 +240,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.action == "report":
         _report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
     else:
-        environment = environment_of_step()
         experiment = choose_point(experiments, arguments.point, str(arguments.config))
+        environment = environment_of_step(experiment.train.device)
         status = TrainJob(experiment, job.resources.max_requeues).run(environment)
         # a rank that ends with a status would have the main rank killed while it asks for the requeue
         if environment.global_rank == 0 or status != CAN_CONTINUE:

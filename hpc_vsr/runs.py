@@ -89,6 +89,8 @@ class DataTerms:
         (value - offset) / extent is 0..1 on the training split.
     fingerprint : str
         Of the data set.
+    is_video : bool, optional
+        Grey levels of 8 bits; else the values of a field. Checkpoints of earlier versions do not say.
     """
 
     channels: int
@@ -98,6 +100,7 @@ class DataTerms:
     offset: float
     extent: float
     fingerprint: str
+    is_video: bool | None = None
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -108,12 +111,11 @@ class DataTerms:
     @classmethod
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
-                   manifest.offset, manifest.extent, manifest.fingerprint)
+                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_8bit)
 
     @property
     def for_video(self) -> bool:
-        """Grey levels of 8 bits; else the values of a field."""
-        return (self.offset, self.extent) == (0.0, GREY)
+        return (self.offset, self.extent) == (0.0, GREY) if self.is_video is None else self.is_video
 
     def build(self, settings: ModelSettings) -> Network:
         """The initialised network for this data."""

@@ -79,7 +79,7 @@ class Trainer:
     def run(self, stop: StopFlag) -> None:
         """Train from the present step to the last one."""
         settings, ranks = self.settings, self.ranks
-        if self.step >= settings.steps:
+        if self.step >= settings.steps and not self.validation_due:
             if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
                 prune(self.run_folder.checkpoints, settings.keep_checkpoints, self.step)
             self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
@@ -92,7 +92,7 @@ class Trainer:
         started, first_step, loss_sum, loss_count = time.monotonic(), self.step, 0.0, 0
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             if self.validation_due:
-                self._save(self._validate(progress))
+                self._save(self._validate(progress, stop))
             for patch in batches:
                 loss = self._train_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
@@ -105,14 +105,18 @@ class Trainer:
                                "samples_per_second": round(rate, 2), "memory_bytes": self.ranks.peak_memory(),
                                "skipped_steps": self.skipped})
                     loss_sum, loss_count = 0.0, 0
-                if asked and not last:  # the time left is for the checkpoint; what is due is measured in the next life
+                if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
                     self._save(improved=False, validation_due=self._is_validating())
-                    raise Stopped(f"{self.run_folder.path}: saved at step {self.step} of {settings.steps}; "
-                                  "the same command continues")
-                if self._is_validating() or self.step % settings.checkpoint_every == 0:
-                    self._save(self._validate(progress) if self._is_validating() else False)
+                if asked:  # the time left was for the checkpoint; what is due is measured in the next life
+                    raise self._stopped()
+                if self._is_validating():
+                    self._save(self._validate(progress, stop))
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
                   f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"{self.run_folder.path}: saved at step {self.step} of {self.settings.steps}; "
+                       "the same command continues")
 
     def _is_validating(self) -> bool:
         every = self.settings.validate_every
@@ -174,14 +178,17 @@ class Trainer:
                                                                                  settings.steps)
         return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
 
-    def _validate(self, progress: Progress) -> bool:
-        """Measure the averaged weights and say whether they are the best yet.
+    def _validate(self, progress: Progress, stop: StopFlag) -> bool:
+        """Measure the averaged weights, which are saved already, and say whether they are the best yet.
 
         In the first stage the 2D part alone is measured, which never is the best checkpoint.
         """
         first_stage = self.step <= self.settings.first_stage_steps
         upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
-        found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples)
+        found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
+                         lambda: stop.name is not None)
+        if found is None:
+            raise self._stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
                     and (self.best_psnr is None or found.psnr > self.best_psnr))
         if improved:

@@ -32,8 +32,8 @@ class Validation:
     frames: int
 
 
-def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int
-             ) -> Validation:
+def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
+             is_stopped: Callable[[], bool] = lambda: False) -> Validation | None:
     """Measure on frames spread evenly over the split; each rank does its share, none does padding.
 
     Parameters
@@ -42,6 +42,8 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
         (1, C, 5, h, w) to (1, C, H, W), values 0..1 on the training split.
     num_samples : int
         How many frames; 0 takes all.
+    is_stopped : callable
+        Whether this rank is to stop; if any is, between two frames, the result is None on all.
     """
     count = len(split)
     wanted = min(count, num_samples or count)
@@ -49,10 +51,14 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
     mse_sum, psnr_sum, frames = 0.0, 0.0, 0
     with torch.inference_mode(), autocast(ranks.device, precision):
         for centre in centres[ranks.rank :: ranks.world_size]:
+            if is_stopped():
+                break
             window = split.window(centre).to(ranks.device)
             hr = split.normalise(split.hr_frame(centre)).to(ranks.device)
             error = (upscale(window[None])[0].float() - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
             mse = torch.nanmean(error.double() ** 2).item()
             mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
     mse_sum, psnr_sum, total = ranks.sum([mse_sum, psnr_sum, float(frames)])
+    if total < wanted:
+        return None
     return Validation(mse_sum / total, psnr_sum / total, int(total))

@@ -10,6 +10,7 @@ import torch
 
 from hpc_vsr import files
 from hpc_vsr.checkpoint import find_best, is_valid, load_checkpoint, newest_valid, save_checkpoint
+from hpc_vsr.runs import DataTerms
 
 
 @pytest.mark.parametrize("best_stays", [True, False])
@@ -53,3 +54,10 @@ def test_a_checkpoint_is_valid_at_every_moment_while_it_is_written_again(tmp_pat
 def test_checkpoints_load_without_running_code(trained):
     for path in (trained / "checkpoints").glob("*.pt"):
         torch.load(path, weights_only=True)
+
+
+def test_a_field_of_0_to_255_is_no_video():
+    """Such as the counts of a radar; a checkpoint of an earlier version does not say, and its range decides."""
+    terms = (1, 2, 3.0, 1e-3, 0.0, 255.0, "")
+    assert not DataTerms(*terms, is_video=False).for_video and DataTerms(*terms, is_video=True).for_video
+    assert DataTerms(*terms).for_video

@@ -11,6 +11,7 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_flops, count_parameters
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d
 from hpc_vsr.models.delta import Delta
+from hpc_vsr.models.tiles import PROBE
 
 OURS = ModelSettings(skip="wiener", input="deconvolved", n_2d=1, n_3d=1)
 
@@ -140,6 +141,16 @@ def test_a_patch_with_its_margin_gives_what_the_frame_gives_there():
     assert patch.shape == whole.shape
     inner = slice(30, -30)
     torch.testing.assert_close(patch[..., inner, inner], whole[..., inner, inner], rtol=1e-4, atol=1e-4)
+
+
+def test_a_deep_network_sees_as_far_in_tiles_as_in_the_whole_frame():
+    """Further than fits into the first image on which its reach is looked for."""
+    network = build(ModelSettings(n_2d=16, n_3d=1, skip="none"))
+    torch.nn.init.normal_(network.core.last.weight, std=0.05)
+    frame = torch.rand(1, 1, 5, 12, 160)
+    whole, tiled = network.upscale(frame, tile=0), network.upscale(frame, tile=24)
+    assert network._core_reach > PROBE // 2
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_the_middle_frame_is_the_one_that_is_enlarged():

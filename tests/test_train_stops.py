@@ -15,7 +15,10 @@ import pytest
 from conftest import ROOT, TINY, assert_equal_to_the_bit, assert_refused, records, rewrite, train_tiny
 
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
+from hpc_vsr.config import from_dict
+from hpc_vsr.experiment import Experiment, has_finished
 from hpc_vsr.lock import only_writer
+from hpc_vsr.runs import RunFolder
 
 LONG = ("--train.steps", 40)  # the signal comes after the first step, and must not come after the last
 
@@ -85,6 +88,51 @@ def test_killed_before_the_best_checkpoint_was_named_it_is_named_again(dataset, 
     rewrite(run / "checkpoints" / "best.json", {**best, "file": "step-00000001.pt"})
     assert train_tiny(dataset, run).returncode == 0
     assert json.loads((run / "checkpoints" / "best.json").read_text()) == best
+
+
+IN_VALIDATION = """
+import os, signal, sys
+from hpc_vsr import train, trainer
+from hpc_vsr.errors import exit_status
+real, left = trainer.validate, [{number}]
+
+def validate(*arguments):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.{signal})
+    return real(*arguments)
+trainer.validate = validate
+sys.exit(exit_status(train.main, sys.argv[1:]))
+"""
+
+
+def train_until_validation(dataset: Path, run: Path, stop_signal: str, number: int) -> subprocess.CompletedProcess:
+    """A training that gets that signal when its life begins to validate for that time."""
+    command = [sys.executable, "-c", IN_VALIDATION.format(signal=stop_signal, number=number), "--data", dataset,
+               "--out", run, *TINY, "--train.checkpoint_every", 100]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("stop_signal", ["SIGUSR2", "SIGKILL"])
+def test_stopped_in_a_validation_it_has_saved_and_validates_in_its_next_life(dataset, trained, tmp_path, stop_signal):
+    """Of many frames it would take longer than the time that is left; and it may be what fails."""
+    run = tmp_path / "r"
+    for step, number in ((3, 1), (6, 2)):  # where TINY validates; its second life begins with what is due
+        done = train_until_validation(dataset, run, stop_signal, number)
+        assert done.returncode == (75 if stop_signal == "SIGUSR2" else -9), done.stderr
+        state = load_checkpoint(newest_valid(run / "checkpoints"))
+        assert state["step"] == step and not has_finished(RunFolder(run), from_dict(Experiment, state["config"], ""))
+        assert not [record for record in records(run) if record["step"] == step and "validation" in record]
+    done = train_tiny(dataset, run, "--train.checkpoint_every", 100)
+    assert done.returncode == 0, done.stderr
+    assert has_finished(RunFolder(run), from_dict(Experiment, state["config"], ""))
+    assert_equal_to_the_bit(run, trained)
+    ours, theirs = ([(record["step"], record["validation"]) for record in records(folder) if "validation" in record]
+                    for folder in (run, trained))
+    assert ours == theirs
+    assert json.loads((run / "checkpoints" / "best.json").read_text()) == json.loads(
+        (trained / "checkpoints" / "best.json").read_text())
 
 
 def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained_long, tmp_path):

@@ -6,13 +6,14 @@ nothing around it, so that the network's own padding lies where it would lie wit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 WINDOW = 5
-PROBE = 80  # side of the image on which a reach is found
+PROBE = 80  # side of the first image on which a reach is looked for
 
 
 def upscale_by_tiles(core: Callable[[Tensor], Tensor], lr: Tensor, tile: int, reach: int, scale: int, lost: int
@@ -59,14 +60,27 @@ def _cuts(length: int, tile: int, lost: int) -> Iterator[tuple[int, int]]:
 
 
 def find_reach(core: nn.Module, channels: int, scale: int) -> int:
-    """LR pixels around an output pixel that it depends on: as far as one input pixel that is NaN spreads."""
-    parameter = next(core.parameters())
-    image = torch.zeros(1, channels, WINDOW, PROBE, PROBE, device=parameter.device)
-    image[..., PROBE // 2, PROBE // 2] = torch.nan
-    with torch.inference_mode(), torch.autocast(parameter.device.type, enabled=False):
+    """LR pixels around an output pixel that it depends on: as far as one input pixel that is NaN spreads.
+
+    On the CPU, whose convolutions add up what lies under their kernel and nothing else.
+    """
+    core = copy.deepcopy(core).cpu().float()
+    side, reach = PROBE, None
+    while reach is None:
+        reach = _reach_within(core, channels, scale, side)
+        side *= 2
+    return reach
+
+
+def _reach_within(core: nn.Module, channels: int, scale: int, side: int) -> int | None:
+    """The reach, or None if it is greater than an image of that side can tell."""
+    image = torch.zeros(1, channels, WINDOW, side, side)
+    image[..., side // 2, side // 2] = torch.nan
+    with torch.inference_mode():
         out = core(image)
     spread = out.isnan().flatten(0, 1)
     first, last = (spread.any(1) | spread.any(2)).any(0).nonzero().flatten()[[0, -1]].tolist()
-    lost = (PROBE - out.shape[-1] // scale) // 2
-    assert first > 0 and last < out.shape[-1] - 1, "the network sees further than was tried"
-    return max(PROBE // 2 - (first // scale + lost), last // scale + lost - PROBE // 2)
+    if first == 0 or last == out.shape[-1] - 1:
+        return None
+    lost = (side - out.shape[-1] // scale) // 2
+    return max(side // 2 - (first // scale + lost), last // scale + lost - side // 2)

@@ -145,7 +145,7 @@ def _frame_of_dataset(source: FieldSource, frames: range, scale: int) -> tuple[x
 
 def _on_one_clock(datasets: list[xarray.Dataset]) -> list[xarray.Dataset]:
     """Where files count time from different moments, their time stamps are decoded; the first one's units are kept."""
-    clocks = [{name: (array.attrs.get("units"), array.attrs.get("calendar")) for name, array in dataset.variables.items()
+    clocks = [{name: (array.attrs["units"], array.attrs.get("calendar")) for name, array in dataset.variables.items()
                if " since " in str(array.attrs.get("units"))} for dataset in datasets]
     if all(clock == clocks[0] for clock in clocks):
         return datasets

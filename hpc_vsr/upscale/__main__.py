@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
+        upscaler.precision = comm.bcast(upscaler.precision)  # what auto is on one node is it on all
         if arguments.dry_run:
             on_main_rank(comm, lambda: print(_plan(settings, upscaler)))
             return
