@@ -18,6 +18,7 @@ from hpc_vsr.history import read_history
 from hpc_vsr.models import ModelSettings
 from hpc_vsr.report.ablation import Group, common_level, group_runs
 from hpc_vsr.report.published import published_rows
+from hpc_vsr.report.recorded import fault_of
 from hpc_vsr.runs import RunFolder
 
 BASELINES = ("bicubic", "wiener")
@@ -112,8 +113,9 @@ def _read_evaluation(run: RunFolder, split: str) -> dict:
     run.read_config()
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
     evaluation = read_sealed(run.evaluation(split), f"run '{command}'")
-    if not {"run", "rows", "dataset", "settings"} <= evaluation.keys():
-        raise InputError(f"{run.evaluation(split)}: is not an evaluation, or one of an older version; run '{command}'")
+    if fault := fault_of(evaluation, split):
+        raise InputError(f"{run.evaluation(split)}: is not an evaluation, or one of another version ({fault}); run "
+                         f"'{command}'")
     if evaluation["run"] != run.name:
         raise InputError(f"{run.path}: was measured as {evaluation['run']!r}, before it was renamed or copied; run "
                          f"'{command}'")

@@ -94,7 +94,7 @@ def power_spectra(report: Report) -> str:
             axes.set_xticks(WAVENUMBERS, [f"{tick:g}" for tick in WAVENUMBERS])
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlim(k[0] * 0.9, 0.55)
-        power.set(xlabel="wavenumber (cycles per HR pixel)", ylabel=f"power ({units})$^2$")
+        power.set(xlabel="wavenumber (cycles per HR pixel)", ylabel=f"power ({units})²")
         share.set(xlabel="wavenumber (cycles per HR pixel)", ylabel="power of the error / power of HR")
         share.legend(fontsize=9)
         power.legend(fontsize=9)
@@ -159,8 +159,19 @@ def method_colour(report: Report, method: str) -> str:
     return RUN_COLOURS[list(report.curves).index(run) % len(RUN_COLOURS)]
 
 
+def names_as_they_are(figure: Figure) -> None:
+    """Titles and labels hold names and units of the user's, in which a dollar sign is no formula."""
+    texts = list(figure.texts)
+    for axes in figure.findobj(Axes):
+        legend = axes.get_legend()
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]
+    for text in texts:
+        text.set_parse_math(False)
+
+
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
+    names_as_they_are(figure)
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from hpc_vsr.report.collect import BASELINES, Report
-from hpc_vsr.report.figures import NAMES, STYLE
+from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
 
 ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
 MAX_GAP = 0.05  # share of a zoomed crop that may be without a value
@@ -110,6 +110,7 @@ def comparison(report: Report, index: int) -> bytes:
             bar.formatter.set_powerlimits((-2, 4))
             bar.update_ticks()
         figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
+        names_as_they_are(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
         return buffer.getvalue()
