@@ -119,7 +119,7 @@ def test_files_of_different_packing_and_clocks_keep_values_and_times(tmp_path, d
     def enlarged(number: int) -> np.ndarray:
         return next(source.read(number, number + 1))[0][0].repeat(2, 0).repeat(2, 1) * np.float32(1.01) - 1
 
-    write_field(tmp_path / "out.nc", source, range(6), 2, enlarged, "test")
+    write_field(tmp_path / "out.nc", source, range(6), 2, enlarged, "test", "mark")
     with xarray.open_dataset(tmp_path / "out.nc") as after:
         np.testing.assert_array_equal(after["t"], np.stack([enlarged(number) for number in range(6)]))
         days = [f"2000-0{month}-01" for month in (1, 2)]
@@ -165,6 +165,15 @@ def test_back_projection_brings_it_nearer_to_the_input(network, field, enlarged,
 def test_a_dry_run_tells_the_plan_and_writes_nothing(network, field, tmp_path):
     done = upscale(network, field, tmp_path / "out.nc", "--variable", "temperature", "--dry-run")
     assert done.returncode == 0 and "24 frames of temperature" in done.stdout and not list(tmp_path.iterdir())
+
+
+def test_the_same_command_again_finds_it_finished(network, field, enlarged, tmp_path):
+    before = enlarged.read_bytes()
+    done = upscale(network, field, enlarged, "--variable", "temperature")
+    assert done.returncode == 0 and "finished before" in done.stderr and enlarged.read_bytes() == before
+    (tmp_path / "out.zarr").mkdir()
+    for output, more in ((enlarged, ("--stop", 3)), (tmp_path / "out.zarr", ())):
+        assert_refused(upscale(network, field, output, "--variable", "temperature", *more), "is not what this command")
 
 
 def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):

@@ -19,24 +19,34 @@ from hpc_vsr.files import partial_path, write_whole
 from hpc_vsr.sources.field import FieldSource
 
 SUFFIXES = (".nc", ".nc4", ".zarr")
+MARK = "hpc_vsr_upscaling"  # the attribute that says of what input, network and settings an enlarged field is
 KEPT_ENCODING = ("dtype", "_FillValue", "missing_value")  # of floats; the layout in chunks is ours
 CLOCK = ("units", "calendar")
 PACKING = ("scale_factor", "add_offset")
 LONGITUDE = ("degrees_east", "degree_east", "degreesE", "degrees_E")
 
 
-def check_field_output(path: Path) -> None:
-    """Raise `InputError` unless a field can be written under this name."""
+def is_written(path: Path, mark: str) -> bool:
+    """Whether a field with this mark is there; `InputError` if something else is, or none can be written there."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a field is written as {', '.join(SUFFIXES)}; choose one of these endings")
-    if path.exists():
-        raise InputError(f"{path}: exists; delete it or choose another --output")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: is not a folder; make it or choose another --output")
+    if "\\" in str(path.absolute()) and path.suffix.lower() != ".zarr":
+        raise InputError(f"{path.absolute()}: the NetCDF library cannot write where a name has a backslash; choose "
+                         "another --output, or .zarr")
+    if not path.exists():
+        return False
+    found = None
+    with contextlib.suppress(Exception), xarray.open_dataset(path, decode_cf=False) as dataset:
+        found = dataset.attrs.get(MARK)
+    if found != mark:
+        raise InputError(f"{path}: exists, and is not what this command makes; delete it or choose another --output")
+    return True
 
 
 def write_field(path: Path, source: FieldSource, frames: range, scale: int, frame: Callable[[int], np.ndarray],
-                history: str) -> list[str]:
+                history: str, mark: str) -> list[str]:
     """Write a field frame by frame, in the memory of a few frames; it appears whole or not at all.
 
     Parameters
@@ -51,6 +61,8 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
         Gives the enlarged frame of a number, (scale h, scale w) float32 in physical units, NaN where there is none.
     history : str
         Is put before the history that the source has.
+    mark : str
+        By which `is_written` knows it.
 
     Returns
     -------
@@ -73,6 +85,7 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     dataset[variable].encoding = encoding
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
+    dataset.attrs[MARK] = mark
     with dask.config.set(scheduler="synchronous"):
         if path.suffix.lower() == ".zarr":
             _write_zarr(dataset, path)

@@ -56,8 +56,8 @@ def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     """The settings, and what would be done."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
     if _is_field(settings):
-        source, frames = field.plan_field(settings, upscaler)
-        lines.append(field.format_plan(settings, upscaler, source, len(frames)))
+        plan = field.plan_field(settings, upscaler)
+        lines.append(field.format_plan(settings, upscaler, plan.source, len(plan.frames)))
     elif settings.input.is_dir():
         source, names, _ = images.plan_images(settings, upscaler)
         lines.append(images.format_plan(settings, upscaler, source, len(names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 
 from hpc_vsr import __version__
 from hpc_vsr.errors import InputError
+from hpc_vsr.lock import only_writer
 from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project
 from hpc_vsr.progress import Progress
 from hpc_vsr.sources.field import FieldSource, list_variables, open_field
 from hpc_vsr.splits import REACH, WINDOW
-from hpc_vsr.upscale.settings import UpscaleSettings
+from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscaler import Upscaler, check_size
 
 FIELD_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")
@@ -24,16 +26,25 @@ CACHED = 2 * WINDOW
 
 
 def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
-    """Upscale a variable of a field; see `hpc_vsr.sinks.field.write_field`.
+    """Upscale a variable of a field, unless that was finished before; see `hpc_vsr.sinks.field.write_field`.
 
     Raises
     ------
     InputError
-        If the network is for videos, the field cannot be read or has no such variable, or the output exists.
+        If the network is for videos, the field cannot be read or has no such variable, or the output is another.
     """
+    plan = plan_field(settings, upscaler)
+    with only_writer(settings.output.parent, f".{settings.output.name}.lock"):
+        if plan.is_finished():
+            print(f"{settings.output}: finished before", file=sys.stderr)
+        else:
+            _upscale(settings, upscaler, plan)
+
+
+def _upscale(settings: UpscaleSettings, upscaler: Upscaler, plan: FieldPlan) -> None:
     from hpc_vsr.sinks.field import write_field
 
-    source, frames = plan_field(settings, upscaler)
+    source, frames = plan.source, plan.frames
     project = _back_projection(settings, upscaler, source)
     print(format_plan(settings, upscaler, source, len(frames)), file=sys.stderr, flush=True)
 
@@ -56,27 +67,57 @@ def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
         left_out = write_field(
             settings.output, source, frames, upscaler.scale, frame,
             f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
-            f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}")
+            f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}", plan.fingerprint)
     if left_out:
         print(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and not "
               "enlarged", file=sys.stderr)
 
 
-def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[FieldSource, range]:
-    """Check the input and the output; the source and the frames that are wanted. Writes nothing."""
+@dataclass(frozen=True)
+class FieldPlan:
+    """What is read and written.
+
+    Attributes
+    ----------
+    source : FieldSource
+    frames : range
+        Which are upscaled.
+    output : Path
+    fingerprint : str
+        Of the input (names, sizes and times of its files), the network and the settings.
+    """
+
+    source: FieldSource
+    frames: range
+    output: Path
+    fingerprint: str
+
+    def is_finished(self) -> bool:
+        """`InputError` if something else is there."""
+        from hpc_vsr.sinks.field import is_written
+
+        return is_written(self.output, self.fingerprint)
+
+
+def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> FieldPlan:
+    """Check the input and the output; writes nothing."""
     try:
-        from hpc_vsr.sinks.field import check_field_output
+        import hpc_vsr.sinks.field  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
     if upscaler.for_video or upscaler.channels != 1:
         raise InputError(f"{upscaler.name}: was trained on video; {settings.input} wants a network for fields")
-    check_field_output(settings.output)
     source = open_field(settings.input, settings.variable or _only_variable(settings.input))
     check_size(source.height, source.width, str(settings.input))
     frames = settings.frames(source.num_frames)
     _back_projection(settings, upscaler, source)
-    _warn_of_range(source, frames, upscaler)
-    return source, frames
+    inside = [file for path in source.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in inside]
+    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256, computed=upscaler.precision)
+    plan = FieldPlan(source, frames, settings.output, identity)
+    if not plan.is_finished():
+        _warn_of_range(source, frames, upscaler)
+    return plan
 
 
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource, num_frames: int) -> str:
