@@ -24,28 +24,30 @@ torch.set_num_threads(1)
 import badfiles  # noqa: E402
 import damage  # noqa: E402
 import hostile  # noqa: E402
-import hostile_names  # noqa: E402, F401 - registers its cases
+import hostile_links  # noqa: E402, F401 - registers its cases
+import hostile_names  # noqa: E402, F401
 import hostile_shards  # noqa: E402, F401
 import kills  # noqa: E402
+import launchers  # noqa: E402
 import parsers  # noqa: E402
 import values  # noqa: E402
 from campaign import LOST, format_table, try_number  # noqa: E402
 from world import World  # noqa: E402
 
 FAMILIES = {
-    "kills": kills.KINDS,
+    "kills": [*kills.KINDS, *launchers.KINDS],
     "damage": damage.KINDS,
     "values": values.KINDS,
     "files": badfiles.KINDS,
     "parsers": parsers.KINDS,
-    "hostile": hostile.KINDS,  # with those of hostile_names and hostile_shards
+    "hostile": hostile.KINDS,  # with those of hostile_links, hostile_names and hostile_shards
 }
 MOMENTS = "moments"  # each operation of each stage, none by chance; only if it is asked for
 SHARES = {
     "kills": 0.8,
     "damage": 0.6,
     "values": 0.25,
-    "files": 3.2,
+    "files": 3.9,
     "parsers": 1.5,
 }  # of --number; what is quick more often
 _forked: dict = {}  # what the workers have from their parent by being forked
@@ -59,7 +61,7 @@ def main() -> int:
         "--number",
         type=int,
         default=100,
-        help="how many faults of a family (100); of slow kinds fewer, of files more, of hostile all",
+        help="how many faults of a family (100); of slow kinds fewer, of files more, of hostile all, of any kind one",
     )
     parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
     parser.add_argument(
@@ -82,7 +84,7 @@ def main() -> int:
             print(
                 f"seed {arguments.seed}; undisturbed: "
                 + ", ".join(
-                    f"{stage.name} {stage.seconds:.1f} s, {stage.operations} operations"
+                    f"{stage.title} {stage.seconds:.1f} s, {stage.operations} operations"
                     for stage in world.stages.values()
                 ),
                 file=sys.stderr,
@@ -90,8 +92,9 @@ def main() -> int:
             )
             for family in arguments.family or FAMILIES:
                 kinds = kills.every_moment(world) if family == MOMENTS else FAMILIES[family]
-                is_listed = family in ("hostile", MOMENTS)
-                count = len(kinds) if is_listed else round(SHARES.get(family, 1) * arguments.number)
+                count = len(kinds)  # each at least once
+                if family not in ("hostile", MOMENTS):
+                    count = max(count, round(SHARES.get(family, 1) * arguments.number))
                 numbers = range(count) if arguments.only is None else [arguments.only]
                 _forked.update(world=world, kinds=kinds, seed=arguments.seed)
                 with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:

@@ -8,9 +8,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from campaign import LOST, Kind, Result, verdict
-from sandbox import call, files_below, run, silent
-from world import World, write_clip, write_field
+import av
+import cv2
+from campaign import LOST, SURVIVED, Kind, Result, verdict
+from sandbox import Outcome, call, files_below, run, silent
+from world import World, write_clip, write_field, write_images
+
+from hpc_vsr.dataset import Split
+from hpc_vsr.manifest import check_shards, read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = [ROOT / "preprocess" / "sample" / name for name in ("diamond.mp4", "diamond_lr.mkv")]
@@ -90,130 +95,141 @@ def _pool_of_videos(world: World) -> list[Path]:
     made = [
         _made_once(
             world.folder / "pool" / f"{codec}.{suffix}",
-            lambda path, codec=codec, pixel=pixel: write_clip(path, 16, codec, pixel_format=pixel),
+            lambda path, codec=codec, pixel=pixel: write_clip(path, 24, codec, pixel_format=pixel),
         )
         for suffix, codec, pixel in FORMATS
     ]
-    return [*made, *SAMPLES]
+    return [*made, *SAMPLES, *SAMPLES]
 
 
 def _video(world: World, rng: random.Random, folder: Path) -> Result:
     source = _choose(_pool_of_videos(world), (".mp4", ".mkv", ".mpg", ".avi", ".mov", ".webm"), rng)
-    path = folder / f"bad{source.suffix}"
-    path.write_bytes(mutate(source.read_bytes()[:LARGEST], rng))
+    return _try_video("mutated videos", world, folder, source, mutate(source.read_bytes()[:LARGEST], rng))
+
+
+def _try_video(kind: str, world: World, folder: Path, source: Path, content: bytes) -> Result:
+    path, output = folder / f"bad{source.suffix}", folder / "out.mkv"
+    path.write_bytes(content)
     return _both_stages(
-        "mutated videos",
-        world,
-        folder,
-        ["--video", path],
-        [
-            "--run",
-            world.runs / "tiny",
-            "--input",
-            path,
-            "--output",
-            folder / "out.mkv",
-            "--stop",
-            1 if source in _own else 4,
-        ],
-        folder / "out.mkv",
-        source,
-    )
+        kind, world, folder, ["--video", path],
+        ["--run", world.runs / "tiny", "--input", path, "--output", output, "--stop", 1 if source in _own else 4],
+        output, source,
+    )  # fmt: skip
+
+
+def _pool_of_fields(world: World) -> list[Path]:
+    made = [
+        _made_once(world.folder / "pool" / f"{kind}.nc", lambda path, kind=kind: write_field(path, 24, kind, (16, 20)))
+        for kind in ("NETCDF3_CLASSIC", "NETCDF4")
+    ]
+    return [*made, world.field]
 
 
 def _field(world: World, rng: random.Random, folder: Path) -> Result:
-    kinds = ("NETCDF3_CLASSIC", "NETCDF4")
-    made = [
-        _made_once(world.folder / "pool" / f"{kind}.nc", lambda path, kind=kind: write_field(path, 12, kind, (16, 20)))
-        for kind in kinds
-    ]
-    source = _choose([*made, world.field], (".nc",), rng)
-    path = folder / "bad.nc"
-    path.write_bytes(mutate(source.read_bytes()[: 10 * LARGEST], rng))
+    source = _choose(_pool_of_fields(world), (".nc",), rng)
+    return _try_field("mutated NetCDF files", world, folder, source, mutate(source.read_bytes()[: 10 * LARGEST], rng))
+
+
+def _try_field(kind: str, world: World, folder: Path, source: Path, content: bytes) -> Result:
+    path, output = folder / "bad.nc", folder / "out.nc"
+    path.write_bytes(content)
     variable = _own_variables.get(source, "speed")
     return _both_stages(
-        "mutated NetCDF files",
-        world,
-        folder,
-        ["--field", path, "--variable", variable],
-        [
-            "--run",
-            world.runs / "field",
-            "--input",
-            path,
-            "--variable",
-            variable,
-            "--output",
-            folder / "out.nc",
-            "--stop",
-            3,
-        ],
-        folder / "out.nc",
-        source,
-    )
+        kind, world, folder, ["--field", path, "--variable", variable, "--degradation.sigma", 1],
+        ["--run", world.runs / "field", "--input", path, "--variable", variable, "--output", output, "--stop", 3],
+        output, source,
+    )  # fmt: skip
 
 
 def _both_stages(
     kind: str, world: World, folder: Path, preprocess: list, upscale: list, output: Path, source: Path
 ) -> Result:
+    """Status 0 and a whole product, or status 2 and one line; then whole parts may be there, for the next try."""
     made = run("preprocess", [*preprocess, "--shards", 3, "--out", folder / "data"], folder, limit=SECONDS)
+    if fault := _fault(made, folder, folder / "data" / "dataset.json", lambda: _read_data(folder / "data")):
+        return Result(kind, LOST, f"preprocess, {source.name}: {fault}")
+    shutil.rmtree(folder / "data", ignore_errors=True)
     enlarged = run("upscale", [*upscale, "--tile", 64], folder, limit=SECONDS)
-    for stage, done, product in (("preprocess", made, folder / "data" / "dataset.json"), ("upscale", enlarged, output)):
-        if done.status not in (0, 2):
-            return Result(kind, LOST, f"{stage}, {source.name}: status {done.status}: {done.last_line()}")
-        if (done.status == 0) != product.exists():
-            return Result(
-                kind,
-                LOST,
-                f"{stage}, {source.name}: status {done.status}, and {product.name} "
-                f"{'is there' if product.exists() else 'is not'}",
-            )
-    half = [name for name in files_below(folder) if name.endswith(".partial")]
-    return verdict(
-        kind, [made, enlarged], f"half-written: {half}" if half else None, made.status == 2 or enlarged.status == 2
-    )
+    if fault := _fault(enlarged, folder, output, lambda: _read_product(output)):
+        return Result(kind, LOST, f"upscale, {source.name}: {fault}")
+    return verdict(kind, [made, enlarged], None, made.status == 2 or enlarged.status == 2)
+
+
+def _fault(done: Outcome, folder: Path, product: Path, read: Callable[[], None]) -> str | None:
+    if done.status not in (0, 2):
+        return f"status {done.status}: {done.last_line()}"
+    if left := [name for name in files_below(folder) if name.endswith((".partial", "lock"))]:
+        return f"half-written: {left[:3]}"
+    if done.status == 2:
+        if product.is_file():
+            return f"refused, and {product.name} is there"
+        return None if "error: " in done.text else "refused without a reason"
+    whole = call(read, folder)
+    return None if whole.status == 0 else f"its product cannot be read: {whole.last_line()}"
+
+
+def _read_data(data: Path) -> None:
+    manifest = read_manifest(data)
+    check_shards(manifest, set(manifest.content["splits"]))
+    for split in manifest.content["splits"]:
+        frames = Split(manifest, split)
+        for index in range(frames.start, frames.stop):
+            frames.hr_frame(index)
+
+
+def _read_product(path: Path) -> None:
+    if path.suffix == ".nc":
+        import xarray
+
+        with xarray.open_dataset(path) as dataset:
+            dataset.load()
+    elif path.is_dir():
+        assert all(cv2.imread(str(image)) is not None for image in path.iterdir() if image.suffix in (".png", ".tif"))
+    else:
+        with av.open(str(path)) as container:
+            assert sum(1 for _ in container.decode(video=0)) > 0
 
 
 def _images(world: World, rng: random.Random, folder: Path) -> Result:
     """A folder of images of which one is damaged; those before it are enlarged and stay, each whole."""
-    kind = "mutated images"
-    pool = world.folder / "pool" / "images"
+    return _try_images("mutated images", world, folder, rng)
 
-    def write(partial: Path) -> None:
-        def images() -> None:
-            import cv2
 
-            from hpc_vsr.sources.video import open_video
-
-            partial.mkdir()
-            for index, (frame, _) in enumerate(open_video(world.clip, "rgb").read(0, 12)):
-                cv2.imwrite(str(partial / f"{index}.{('png', 'tif')[index % 2]}"), frame.transpose(1, 2, 0))
-
-        call(images, world.folder)
-
-    shutil.copytree(_made_once(pool, write), folder / "in")
-    victim = rng.choice(sorted((folder / "in").iterdir()))
-    victim.write_bytes(mutate(victim.read_bytes(), rng))
+def _try_images(kind: str, world: World, folder: Path, rng: random.Random | None) -> Result:
+    pool = _made_once(world.folder / "pool" / "images", lambda path: write_images(path, world.clip, 24))
+    shutil.copytree(pool, folder / "in")
+    victim = folder / "in" / "0.png"
+    if rng is not None:
+        victim = rng.choice(sorted((folder / "in").iterdir()))
+        victim.write_bytes(mutate(victim.read_bytes(), rng))
     return _both_stages(
-        kind,
-        world,
-        folder,
-        ["--frames", folder / "in"],
-        [
-            "--run",
-            world.runs / "tiny",
-            "--input",
-            folder / "in",
-            "--output",
-            folder / "out",
-            "--stop",
-            4,
-            "--find_cuts",
-            "false",
-        ],
-        folder / "out" / "3.tif",
-        victim,
-    )
+        kind, world, folder, ["--frames", folder / "in"],
+        ["--run", world.runs / "tiny", "--input", folder / "in", "--output", folder / "out", "--find_cuts", "false"],
+        folder / "out", victim,
+    )  # fmt: skip
 
 
-KINDS = [Kind("mutated videos", _video, 3), Kind("mutated NetCDF files", _field, 2), Kind("mutated images", _images, 1)]
+def _unharmed(world: World, rng: random.Random, folder: Path) -> Result:
+    """Each file as it is passes both stages; if it did not, to refuse its mutations would be no merit."""
+    kind = "the same files, not mutated"
+    tries = [
+        *(lambda place, path=path: _try_video(kind, world, place, path, path.read_bytes())
+          for path in dict.fromkeys(_pool_of_videos(world))),
+        *(lambda place, path=path: _try_field(kind, world, place, path, path.read_bytes())
+          for path in _pool_of_fields(world)),
+        lambda place: _try_images(kind, world, place, None),
+    ]  # fmt: skip
+    for number, try_file in enumerate(tries):
+        (folder / str(number)).mkdir()
+        result = try_file(folder / str(number))
+        if result.outcome != SURVIVED:
+            return Result(kind, LOST, f"refused as it is: {number} {result.note}")
+    return Result(kind, SURVIVED)
+
+
+KINDS = [
+    Kind("mutated videos", _video, 6),
+    Kind("mutated NetCDF files", _field, 4),
+    Kind("mutated images", _images, 2),
+    Kind("the same files, not mutated", _unharmed, 0),
+]

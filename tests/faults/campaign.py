@@ -35,7 +35,9 @@ class Kind:
 
 
 def kind_of(index: int, kinds: list[Kind]) -> Kind:
-    """In turn, each as often as its weight and evenly spread."""
+    """Each once, then in turn, each as often as its weight and evenly spread."""
+    if index < len(kinds):
+        return kinds[index]
     places = [((turn + 0.5) / kind.weight, number) for number, kind in enumerate(kinds) for turn in range(kind.weight)]
     return kinds[sorted(places)[index % len(places)][1]]
 
@@ -55,14 +57,7 @@ def try_number(world: World, kinds: list[Kind], seed: int, index: int) -> Result
 def verdict(kind: str, done: Iterable, faults: str | None, refused: bool = False) -> Result:
     """Survived or refused if every process ended tidily and nothing is missing; else lost, with the reason."""
     for outcome in done:
-        if not outcome.is_tidy:
-            reason = (
-                "hangs"
-                if outcome.status is None
-                else f"{outcome.orphans} orphans"
-                if outcome.orphans
-                else f"traceback: {outcome.last_line()}"
-            )
+        if (reason := outcome.untidiness()) is not None:
             return Result(kind, LOST, reason)
     if faults is not None:
         return Result(kind, LOST, faults)

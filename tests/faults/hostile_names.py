@@ -34,7 +34,7 @@ def _(world: World, folder: Path) -> str | None:
         import xarray as xr
 
         with xr.open_dataset(world.field) as dataset:
-            dataset["speed"].attrs["units"] = MARKUP
+            dataset["speed"].attrs["units"] = f"{MARKUP} $\\frac{{"
             dataset["speed"].attrs["long_name"] = "</script><script>alert(1)</script>"
             dataset.load().to_netcdf(folder / "f.nc")
 
@@ -64,6 +64,17 @@ def _(world: World, folder: Path) -> str | None:
             return f"{stage}: {done.status}: {done.last_line()}"
     page = (folder / "report" / "index.html").read_text()
     return None if "<img src=x" not in page and "<script>alert" not in page else "markup in the page"
+
+
+@case("names with formulas reach the report's figures as text")
+def _(world: World, folder: Path) -> str | None:
+    out = folder / "a $\\frac{ $ b"
+    shutil.copytree(world.runs / "unmeasured", out)
+    for stage, arguments in (("evaluate", ["--run", out]), ("report", [out, "--out", folder / "report"])):
+        done = run(stage, arguments, folder)
+        if done.status != 0 or not done.is_tidy:
+            return f"{stage}: {done.status}: {done.last_line()}"
+    return None if "$\\frac{ $" in (folder / "report" / "index.html").read_text() else "the name is not in the page"
 
 
 @case("shell metacharacters in paths that reach sbatch")
@@ -186,7 +197,9 @@ def _(world: World, folder: Path) -> str | None:
 def _(world: World, folder: Path) -> str | None:
     place = folder / "日本語 übung \"q\" 'r' %s {x} \\n"
     for stage in world.stages.values():
-        done = stage.run(place / stage.name)
-        if done.status != 0 or (faults := stage.faults_of(place / stage.name)):
-            return f"{stage.name}: {done.status}: {done.last_line()} {faults if done.status == 0 else ''}"
+        done = stage.run(place / stage.title)
+        if done.status == 2 and "cannot write where a name has a backslash" in done.text:
+            continue
+        if done.status != 0 or (faults := stage.faults_of(place / stage.title)):
+            return f"{stage.title}: {done.status}: {done.last_line()} {faults if done.status == 0 else ''}"
     return None

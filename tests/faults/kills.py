@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from campaign import LOST, SURVIVED, Kind, Result, verdict
+from campaign import LOST, NOT_TRIED, Kind, Result, verdict
 from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, limit_file_size, small_disk
 from world import TINY, Stage, World, weights
 
@@ -18,26 +18,29 @@ from hpc_vsr.errors import CAN_CONTINUE
 
 
 def _finish(kind: str, stage: Stage, folder: Path, before: list) -> Result:
-    """The same command again, undisturbed, makes what it makes without a fault."""
+    """What ended with 0 is right; and the same command again, undisturbed, makes what it makes without a fault."""
+    if before[-1].status == 0 and (faults := stage.faults_of(folder)) is not None:
+        return Result(kind, LOST, f"{stage.title} ended with 0: {faults}")
     again = stage.run(folder)
     if again.status != 0:
-        return Result(kind, LOST, f"again it ends with {again.status}: {again.last_line()}")
+        return Result(kind, LOST, f"{stage.title} again ends with {again.status}: {again.last_line()}")
     return verdict(kind, [*before, again], stage.faults_of(folder))
 
 
 def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
     def try_one(world: World, rng: random.Random, folder: Path) -> Result:
         stage = rng.choice(list(world.stages.values()))
-        ended = []
+        ended, came = [], False
         for _ in range(rng.choice((1, 1, 2))):
-            process = Process(stage.name, stage.prepare(folder), folder)
+            process = stage.start(folder)
             time.sleep(rng.random() * stage.seconds)
+            came |= process.poll()
             process.send(number)
             done = process.wait()
             ended.append(done)
             if done.status not in (0, -number, *expected):
-                return Result(kind, LOST, f"{stage.name}: status {done.status}: {done.last_line()}")
-        return _finish(kind, stage, folder, ended)
+                return Result(kind, LOST, f"{stage.title}: status {done.status}: {done.last_line()}")
+        return _finish(kind, stage, folder, ended) if came else Result(kind, NOT_TRIED, "it had ended before")
 
     return Kind(kind, try_one, 4)
 
@@ -48,8 +51,13 @@ def _kill_at_operation(world: World, rng: random.Random, folder: Path) -> Result
 
 
 def _kill_before(stage: Stage, number: int, folder: Path) -> Result:
+    kind = "SIGKILL before a write, flush or rename"
     done = stage.run(folder, AtOperation(folder, number))
-    return _finish("SIGKILL before a write, flush or rename", stage, folder, [done])
+    if not done.fired:
+        return Result(kind, NOT_TRIED, "it had ended before")
+    if done.status != -signal.SIGKILL:
+        return Result(kind, LOST, f"{stage.title}: status {done.status}: {done.last_line()}")
+    return _finish(kind, stage, folder, [done])
 
 
 def _answer_at_operation(world: World, rng: random.Random, folder: Path) -> Result:
@@ -60,10 +68,10 @@ def _answer_at_operation(world: World, rng: random.Random, folder: Path) -> Resu
 def _answer(stage: Stage, number: int, answer: int, folder: Path) -> Result:
     kind = "no space, quota, I/O error, read-only, stale handle"
     done = stage.run(folder, AtOperation(folder, number, answer))
-    if done.status != 0 and os.strerror(answer) not in done.text:
-        return Result(
-            kind, LOST, f"{stage.name}, {errno.errorcode[answer]}: status {done.status}, not named: {done.last_line()}"
-        )
+    if not done.fired:
+        return Result(kind, NOT_TRIED, "it had ended before")
+    if done.status != 0 and (fault := done.mistold(os.strerror(answer))):
+        return Result(kind, LOST, f"{stage.title}, {errno.errorcode[answer]}: {fault}")
     return _finish(kind, stage, folder, [done])
 
 
@@ -71,7 +79,7 @@ def every_moment(world: World) -> list[Kind]:
     """A kill before each operation of each stage, and an error as its answer: each once, none by chance."""
 
     def at(plant: Callable, stage: Stage, number: int, *more) -> Kind:
-        return Kind(f"{stage.name} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
+        return Kind(f"{stage.title} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
 
     moments = [(stage, number + 1) for stage in world.stages.values() for number in range(stage.operations)]
     return [
@@ -83,7 +91,9 @@ def every_moment(world: World) -> list[Kind]:
 def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "a write that fails half-way"
     stage = rng.choice(list(world.stages.values()))
-    done = stage.run(folder, limit_file_size(rng.randint(1, stage.largest)))
+    done = stage.run(folder, limit_file_size(rng.randint(1, stage.largest - 1)))
+    if done.status != 0 and (fault := done.mistold("File too large", "raise the limit of file sizes")):
+        return Result(kind, LOST, f"{stage.title}: {fault}")
     return _finish(kind, stage, folder, [done])
 
 
@@ -96,44 +106,48 @@ def _disk_full(world: World, rng: random.Random, folder: Path) -> Result:
             try:
                 arguments = stage.prepare(place)
             except OSError:  # not even the input fits
-                return Result(kind, SURVIVED)
+                return Result(kind, NOT_TRIED, "its input did not fit")
             seen = free_space_is_not_seen if rng.random() < 0.7 else None
-            process = Process(stage.name, arguments, place, seen)
-            done = process.wait()
+            done = Process(stage.name, arguments, place, seen).wait()
+            if done.status != 0 and (fault := done.mistold("No space left on device", " are free")):
+                return Result(kind, LOST, f"{stage.title}: {fault}")
             make_large()
             return _finish(kind, stage, place, [done])
     except PermissionError:
-        return Result(kind, "not tried", "mounting wants root")
+        return Result(kind, NOT_TRIED, "mounting wants root")
 
 
 def _two_at_once(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "two jobs on one folder"
     stage = rng.choice(list(world.stages.values()))
-    arguments = stage.prepare(folder)
-    first = Process(stage.name, arguments, folder)
+    first = stage.start(folder)
     time.sleep(rng.random() * stage.seconds * 0.8)
-    second = Process(stage.name, arguments, folder)
-    done = [first.wait(), second.wait()]
-    if sorted({outcome.status for outcome in done} | {0}) not in ([0], [0, 2]) or all(o.status for o in done):
-        return Result(kind, LOST, f"{stage.name}: {[(o.status, o.last_line()) for o in done]}")
+    second = stage.start(folder)
+    done = sorted([first.wait(), second.wait()], key=lambda outcome: outcome.status or 0, reverse=True)
+    refused = done[0].status == 2 and "is writing into it" in done[0].text
+    if done[1].status != 0 or not (done[0].status == 0 or refused):
+        return Result(kind, LOST, f"{stage.title}: {[(o.status, o.last_line()) for o in done]}")
     return _finish(kind, stage, folder, done)
 
 
 def _clock_jumps(world: World, rng: random.Random, folder: Path) -> Result:
-    stage, after, jump = rng.choice(list(world.stages.values())), rng.randint(1, 40), rng.choice((-1, 1)) * 86400 * 400
-    real, calls = time.time, [0]
+    """Killed at some operation; then it is another year, for the files that it left or for the next life."""
+    kind, jump = "a clock that jumps", rng.choice((-1, 1)) * 400 * 86400
+    stage, files_too = rng.choice(list(world.stages.values())), rng.random() < 0.5
+    killed = stage.run(folder, AtOperation(folder, rng.randint(1, stage.operations)))
+    if files_too:
+        for path in folder.rglob("*"):
+            os.utime(path, (path.stat().st_atime + jump, path.stat().st_mtime + jump))
 
     def fault() -> None:
-        def shifted() -> float:
-            calls[0] += 1
-            return real() + (jump if calls[0] > after else 0)
+        real, real_strftime = time.time, time.strftime
+        time.time = lambda: real() + jump
+        time.strftime = lambda text, when=None: real_strftime(text, when or time.localtime(real() + jump))
 
-        time.time = shifted
-
-    done = stage.run(folder, fault)
+    done = stage.run(folder, None if files_too else fault)
     if done.status != 0:
-        return Result("a clock that jumps", LOST, f"{stage.name}: {done.status}: {done.last_line()}")
-    return verdict("a clock that jumps", [done], stage.faults_of(folder))
+        return Result(kind, LOST, f"{stage.title}: {done.status}: {done.last_line()}")
+    return verdict(kind, [killed, done], stage.faults_of(folder))
 
 
 def start_ranks(
@@ -224,5 +238,5 @@ KINDS = [
     Kind("a write that fails half-way", _write_fails_half_way, 3),
     Kind("disk full (tmpfs)", _disk_full, 3),
     Kind("two jobs on one folder", _two_at_once, 2),
-    Kind("a clock that jumps", _clock_jumps, 1),
+    Kind("a clock that jumps", _clock_jumps, 2),
 ]

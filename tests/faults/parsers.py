@@ -219,6 +219,32 @@ def _checkpoint(world: World, rng: random.Random, folder: Path) -> Result:
     return result if result.outcome == LOST else _answered(kind, resumed, "train", result)
 
 
+def _run_files(world: World, rng: random.Random, folder: Path) -> Result:
+    """A run's own file with a right checksum and a wrong content, in whatever reads it."""
+    kind = "a run's JSON with a right checksum"
+    out = folder / "tiny"
+    shutil.copytree(world.runs / "tiny", out)
+    path = out / rng.choice(("config.json", "metrics-test.json", "checkpoints/best.json"))
+    content = json.loads(path.read_text())
+    del content["content_sha256"]
+    for _ in range(rng.choice((1, 1, 2))):
+        mutate_json(content, rng)
+    write_anything(path, content)
+    commands = [
+        ("report", [out, "--out", folder / "report"]),
+        ("evaluate", ["--run", out]),
+        ("upscale", ["--run", out, "--input", world.clip, "--output", folder / "out.mp4", "--stop", 1]),
+        ("train", ["--data", world.data, "--out", out, *TINY]),
+    ]
+    result = None
+    for stage, arguments in [commands[0], rng.choice(commands[1:])]:
+        done = run(stage, arguments, folder, limit=240)
+        result = _answered(kind, done, f"{path.name}, {stage}", result)
+        if result.outcome == LOST:
+            break
+    return result
+
+
 def _arguments(world: World, rng: random.Random, folder: Path) -> Result:
     """Odd values on the command line of any stage."""
     kind = "command lines"
@@ -271,5 +297,6 @@ KINDS = [
     Kind("manifests with a right checksum", _manifest, 4),
     Kind("shards with a right checksum", _shard, 4),
     Kind("checkpoints with a right checksum", _checkpoint, 4),
+    Kind("a run's JSON with a right checksum", _run_files, 4),
     Kind("command lines", _arguments, 4),
 ]

@@ -32,24 +32,49 @@ STAGES = {
 }
 LIMIT = 240.0  # seconds, on a machine that has other work too
 MEMORY = 12 << 30  # bytes of address space, most of which is never touched
+MOST_MEMORY = 2 << 30  # bytes that a stage may really take; the inputs are small
+FIRED = ".said-fired"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ANSWERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 @dataclass
 class Outcome:
-    """How a process ended: its exit status (negative: the signal), what it said, and what was left of it."""
+    """How a process ended: its exit status (negative: the signal), what it said, and what was left of it.
+
+    `memory` is its peak in bytes; `fired`, whether the operation came at which a fault was planted.
+    """
 
     status: int | None
     text: str
     seconds: float
     orphans: int
-    operations: int = 0
+    memory: int = 0
+    fired: bool = False
 
     @property
     def is_tidy(self) -> bool:
-        """Ended by itself or by the signal that it was sent, in time, without a traceback or an orphan."""
-        return self.status is not None and "Traceback" not in self.text and not self.orphans
+        """Ended by itself or by its signal, in time, in bounded memory, without a traceback or an orphan."""
+        return self.untidiness() is None
+
+    def untidiness(self) -> str | None:
+        if self.status is None:
+            return "hangs"
+        if self.orphans:
+            return f"{self.orphans} orphans"
+        if self.memory > MOST_MEMORY:
+            return f"took {self.memory / 1e9:.1f} GB"
+        return f"traceback: {self.last_line()}" if "Traceback" in self.text else None
+
+    def mistold(self, *reasons: str) -> str | None:
+        """What is wrong with how a failure was told: status 1 or 2 and a line with one of the reasons."""
+        said = self.text.replace("\r", "\n").splitlines()
+        lines = [line for line in said if line.startswith(("error: ", "failed: "))]
+        if self.status not in (1, 2):
+            return f"status {self.status}: {self.last_line()}"
+        if not any(reason in line for line in lines for reason in reasons):
+            return f"not named: {self.last_line()}"
+        return None
 
     def last_line(self) -> str:
         lines = [line for line in self.text.replace("\r", "\n").splitlines() if line.strip()]
@@ -114,11 +139,15 @@ class Process:
         if hangs:
             self.send(signal.SIGKILL)
         seconds = time.monotonic() - self.started
-        _, status = os.waitpid(self.number, 0)
+        _, status, used = os.wait4(self.number, 0)
         orphans = _end_session(self.number)
         text = self._said.read_text(errors="replace") if self._said.exists() else ""
         self._said.unlink(missing_ok=True)
-        return Outcome(None if hangs else os.waitstatus_to_exitcode(status), text, seconds, orphans)
+        fired = self.folder / FIRED
+        has_fired = fired.exists()
+        fired.unlink(missing_ok=True)
+        status = None if hangs else os.waitstatus_to_exitcode(status)
+        return Outcome(status, text, seconds, orphans, used.ru_maxrss << 10, has_fired)
 
 
 def run(
@@ -197,6 +226,9 @@ class AtOperation:
             self.counter.write_text(str(self.count))
             self._busy = False
         if self.count == self.number:
+            self._busy = True
+            Path(self.folder, FIRED).touch()
+            self._busy = False
             if self.answer is None:
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(self.answer, os.strerror(self.answer), name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from sandbox import AtOperation, Outcome, call, files_below, run
+from sandbox import AtOperation, Outcome, Process, call, files_below, run
 
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 
@@ -48,7 +48,8 @@ class Stage:
 
     Attributes
     ----------
-    name : str
+    title : str
+        Its name, and what it does if several do different things.
     prepare : callable
         Puts into a folder what the command needs and gives its arguments, which name that folder.
     product : callable
@@ -57,7 +58,7 @@ class Stage:
         The file or folder that the stage writes, below the folder.
     """
 
-    name: str
+    title: str
     prepare: Callable[[Path], list]
     product: Callable[[Path], dict[str, str]]
     out: str
@@ -67,8 +68,15 @@ class Stage:
     operations: int = 0
     largest: int = 0
 
+    @property
+    def name(self) -> str:
+        return self.title.split()[0]
+
     def run(self, folder: Path, fault=None, **more) -> Outcome:
         return run(self.name, self.prepare(folder), folder, fault, **more)
+
+    def start(self, folder: Path) -> Process:
+        return Process(self.name, self.prepare(folder), folder)
 
     def faults_of(self, folder: Path) -> str | None:
         """What is not as it must be, or None."""
@@ -91,6 +99,7 @@ class World:
         self.clip = write_clip(folder / "clip.mp4", 24)
         self.data, self.runs = folder / "data", folder / "runs"
         self.field = write_field(folder / "field.nc")
+        self.images = write_images(folder / "images", self.clip, 6)
         _must(run("preprocess", ["--video", self.clip, "--shards", 5, "--out", self.data], folder))
         _must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
         shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
@@ -114,7 +123,7 @@ class World:
             )
         )
         _must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
-        self.stages = {stage.name: stage for stage in self._build_stages()}
+        self.stages = {stage.title: stage for stage in self._build_stages()}
         for stage in self.stages.values():
             self._measure(stage)
 
@@ -178,6 +187,24 @@ class World:
                 "out.mp4",
             ),
             Stage(
+                "upscale a field",
+                lambda folder: [
+                    "--run", self.runs / "field", "--input", self.field, "--variable", "speed", "--output",
+                    folder / "out.nc", "--precision", "fp32", "--stop", 4,
+                ],  # fmt: skip
+                lambda folder: {"speed": _values(folder / "out.nc")},
+                "out.nc",
+            ),
+            Stage(
+                "upscale images",
+                lambda folder: [
+                    "--run", self.runs / "tiny", "--input", self.images, "--output", folder / "out", "--precision",
+                    "fp32", "--stop", 4,
+                ],  # fmt: skip
+                lambda folder: _digests(folder / "out", "*"),
+                "out",
+            ),
+            Stage(
                 "launch",
                 lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
                 lambda folder: weights(folder / "run"),
@@ -186,8 +213,8 @@ class World:
         ]
 
     def _measure(self, stage: Stage) -> None:
-        folder = self.folder / "reference" / stage.name
-        counter = self.folder / f"count-{stage.name}"
+        folder = self.folder / "reference" / stage.title
+        counter = self.folder / f"count-{stage.title}"
         done = _must(stage.run(folder, AtOperation(folder, -1, counter=counter)))
         stage.seconds, stage.operations = done.seconds, int(counter.read_text())
         stage.reference, stage.files = stage.product(folder), files_below(folder)
@@ -208,6 +235,38 @@ def weights(run_folder: Path) -> dict[str, str]:
         "step": str(state["step"]),
         **{name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()},
     }
+
+
+def _values(path: Path) -> str:
+    """All but the line of history, which has the time."""
+    place = path.with_name(".said-values")
+
+    def read() -> None:
+        import xarray as xr
+
+        with xr.open_dataset(path) as dataset:
+            place.write_text(hashlib.sha256(dataset["speed"].values.tobytes()).hexdigest())
+
+    call(read, place.parent)  # netCDF4 has threads
+    text = place.read_text()
+    place.unlink()
+    return text
+
+
+def write_images(folder: Path, clip: Path, num_frames: int) -> Path:
+    """The first frames of a clip as PNG and TIFF."""
+
+    def write() -> None:
+        import cv2
+
+        from hpc_vsr.sources.video import open_video
+
+        folder.mkdir()
+        for index, (frame, _) in enumerate(open_video(clip, "rgb").read(0, num_frames)):
+            cv2.imwrite(str(folder / f"{index}.{('png', 'tif')[index % 2]}"), frame.transpose(1, 2, 0))
+
+    call(write, folder.parent)
+    return folder
 
 
 def _digests(folder: Path, pattern: str) -> dict[str, str]:
