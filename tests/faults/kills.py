@@ -193,8 +193,8 @@ def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     ranks[victim].send(signal.SIGKILL)
     done = [process.wait(240) for process in ranks]
     survivor = done[1 - victim]
-    if survivor.status not in (0, 1):
-        return Result(kind, LOST, f"the other rank ended with {survivor.status}: {survivor.last_line()}")
+    if survivor.status != 0 and (fault := survivor.mistold("another rank", "cannot meet the others")):
+        return Result(kind, LOST, f"the other rank: {fault}")
     again = [process.wait() for process in start_ranks(world, folder, out)]
     if any(outcome.status != 0 for outcome in again):
         return Result(kind, LOST, f"again: {[(o.status, o.last_line()) for o in again]}")

@@ -19,6 +19,8 @@ from world import TINY, World, weights
 
 from hpc_vsr import trainer as training
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
+from hpc_vsr.dataset import Split
+from hpc_vsr.manifest import read_manifest
 
 
 def _finite_weights(out: Path) -> str | None:
@@ -108,9 +110,18 @@ def _diverging(world: World, rng: random.Random, folder: Path) -> Result:
         ],
         folder,
     )
-    if done.status not in (0, 1):
-        return Result(kind, LOST, f"status {done.status}: {done.last_line()}")
+    if done.status != 0 and (fault := done.mistold("gradient was not finite in 10 steps in a row")):
+        return Result(kind, LOST, fault)
     return verdict(kind, [done], _finite_weights(out) if (out / "checkpoints").exists() else None, done.status == 1)
+
+
+def _check_finite(data: Path) -> None:
+    """LR frames without a gap, HR frames with NaN for one, and infinity nowhere."""
+    manifest = read_manifest(data)
+    for name in manifest.content["splits"]:
+        split = Split(manifest, name)
+        for index in range(split.start, split.stop):
+            assert split.lr_frames(index, index + 1).isfinite().all() and not split.hr_frame(index).isinf().any()
 
 
 def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result:
@@ -140,6 +151,8 @@ def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result
         return verdict(kind, [made], "left a data set" if (folder / "data" / "dataset.json").exists() else None, True)
     if made.status != 0:
         return Result(kind, LOST, f"status {made.status}: {made.last_line()}")
+    if call(lambda: _check_finite(folder / "data"), folder).status != 0:
+        return Result(kind, LOST, f"{bad} is in a shard")
     trained = run("train", ["--data", folder / "data", "--out", folder / "run", *TINY], folder)
     if trained.status not in (0, 1, 2):
         return Result(kind, LOST, f"training: {trained.status}: {trained.last_line()}")
@@ -214,12 +227,12 @@ def _too_little_memory(world: World, rng: random.Random, folder: Path) -> Result
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     most = used + rng.randint(1 << 20, 200 << 20)
     done: Outcome = stage.run(folder, lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
-    if done.status is None:
-        return Result(kind, LOST, f"{name} hangs")
+    if done.status in (1, 2) and (fault := done.mistold("memory")):
+        return Result(kind, LOST, f"{name}: {fault}")
     again = stage.run(folder)
     if again.status != 0:
         return Result(kind, LOST, f"{name} again: {again.status}: {again.last_line()}")
-    return verdict(kind, [again], stage.faults_of(folder))
+    return verdict(kind, [done, again], stage.faults_of(folder))
 
 
 KINDS = [
