@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import checksum_path, is_valid, read_sealed, sha256, write_checked, write_sealed
+from hpc_vsr.files import checksum_path, is_valid, partial_path, read_sealed, sha256, write_checked, write_sealed
 
 BEST = "best.json"
 TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network": dict, "optimiser": dict,
@@ -160,3 +160,5 @@ def prune(folder: Path, keep: int, step: int) -> None:
         if path not in stay:
             checksum_path(path).unlink(missing_ok=True)
             path.unlink()
+    for path in folder.glob(partial_path(Path("*")).name):  # of a life that was killed
+        path.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ STORAGE = {  # what a file system may answer at any moment, and what helps
     errno.EIO: "check the file system", errno.ESTALE: "check the file system", errno.EREMOTEIO: "check the file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENOMEM: "give it more memory",
 }
+# what torch, oneDNN and an extension module of Python say when they get none
+NO_MEMORY = "out of memory|can't allocate memory|could not create a primitive|error return without exception set"
 
 
 class InputError(ValueError):
@@ -49,7 +51,7 @@ class Failed(Exception):
 
 def memory_failure(error: BaseException) -> str | None:
     """One line for what Python, numpy or torch says when memory is not to be had; None for any other error."""
-    told = isinstance(error, RuntimeError) and re.search("out of memory|can't allocate memory", str(error))
+    told = isinstance(error, (RuntimeError, SystemError)) and re.search(NO_MEMORY, str(error))
     if not told and not isinstance(error, MemoryError):
         return None
     reason = str(error).splitlines()[0][:200] if str(error) else "the system gave none"

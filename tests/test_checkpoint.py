@@ -35,10 +35,12 @@ def test_what_a_damaged_newer_checkpoint_left_is_pruned_before_a_good_one(traine
         save_checkpoint(folder, state, step, keep=9, best_score=1.0 if step == 1000 else None)
     damaged = folder / "step-00002000.pt"
     damaged.write_bytes(damaged.read_bytes()[:-1])
+    (folder / ".step-00000900.pt.partial").touch()  # a kill left it
     for step in (1100, 1200):
         assert is_valid(save_checkpoint(folder, state, step, keep=keep, best_score=None))
     left = {path.name for path in folder.glob("*.pt")}
     assert left == {"step-00001000.pt", "step-00001200.pt"} | ({"step-00001100.pt"} if keep == 2 else set())
+    assert not list(folder.glob(".*"))
 
 
 def test_a_checkpoint_is_valid_at_every_moment_while_it_is_written_again(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hpc_vsr.errors import FAILED, exit_status, storage_failure
+from hpc_vsr.errors import FAILED, exit_status, memory_failure, storage_failure
 
 HDF5 = "Can't write data (file write failed: errno = {}, error message = '...')"
 
@@ -23,6 +23,17 @@ HDF5 = "Can't write data (file write failed: errno = {}, error message = '...')"
 def test_a_failure_of_storage_is_named(error, line):
     found = storage_failure(error)
     assert found is None if line is None else found.startswith(line)
+
+
+@pytest.mark.parametrize(("error", "is_told"), [
+    (MemoryError("Unable to allocate 3 GiB"), True),
+    (RuntimeError("could not create a primitive"), True),  # oneDNN
+    (SystemError("error return without exception set"), True),
+    (RuntimeError("shapes do not match"), False),
+])
+def test_out_of_memory_is_told(error, is_told):
+    told = memory_failure(error)
+    assert told is None if not is_told else f"out of memory ({error})" in told and "more memory" in told
 
 
 def test_it_ends_a_stage_with_one_line(capsys):

@@ -141,6 +141,17 @@ def test_a_field_with_a_dimension_twice_is_refused(tmp_path):
     assert_refused(done, "f.nc: u is", "('time', 'y', 'time')", "(time, y, x) are wanted")
 
 
+@pytest.mark.parametrize(("value", "words"), [(np.inf, "is infinite"), (9.96921e36, "9.97e+36 in frame 3")])
+def test_values_that_are_none_are_refused(tmp_path, value, words):
+    """Such as a fill value that the file does not declare."""
+    values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
+    values[3, 2, 2] = value
+    dataset = xarray.Dataset({"u": (("time", "y", "x"), values)})
+    dataset.to_netcdf(tmp_path / "f.nc", encoding={"u": {"_FillValue": None}})
+    done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--out", tmp_path / "d")
+    assert_refused(done, "f.nc", words)
+
+
 def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):
     values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)
     path = tmp_path / "f.nc"

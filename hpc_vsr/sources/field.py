@@ -12,6 +12,7 @@ import numpy as np
 from hpc_vsr.errors import InputError
 from hpc_vsr.sources.order import natural_order
 
+LARGEST = 1e30  # in any sane unit; fill values that a file does not declare are larger, and arithmetic needs room
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
@@ -56,6 +57,10 @@ class FieldSource:
             if np.isinf(values).any():
                 raise InputError(f"{path}: {self.channels[0]} is infinite somewhere in frame {inside}")
             valid = ~np.isnan(values)
+            if np.abs(values, where=valid, out=np.zeros_like(values)).max() > LARGEST:
+                raise InputError(f"{path}: {self.channels[0]} is as large as {np.nanmax(np.abs(values)):.3g} in frame "
+                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue, else "
+                                 "choose other units")
             if valid.all():
                 yield values[None], None
             elif not valid.any():

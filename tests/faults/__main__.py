@@ -50,6 +50,7 @@ SHARES = {
     "files": 3.9,
     "parsers": 1.5,
 }  # of --number; what is quick more often
+SAY_SECONDS = 60.0
 _forked: dict = {}  # what the workers have from their parent by being forked
 
 
@@ -76,7 +77,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.videos:
         badfiles.add_own(arguments.videos)
-    started = time.monotonic()
+    started = said = time.monotonic()
     results = []
     try:
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -100,6 +101,9 @@ def main() -> int:
                 with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
                     for number, result in zip(numbers, pool.imap(_try, numbers), strict=True):
                         results.append(result)
+                        if time.monotonic() > said + SAY_SECONDS:
+                            said = time.monotonic()
+                            print(f"{family}: {number + 1} of {count}", file=sys.stderr, flush=True)
                         if result.outcome == LOST:
                             print(f"{family} {number}: {result.kind}: {result.note}", file=sys.stderr, flush=True)
                 print(f"{family}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
