@@ -11,8 +11,9 @@ from pathlib import Path
 import av
 import cv2
 from campaign import LOST, SURVIVED, Kind, Result, verdict
+from inputs import write_clip, write_field, write_images
 from sandbox import Outcome, call, files_below, run, silent
-from world import World, write_clip, write_field, write_images
+from world import World
 
 from hpc_vsr.dataset import Split
 from hpc_vsr.manifest import check_shards, read_manifest

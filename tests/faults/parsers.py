@@ -73,6 +73,16 @@ ODD_JSON = (
     "train-00000-of-00001.h5",
 )
 
+OPTIONS = {
+    "preprocess": "--shards --degradation.sigma --split.train --channels --out --degradation.scale",
+    "train": "--train.lr --train.seed --train.patch_size --train.batch_size --model.n_2d --model.depth "
+    "--train.ema_decay --train.micro_batches --model.recursive_streams --train.num_workers",
+    "evaluate": "--pictures --split --back_projection --twice",
+    "report": "--split --level",
+    "upscale": "--start --stop --tile --segment --quality --codec --part --output",
+    "launch": "--resources.nodes --resources.hours --train.lr --site",
+}
+
 
 def mutate_toml(text: str, rng: random.Random) -> bytes:
     """Other values, lines twice or missing, other sections; or any bytes."""
@@ -250,32 +260,7 @@ def _arguments(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "command lines"
     stage = rng.choice(list(world.stages.values()))
     arguments = [str(word) for word in stage.prepare(folder)]
-    options = {
-        "preprocess": (
-            "--shards",
-            "--degradation.sigma",
-            "--split.train",
-            "--channels",
-            "--out",
-            "--degradation.scale",
-        ),
-        "train": (
-            "--train.lr",
-            "--train.seed",
-            "--train.patch_size",
-            "--train.batch_size",
-            "--model.n_2d",
-            "--model.depth",
-            "--train.ema_decay",
-            "--train.micro_batches",
-            "--model.recursive_streams",
-            "--train.num_workers",
-        ),
-        "evaluate": ("--pictures", "--split", "--back_projection", "--twice"),
-        "report": ("--split", "--level"),
-        "upscale": ("--start", "--stop", "--tile", "--segment", "--quality", "--codec", "--part", "--output"),
-        "launch": ("--resources.nodes", "--resources.hours", "--train.lr", "--site"),
-    }[stage.name]
+    options = OPTIONS[stage.name].split()
     value = re.sub(r'^"|"$', "", rng.choice(ODD)).replace("\\u0000", "\x01")
     done = run(stage.name, [*arguments, rng.choice(options), value], folder, limit=240)
     if done.status == 1 and "failed:" in done.text:  # such as a rate that diverges

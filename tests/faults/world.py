@@ -7,39 +7,18 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
+from inputs import must, write_clip, write_field, write_images
 from sandbox import AtOperation, Outcome, Process, call, files_below, run
 
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 
 TINY = [
-    "--model.n_2d",
-    1,
-    "--model.n_3d",
-    1,
-    "--model.skip",
-    "wiener",
-    "--train.steps",
-    6,
-    "--train.batch_size",
-    2,
-    "--train.patch_size",
-    12,
-    "--train.validate_every",
-    3,
-    "--train.checkpoint_every",
-    2,
-    "--train.log_every",
-    1,
-    "--train.warmup_steps",
-    2,
-    "--train.device",
-    "cpu",
-]
+    "--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
+    "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
+    "--train.warmup_steps", 2, "--train.device", "cpu",
+]  # fmt: skip
 
 
 @dataclass
@@ -100,11 +79,11 @@ class World:
         self.data, self.runs = folder / "data", folder / "runs"
         self.field = write_field(folder / "field.nc")
         self.images = write_images(folder / "images", self.clip, 6)
-        _must(run("preprocess", ["--video", self.clip, "--shards", 5, "--out", self.data], folder))
-        _must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
+        must(run("preprocess", ["--video", self.clip, "--shards", 5, "--out", self.data], folder))
+        must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
         shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
-        _must(run("evaluate", ["--run", self.runs / "tiny"], folder))
-        _must(
+        must(run("evaluate", ["--run", self.runs / "tiny"], folder))
+        must(
             run(
                 "preprocess",
                 [
@@ -122,7 +101,7 @@ class World:
                 folder,
             )
         )
-        _must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
+        must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
         self.stages = {stage.title: stage for stage in self._build_stages()}
         for stage in self.stages.values():
             self._measure(stage)
@@ -215,16 +194,13 @@ class World:
     def _measure(self, stage: Stage) -> None:
         folder = self.folder / "reference" / stage.title
         counter = self.folder / f"count-{stage.title}"
-        done = _must(stage.run(folder, AtOperation(folder, -1, counter=counter)))
+        done = must(stage.run(folder, AtOperation(folder, -1, counter=counter)))
         stage.seconds, stage.operations = done.seconds, int(counter.read_text())
         stage.reference, stage.files = stage.product(folder), files_below(folder)
         stage.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _must(done: Outcome) -> Outcome:
-    if done.status != 0:
-        raise SystemExit(f"the undisturbed run failed with status {done.status}:\n{done.text}")
-    return done
+
 
 
 def weights(run_folder: Path) -> dict[str, str]:
@@ -253,22 +229,6 @@ def _values(path: Path) -> str:
     return text
 
 
-def write_images(folder: Path, clip: Path, num_frames: int) -> Path:
-    """The first frames of a clip as PNG and TIFF."""
-
-    def write() -> None:
-        import cv2
-
-        from hpc_vsr.sources.video import open_video
-
-        folder.mkdir()
-        for index, (frame, _) in enumerate(open_video(clip, "rgb").read(0, num_frames)):
-            cv2.imwrite(str(folder / f"{index}.{('png', 'tif')[index % 2]}"), frame.transpose(1, 2, 0))
-
-    call(write, folder.parent)
-    return folder
-
-
 def _digests(folder: Path, pattern: str) -> dict[str, str]:
     return {
         path.name: hashlib.sha256(_content(path)).hexdigest()
@@ -282,55 +242,3 @@ def _content(path: Path) -> bytes:
         rows = json.loads(path.read_text())["rows"]
         return json.dumps([{key: row[key] for key in row if key != "seconds_per_frame"} for row in rows]).encode()
     return path.read_bytes()
-
-
-def write_clip(
-    path: Path, num_frames: int, codec: str = "libx264", size: tuple[int, int] = (48, 64), pixel_format: str = "yuv420p"
-) -> Path:
-    """Gratings and a disc that move."""
-    height, width = size
-    rows, columns = np.mgrid[:height, :width]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
-        stream.codec_context.time_base = Fraction(1, 25)
-        if codec == "libx264":
-            stream.options = {"g": "8", "bf": "2", "crf": "20", "threads": "1"}
-        for index in range(num_frames):
-            wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
-            disc = np.hypot(columns - width / 2 - 6 * np.sin(index / 5), rows - height / 2) < height / 4
-            rgb = np.stack(
-                [np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave), 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], -1
-            )
-            frame = av.VideoFrame.from_ndarray(np.rint(rgb * 255).astype(np.uint8), format="rgb24")
-            frame.pts = index
-            container.mux(stream.encode(frame.reformat(format=pixel_format)))
-        container.mux(stream.encode())
-    return path
-
-
-def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: tuple[int, int] = (32, 40)) -> Path:
-    """A wave that moves, with some missing values; written in a process of its own, for netCDF4 has threads."""
-
-    def write() -> None:
-        import xarray as xr
-
-        height, width = size
-        rows, columns = np.mgrid[:height, :width]
-        values = np.stack([np.sin((columns + 1.3 * t) / 3) * np.cos(rows / 4) for t in range(num_frames)]).astype("f4")
-        values[3, :2, :2] = np.nan
-        array = xr.DataArray(
-            values,
-            dims=("time", "y", "x"),
-            name="speed",
-            attrs={"units": "m s-1"},
-            coords={
-                "time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
-                "y": np.arange(height) * 2.0,
-                "x": np.arange(width) * 2.0,
-            },
-        )
-        array.to_netcdf(path, format=kind)
-
-    _must(call(write, path.parent))
-    return path
