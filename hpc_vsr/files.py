@@ -94,13 +94,22 @@ def _seal(value: dict) -> str:
 
 
 def write_json_together(path: Path, value: Any) -> None:
-    """`write_json` where several processes may write the same at the same time."""
+    """`write_json` where several processes may write the same at the same time; see `remove_left_together`."""
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         write_json(temporary, value)
         temporary.replace(path)
+    except FileNotFoundError:  # another process has removed it, since the file is there
+        if not path.exists():
+            raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left_together(path: Path) -> None:
+    """Remove what processes left that were killed in `write_json_together`, once the file is there."""
+    for left in path.parent.glob(f".*{path.name}.*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def read_json(path: Path, mend: str) -> Any:

@@ -176,6 +176,15 @@ def test_the_same_command_again_finds_it_finished(network, field, enlarged, tmp_
         assert_refused(upscale(network, field, output, "--variable", "temperature", *more), "is not what this command")
 
 
+def test_a_full_disk_is_told(network, field, tmp_path):
+    """The NetCDF library does not say why; here a limit of file sizes stands for it."""
+    limit = ("prlimit", f"--fsize={30_000}")
+    done = run_stage("upscale", "--run", network, "--input", field, "--output", tmp_path / "out.nc", "--variable",
+                     "temperature", launcher=limit)
+    assert done.returncode == 1 and "as on a full disk" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
     target = tmp_path / "out.nc"
     for run, source, to, more, words in (

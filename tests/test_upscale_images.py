@@ -57,10 +57,12 @@ def test_it_goes_on_with_what_is_missing(trained, folder, tmp_path):
     shutil.copytree(out, part)
     for index in (3, 4, 9):
         (part / f"frame{index}.png").unlink()
+    (part / ".upscale.json.node1.7.partial").touch()  # by a process that was killed
     done = upscale(trained, folder, part)
     assert done.returncode == 0 and "9 finished before" in done.stderr and "3/3 images" in done.stderr
     for path in out.iterdir():
         assert path.read_bytes() == (part / path.name).read_bytes(), path.name
+    assert not list(part.glob(".*"))
 
 
 @pytest.mark.mpi

@@ -14,7 +14,7 @@ import dask.array
 import numpy as np
 import xarray
 
-from hpc_vsr.errors import InputError, storage_failure
+from hpc_vsr.errors import Failed, InputError, storage_failure
 from hpc_vsr.files import partial_path, write_whole
 from hpc_vsr.sources.field import FieldSource
 
@@ -69,7 +69,12 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     list of str
         Variables of the source that are left out, since they lie on its grid.
     """
-    dataset, left_out = _frame_of_dataset(source, frames, scale)
+    try:
+        dataset, left_out = _frame_of_dataset(source, frames, scale)
+        dataset.load()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{source.files[0]}: what lies beside {source.channels[0]} cannot be read "
+                         f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
     variable = source.channels[0]
     original = source.open_datasets()[0][variable]
     time, rows, columns = source.description["dimensions"]
@@ -106,6 +111,9 @@ def _netcdf_refusals(path: Path) -> Iterator[None]:
     except (AttributeError, RuntimeError) as error:
         if not str(error).startswith("NetCDF:") or storage_failure(error):
             raise
+        if "HDF error" in str(error):  # all that it tells of a disk
+            raise Failed(f"{path}: the NetCDF library could not write it ({error}), as on a full disk, over a quota or "
+                         "a limit of file sizes; make room and run the same command again") from None
         raise InputError(f"{path}: cannot be written with the names and attributes of the input ({error}); mend those, "
                          "or write .zarr") from None
 

@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 
 from hpc_vsr.errors import InputError
-from hpc_vsr.files import create_folder, read_json, write_json_together, write_whole
+from hpc_vsr.files import (
+    create_folder,
+    read_json,
+    remove_left_together,
+    write_json_together,
+    write_whole,
+)
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank, ranks_on_node
 from hpc_vsr.progress import Progress
@@ -59,7 +65,10 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
                     _write_image(settings.output / names[frame], image)
                     progress.advance()
         comm.allgather(None)
-        return not on_main_rank(comm, lambda: _missing(settings.output, names))
+        complete = not on_main_rank(comm, lambda: _missing(settings.output, names))
+        if complete:
+            on_main_rank(comm, lambda: remove_left_together(settings.output / RECORD))
+        return complete
 
 
 def plan_images(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSource, dict[int, str], str]:

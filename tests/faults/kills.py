@@ -92,7 +92,7 @@ def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Res
     kind = "a write that fails half-way"
     stage = rng.choice(list(world.stages.values()))
     done = stage.run(folder, limit_file_size(rng.randint(1, stage.largest - 1)))
-    if done.status != 0 and (fault := done.mistold("File too large", "raise the limit of file sizes")):
+    if done.status != 0 and (fault := done.mistold("File too large", "limit of file sizes")):
         return Result(kind, LOST, f"{stage.title}: {fault}")
     return _finish(kind, stage, folder, [done])
 
@@ -109,7 +109,7 @@ def _disk_full(world: World, rng: random.Random, folder: Path) -> Result:
                 return Result(kind, NOT_TRIED, "its input did not fit")
             seen = free_space_is_not_seen if rng.random() < 0.7 else None
             done = Process(stage.name, arguments, place, seen).wait()
-            if done.status != 0 and (fault := done.mistold("No space left on device", " are free")):
+            if done.status != 0 and (fault := done.mistold("No space left on device", " are free", "as on a full disk")):
                 return Result(kind, LOST, f"{stage.title}: {fault}")
             make_large()
             return _finish(kind, stage, place, [done])
