@@ -109,7 +109,7 @@ def _disk_full(world: World, rng: random.Random, folder: Path) -> Result:
                 return Result(kind, NOT_TRIED, "its input did not fit")
             seen = free_space_is_not_seen if rng.random() < 0.7 else None
             done = Process(stage.name, arguments, place, seen).wait()
-            if done.status != 0 and (fault := done.mistold("No space left on device", " are free", "as on a full disk")):
+            if done.status != 0 and (fault := done.mistold("No space left on device", " are free", "on a full disk")):
                 return Result(kind, LOST, f"{stage.title}: {fault}")
             make_large()
             return _finish(kind, stage, place, [done])
