@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -150,6 +153,24 @@ def test_values_that_are_none_are_refused(tmp_path, value, words):
     dataset.to_netcdf(tmp_path / "f.nc", encoding={"u": {"_FillValue": None}})
     done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--out", tmp_path / "d")
     assert_refused(done, "f.nc", words)
+
+
+def test_a_store_of_pickled_objects_is_not_opened(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch '{tmp_path}/pwned'",)
+
+    array = {"zarr_format": 2, "shape": [40, 32, 40], "chunks": [40, 32, 40], "dtype": "|O", "compressor": None,
+             "order": "C", "fill_value": None, "filters": [{"id": "pickle", "protocol": 5}]}
+    for name, text in ((".zgroup", {"zarr_format": 2}), ("u/.zarray", array),
+                       ("u/.zattrs", {"_ARRAY_DIMENSIONS": ["time", "y", "x"]})):
+        (tmp_path / "f.zarr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "f.zarr" / name).write_text(json.dumps(text))
+    (tmp_path / "f.zarr" / "u" / "0.0.0").write_bytes(pickle.dumps(Payload()))
+    done = run_stage("preprocess", "--field", tmp_path / "f.zarr", "--variable", "u", "--out", tmp_path / "d",
+                     environment={"NUMCODECS_ALLOW_UNSAFE_PICKLE_DECODE": "1"})  # as numcodecs before 0.16.6 is
+    assert_refused(done, ".zarray: holds pickled objects")
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_damaged_field_is_refused_where_it_is_damaged(tmp_path):

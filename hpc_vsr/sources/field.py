@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.sources.order import natural_order
 
 LARGEST = 1e30  # in any sane unit; fill values that a file does not declare are larger, and arithmetic needs room
+PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # a filter of a Zarr array
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
@@ -170,6 +172,8 @@ def _import_xarray():
 def _open_dataset(xarray, path: Path):
     try:
         return _open_any(xarray, path)
+    except InputError:
+        raise
     except Exception as error:  # xarray passes on whatever its back end raises
         raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
                          f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
@@ -197,7 +201,15 @@ def _without_single_dimensions(array):
     return array
 
 
+def _check_store(path: Path) -> None:
+    """Raise `InputError` if reading an array of a Zarr store would unpickle it, which runs whatever it holds."""
+    for part in (path / ".zmetadata", path / "zarr.json", *path.glob("*/.zarray"), *path.glob("*/zarr.json")):
+        if part.is_file() and re.search(PICKLED, part.read_text(encoding="utf-8", errors="replace")):
+            raise InputError(f"{part}: holds pickled objects, which could run any program; write it without them")
+
+
 def _open_any(xarray, path: Path, **options):
+    _check_store(path)
     if path.is_file():
         with path.open("rb") as stream:
             if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated one
