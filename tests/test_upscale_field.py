@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray
 from conftest import assert_refused, train_tiny
+from scipy.io import netcdf_file
 from stages import run_stage
 from upscaling import upscale
 
@@ -174,6 +175,18 @@ def test_the_same_command_again_finds_it_finished(network, field, enlarged, tmp_
     (tmp_path / "out.zarr").mkdir()
     for output, more in ((enlarged, ("--stop", 3)), (tmp_path / "out.zarr", ())):
         assert_refused(upscale(network, field, output, "--variable", "temperature", *more), "is not what this command")
+
+
+def test_an_attribute_without_a_name_is_refused(network, field, tmp_path):
+    with netcdf_file(tmp_path / "in.nc", "w") as file, xarray.open_dataset(field) as source:
+        for name, size in (("time", 8), ("lat", HEIGHT), ("lon", WIDTH)):
+            file.createDimension(name, size)
+        variable = file.createVariable("t", "f", ("time", "lat", "lon"))
+        variable[:] = source["temperature"].values[:8, 0]
+        variable._attributes[""] = b"x"
+    done = upscale(network, tmp_path / "in.nc", tmp_path / "out.nc", "--variable", "t")
+    assert_refused(done, "out.nc: cannot be written with the names and attributes of the input")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.nc"]
 
 
 def test_a_full_disk_is_told(network, field, tmp_path):

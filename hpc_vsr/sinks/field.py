@@ -108,8 +108,11 @@ def _netcdf_refusals(path: Path) -> Iterator[None]:
     """What the NetCDF library will not write, such as a name with control characters, is the input's fault."""
     try:
         yield
-    except (AttributeError, RuntimeError) as error:
-        if not str(error).startswith("NetCDF:") or storage_failure(error):
+    except InputError:  # of the source, which is read meanwhile
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        is_refusal = isinstance(error, UnicodeError) or str(error).startswith(("NetCDF:", "Invalid "))  # xarray's word
+        if not is_refusal or storage_failure(error):
             raise
         if "HDF error" in str(error):  # all that it tells of a disk
             raise Failed(f"{path}: the NetCDF library could not write it ({error}), as on a full disk, over a quota or "

@@ -34,13 +34,13 @@ import values  # noqa: E402
 from campaign import LOST, format_table, try_number  # noqa: E402
 from world import World  # noqa: E402
 
-FAMILIES = {
-    "kills": [*kills.KINDS, *launchers.KINDS],
-    "damage": damage.KINDS,
-    "values": values.KINDS,
-    "files": badfiles.KINDS,
+FAMILIES = {  # the quick ones first
     "parsers": parsers.KINDS,
     "hostile": hostile.KINDS,  # with those of hostile_links, hostile_names and hostile_shards
+    "files": badfiles.KINDS,
+    "values": values.KINDS,
+    "damage": damage.KINDS,
+    "kills": [*kills.KINDS, *launchers.KINDS],
 }
 MOMENTS = "moments"  # each operation of each stage, none by chance; only if it is asked for
 SHARES = {
