@@ -19,8 +19,9 @@ STORAGE = {  # what a file system may answer at any moment, and what helps
     errno.EIO: "check the file system", errno.ESTALE: "check the file system", errno.EREMOTEIO: "check the file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENOMEM: "give it more memory",
 }
-# what torch, oneDNN and an extension module of Python say when they get none
-NO_MEMORY = "out of memory|can't allocate memory|could not create a primitive|error return without exception set"
+# what torch, oneDNN, an extension module of Python and the loader of libraries say when they get none
+NO_MEMORY = ("out of memory|(can't|cannot) allocate memory|could not create a primitive|error return without exception set"
+             "|failed to map segment|cannot create shared object descriptor")
 
 
 class InputError(ValueError):
@@ -51,7 +52,7 @@ class Failed(Exception):
 
 def memory_failure(error: BaseException) -> str | None:
     """One line for what Python, numpy or torch says when memory is not to be had; None for any other error."""
-    told = isinstance(error, (RuntimeError, SystemError)) and re.search(NO_MEMORY, str(error))
+    told = isinstance(error, (RuntimeError, SystemError, ImportError)) and re.search(NO_MEMORY, str(error), re.I)
     if not told and not isinstance(error, MemoryError):
         return None
     reason = str(error).splitlines()[0][:200] if str(error) else "the system gave none"

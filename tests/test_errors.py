@@ -29,6 +29,8 @@ def test_a_failure_of_storage_is_named(error, line):
     (MemoryError("Unable to allocate 3 GiB"), True),
     (RuntimeError("could not create a primitive"), True),  # oneDNN
     (SystemError("error return without exception set"), True),
+    (ImportError("scipy/a.so: failed to map segment from shared object"), True),
+    (ImportError("a.so: cannot open shared object file: No such file or directory"), False),
     (RuntimeError("shapes do not match"), False),
 ])
 def test_out_of_memory_is_told(error, is_told):
