@@ -1,8 +1,10 @@
 # make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in 4 minutes on 2 cores after installation
-# make test   all tests
+# make check  the tests of a contributor before a commit: no SLURM, MPI or browser, no training beyond a few steps
+# make test   all tests; TESTS="-k resum" chooses some
 # make docs   the handbook, docs/_build/index.html
 # make faults N=200   a campaign of faults and bad files: what survives, what is refused, what is lost
-# All set up what they need in .venv, with the versions of constraints.txt.
+# All set up what they need in .venv, with the versions of constraints.txt. With PORTABLE=1 demo, check and test compute as
+# on a processor without AVX-512 and bf16 (tests/portable.env).
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +18,9 @@ WORKERS ?= 3
 N ?= 100
 SEED ?= 0
 
-.PHONY: help setup demo test docs faults lint clean
+LIMITS = $(if $(PORTABLE),env $(shell grep -v '^\#' tests/portable.env))
+
+.PHONY: help setup demo check test docs faults lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -31,12 +35,15 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m hpc_vsr.preprocess --recipe preprocess/diamond_sample.toml
-	$(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
-	$(BIN)/python -m hpc_vsr.upscale --run runs/demo --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare true
+	$(LIMITS) $(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m hpc_vsr.preprocess --recipe preprocess/diamond_sample.toml
+	$(LIMITS) $(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
+	$(LIMITS) $(BIN)/python -m hpc_vsr.upscale --run runs/demo --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare true
+
+check: setup
+	$(LIMITS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope -m 'not (slurm or mpi or browser or slow)'
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+	$(LIMITS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 20 $(TESTS)
 
 docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build

@@ -25,15 +25,15 @@ from compare import Comparison, build_parser, publish, rate_of, take_turns  # no
 from hpc_vsr.distributed import choose_device  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
-from hpc_vsr.runs import autocast  # noqa: E402
+from hpc_vsr.precision import autocast, choose_precision  # noqa: E402
 from preprocess import run_child  # noqa: E402
 
 
-def upscaler(network: Network, size: tuple[int, int], device: torch.device, **tile: int):
+def upscaler(network: Network, size: tuple[int, int], device: torch.device, precision: str, **tile: int):
     """Upscales to `size` (width, height) once; megapixels a second."""
     def work() -> None:
         lr = torch.rand(1, 1, 5, size[1] // 2, size[0] // 2, device=device)
-        with torch.inference_mode(), autocast(device, "bf16"):
+        with torch.inference_mode(), autocast(device, precision):
             network.upscale(lr, **tile)
     return rate_of(work, size[0] * size[1] / 1e6, device=device)
 
@@ -58,13 +58,14 @@ def main() -> None:
     if arguments.sizes:
         torch.manual_seed(0)
         network = build_model(ModelSettings(name=arguments.model), 1, 2, 3.0, 1e-3).to(device).eval()
-        candidates = {size: upscaler(network, size_of(size), device) for size in arguments.sizes}
+        precision = choose_precision("auto", network, 1, device).precision
+        candidates = {size: upscaler(network, size_of(size), device, precision) for size in arguments.sizes}
         if arguments.whole:
             largest = arguments.sizes[-1]
-            candidates[f"{largest}, whole"] = upscaler(network, size_of(largest), device, tile=0)
+            candidates[f"{largest}, whole"] = upscaler(network, size_of(largest), device, precision, tile=0)
         candidates[arguments.sizes[0]]()
-        comparisons.append(Comparison(f"{arguments.model}: upscaling in bf16 on {device.type}, by size of the result",
-                                      "Mpixel/s", take_turns(candidates, arguments.turns)))
+        comparisons.append(Comparison(f"{arguments.model}: upscaling in {precision} on {device.type}, by size of the "
+                                      "result", "Mpixel/s", take_turns(candidates, arguments.turns)))
     if arguments.lengths:
         scratch = Path(tempfile.gettempdir()) / "hpc-vsr-benchmarks"
         scratch.mkdir(exist_ok=True)

@@ -40,8 +40,9 @@ from hpc_vsr.dataset import Patches, Split, load_batches  # noqa: E402
 from hpc_vsr.distributed import choose_device  # noqa: E402
 from hpc_vsr.manifest import read_manifest  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory  # noqa: E402
-from hpc_vsr.models import ModelSettings, build_model  # noqa: E402
+from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
 from hpc_vsr.mpi import connect  # noqa: E402
+from hpc_vsr.precision import choose_precision  # noqa: E402
 from hpc_vsr.preprocess import preprocess  # noqa: E402
 from hpc_vsr.recipe import Recipe  # noqa: E402
 from hpc_vsr.splits import REACH  # noqa: E402
@@ -159,11 +160,14 @@ def rate_of_loader(loader: Iterator, batch: int, seconds: float) -> Callable[[],
     return measure
 
 
-def rate_of_training(loader: Iterator, batch: int, seconds: float, device: torch.device,
+def build_network(device: torch.device) -> Network:
+    return build_model(ModelSettings(name="delta", skip="none", input="plain"), 1, 2, 3.0, 1e-3).to(device)
+
+
+def rate_of_training(loader: Iterator, batch: int, seconds: float, device: torch.device, precision: str,
                      waited: list[float]) -> Callable[[], float]:
     """Samples a second of a training that takes its patches from `loader`; the share of waiting goes to `waited`."""
-    network = build_model(ModelSettings(name="delta", skip="none", input="plain"), 1, 2, 3.0, 1e-3).to(device)
-    step = training(network, "bf16", device)
+    step = training(build_network(device), precision, device)
 
     def measure() -> float:
         count, waiting, started = 0, 0.0, time.perf_counter()
@@ -220,13 +224,14 @@ def main() -> None:
         trainings = {"patches already there": itertools.repeat(there),
                      **{name: loader for name, loader in loaders.items() if name.startswith(("ours", "PNG"))}}
         waited: dict[str, list[float]] = {name: [] for name in trainings}
-        seconds = arguments.train_seconds
-        steps = take_turns({name: rate_of_training(loader, arguments.batch, seconds, device, waited[name])
+        seconds, precision = arguments.train_seconds, choose_precision(
+            "auto", build_network(device), 1, device, training=True).precision
+        steps = take_turns({name: rate_of_training(loader, arguments.batch, seconds, device, precision, waited[name])
                             for name, loader in trainings.items()}, arguments.turns)
         what = f"{arguments.batch} patches of {arguments.patch}x{arguments.patch} of {arguments.size} on {device.type}"
         publish("loading", [
             Comparison(f"Loading batches of {what}", "samples/s", rates, notes=notes),
-            Comparison(f"Training Delta in bf16 on batches of {what}", "samples/s", steps,
+            Comparison(f"Training Delta in {precision} on batches of {what}", "samples/s", steps,
                        notes={name: f"{statistics.median(shares):.1%} waiting" for name, shares in waited.items()})
         ], arguments)
         del loaders, trainings  # workers end before their files are gone

@@ -4,10 +4,11 @@ matrices of the same arithmetic.
     python benchmarks/networks.py                                 Delta, 450x300 out, both
     python benchmarks/networks.py --model parallel5 --only upscale
     python benchmarks/networks.py --whole                         with the Wiener filter on its input and beside it
+    python benchmarks/networks.py --precisions fp32 bf16          bf16 also where auto would not take it
 
   stock      the same network with torch's own Conv3d and Conv2d, eager, frames in torch's default layout
   ours       as hpc_vsr computes it
-  matrices   products of 2048 x 2048 matrices in bf16 (fp32 with --limit fp32) with as many operations as the network
+  matrices   products of 2048 x 2048 matrices with as many operations as the network
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hpc_vsr.memory import keep_freed_memory, peak_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
 from hpc_vsr.optim import Objective  # noqa: E402
-from hpc_vsr.runs import autocast  # noqa: E402
+from hpc_vsr.precision import autocast, choose_precision  # noqa: E402
 
 SIGMA, NOISE = 3.0, 1e-3
 MATRIX = 2048
@@ -91,7 +92,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 takes all cores")
     parser.add_argument("--only", choices=["upscale", "train"])
     parser.add_argument("--whole", action="store_true", help="with the input and the residual path of jobs/delta.toml")
-    parser.add_argument("--limit", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="*", choices=["fp32", "bf16"],
+                        help="fp32, and bf16 where auto takes it, if not given")
+    parser.add_argument("--limit", choices=["fp32", "bf16"], help="of the matrices; the fastest if not given")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     if arguments.threads:
@@ -101,6 +104,9 @@ def main() -> None:
     whole = {} if arguments.whole else {"skip": "none", "input": "plain"}
     ours = build_model(ModelSettings(name=arguments.model, **whole), 1, 2, SIGMA, NOISE).to(device)
     networks = {"stock": stock(ours), "ours": ours}
+    fastest = choose_precision("auto", ours, 1, device, training=True).precision
+    precisions = arguments.precisions or dict.fromkeys(("fp32", fastest))
+    arguments.limit = arguments.limit or fastest
     width, height = (int(side) // 2 for side in arguments.size.split("x"))
     comparisons = []
     if arguments.only != "train":
@@ -109,7 +115,7 @@ def main() -> None:
         lr = torch.rand(1, 1, 5, height, width, device=device)
         comparisons.append(measure(
             {f"{name}, {precision}": rate_of(upscaling(network, lr, precision, device), 1, SECONDS, device)
-             for name, network in networks.items() for precision in ("fp32", "bf16")},
+             for name, network in networks.items() for precision in precisions},
             flops, 1, "frames/s", f"{arguments.model}: upscaling to {arguments.size}", arguments, device))
     if arguments.only != "upscale":
         side = arguments.patch + 2 * ours.reach
@@ -121,7 +127,7 @@ def main() -> None:
         comparisons.append(measure(
             {f"{name}, {precision}": rate_of(functools.partial(training(network, precision, device), lr, hr),
                                              arguments.batch, SECONDS, device)
-             for name, network in networks.items() for precision in ("fp32", "bf16")},
+             for name, network in networks.items() for precision in precisions},
             flops, arguments.batch, "samples/s",
             f"{arguments.model}: a training step of {arguments.batch} patches of {arguments.patch}x{arguments.patch}",
             arguments, device))

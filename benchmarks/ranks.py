@@ -46,16 +46,18 @@ def rank(arguments) -> None:
             print(json.dumps(rates), flush=True)
 
 
-def measure(ranks, arguments) -> dict[str, float]:
+def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
+    """The precision, and {way: samples a second}."""
     from torch.nn.parallel import DistributedDataParallel
 
     from hpc_vsr.models import ModelSettings, build_model
     from hpc_vsr.optim import Objective
-    from hpc_vsr.runs import autocast
+    from hpc_vsr.precision import autocast, choose_precision
 
     torch.manual_seed(0)
     network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
     objective = Objective(network.to(ranks.device), 0.0)
+    precision = ranks.on_main(lambda: choose_precision("auto", network, 1, ranks.device, training=True).precision)
     together = DistributedDataParallel(objective)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
     side = arguments.patch
@@ -64,7 +66,7 @@ def measure(ranks, arguments) -> dict[str, float]:
 
     def step(module: Callable, talks: bool) -> None:
         with contextlib.nullcontext() if talks else together.no_sync():
-            with autocast(ranks.device, "bf16"):
+            with autocast(ranks.device, precision):
                 loss = module(lr, hr, "mse")
             loss.backward()
         if talks:
@@ -82,12 +84,12 @@ def measure(ranks, arguments) -> dict[str, float]:
         return arguments.batch * arguments.steps / (time.perf_counter() - started)
 
     if ranks.world_size == 1:
-        return {"alone": rate(objective)}
-    return {"not talking": rate(objective), "together": rate(together),
+        return precision, {"alone": rate(objective)}
+    return precision, {"not talking": rate(objective), "together": rate(together),
             f"together, every {MICRO_BATCHES}th": rate(together, MICRO_BATCHES)}
 
 
-def run_ranks(count: int, arguments) -> dict[str, float]:
+def run_ranks(count: int) -> tuple[str, dict[str, float]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -118,20 +120,22 @@ def main() -> None:
         rank(arguments)
         return
     found: dict[str, float] = {}
+    precisions: set[str] = set()
 
     def alone() -> float:
-        found.update(run_ranks(1, arguments))
-        found.update(run_ranks(arguments.ranks, arguments))
+        for count in (1, arguments.ranks):
+            precision, rates = run_ranks(count)
+            precisions.add(precision)
+            found.update(rates)
         return found["alone"]
 
     ways = ("not talking", "together", f"together, every {MICRO_BATCHES}th")
     rates = take_turns({"alone": alone, **{way: lambda way=way: found[way] for way in ways}}, arguments.turns)
     cores = len(os.sched_getaffinity(0))
     notes = {way: f"{arguments.ranks} ranks share {cores} cores" for way in ways} if arguments.ranks > cores else {}
-    publish("ranks", [Comparison(
-        f"{arguments.model}: a rank's training step of {arguments.batch} patches of {arguments.patch}x"
-        f"{arguments.patch} in bf16, alone and with {arguments.ranks} ranks", "samples/s of a rank", rates,
-        notes=notes)], arguments)
+    what = (f"{arguments.model}: a rank's training step of {arguments.batch} patches of {arguments.patch}x"
+            f"{arguments.patch} in {' and '.join(sorted(precisions))}, alone and with {arguments.ranks} ranks")
+    publish("ranks", [Comparison(what, "samples/s of a rank", rates, notes=notes)], arguments)
 
 
 if __name__ == "__main__":

@@ -170,12 +170,6 @@ def _patience() -> datetime.timedelta:
     return datetime.timedelta(seconds=int(given))
 
 
-def check_precision(device: torch.device, precision: str) -> None:
-    """Raise `InputError` if a GPU would have to emulate bf16."""
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise InputError(f"train.precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16")
-
-
 def choose_device(device: str, local_rank: int = 0) -> torch.device:
     """The device of a rank; `InputError` if CUDA is asked for and is not there."""
     if device == "cuda" and not torch.cuda.is_available():

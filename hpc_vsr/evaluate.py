@@ -16,6 +16,7 @@ from typing import Literal
 
 import docstring_parser
 import numpy as np
+import torch
 
 from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import best_sha256
@@ -28,6 +29,7 @@ from hpc_vsr.lock import only_writer, remove_left
 from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import applied_twice, baselines, network_methods
+from hpc_vsr.precision import Precision, choose_precision, warn_if_slow
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.scores import measure_flow, measure_split
 
@@ -43,7 +45,8 @@ class EvaluateSettings:
     split : str
         test, val or train.
     precision : str
-        In which the network computes: fp32, bf16 or fp16.
+        In which the network computes: fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device;
+        recorded beside the figures.
     pictures : int
         How many frames are kept as pictures for the report.
     self_ensemble : bool
@@ -59,7 +62,7 @@ class EvaluateSettings:
     """
 
     split: Literal["test", "val", "train"] = "test"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "auto"
     pictures: int = 3
     self_ensemble: bool = False
     back_projection: int = 0
@@ -97,16 +100,17 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     check_shards(manifest, {settings.split, "val"})
     device = choose_device("auto")
     noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
+    precision = _choose_precision(trained, manifest, settings, device)
     methods = [*baselines(manifest, noise, device),
-               *network_methods(run.name, trained, manifest, settings.precision, device, settings.self_ensemble,
+               *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
                                 settings.back_projection, settings.first_stage)]
     if settings.twice is not None:
-        methods.append(applied_twice(RunFolder(settings.twice), manifest, settings.precision, device))
+        methods.append(applied_twice(RunFolder(settings.twice), manifest, precision, device))
     split = Split(manifest, settings.split)
     rows, pictures = measure_split(split, methods, settings.pictures, device)
     result = {
         "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
-        "precision": settings.precision, "device": device.type, "wiener_noise": noise,
+        "precision": precision, "device": device.type, "wiener_noise": noise,
         "trained_on": trained.terms.fingerprint, "checkpoint_sha256": trained.sha256,
         "twice_sha256": _sha256_of_twice(settings), "settings": as_dict(settings), "rows": rows,
     }
@@ -117,6 +121,18 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
         np.savez_compressed(stream, **pictures)
     write_sealed(run.evaluation(settings.split), result)
     return result
+
+
+def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSettings, device: torch.device) -> str:
+    """The precision of the evaluation; says on standard error which and why."""
+    network, channels = trained.network, len(manifest.channels)
+    choice = choose_precision(settings.precision, network, channels, device,
+                              rounding_shows=not manifest.is_8bit and network.skip is None)
+    print(choice, file=sys.stderr)
+    warning = warn_if_slow(choice, network, channels, device) if settings.precision != "auto" else ""
+    if warning:
+        print(warning, file=sys.stderr)
+    return choice.precision
 
 
 def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:

@@ -17,6 +17,7 @@ from hpc_vsr.evaluate import EvaluateSettings
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.models import ModelSettings, check_scale
 from hpc_vsr.optim import Loss
+from hpc_vsr.precision import Choice, Precision
 from hpc_vsr.runs import RunFolder
 from hpc_vsr.splits import WINDOW
 
@@ -58,7 +59,8 @@ class TrainSettings:
     clip_norm : float
         Largest norm of the gradient; 0 does not clip.
     precision : str
-        fp32, bf16, or fp16 with loss scaling.
+        auto takes what is fast on the device: on a GPU bf16, or fp16 with loss scaling where there is no bf16; on a CPU
+        bf16 or fp32, whichever a short measurement finds faster. Or fp32, bf16, fp16 (GPUs only).
     seed : int
         Of the initialisation, the order and the augmentation.
     validate_every : int
@@ -96,7 +98,7 @@ class TrainSettings:
     final_lr: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "auto"
     seed: int = 0
     validate_every: int = 1000
     validate_samples: int = 0
@@ -189,16 +191,19 @@ def check_batch(settings: TrainSettings, world_size: int) -> None:
                          f"{settings.micro_batches} equal parts")
 
 
-def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
+def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest, choice: Choice) -> None:
     """Write config.json before any work; `InputError` if the folder holds a run of other settings or data.
+
+    `choice` is what decided the precision.
 
     A folder in which no checkpoint was written yet has nothing to lose and takes any settings.
     """
     run_folder.check_name()
-    wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint}
-    if newest_valid(run_folder.checkpoints) is not None:
+    wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint, "chosen": as_dict(choice)}
+    begun = read_begun(run_folder)
+    if begun is not None:
         check_same_settings(run_folder, experiment)
-        if _trained_with(run_folder)["data_fingerprint"] != manifest.fingerprint:
+        if begun["data_fingerprint"] != manifest.fingerprint:
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
                              "choose another --out or give the data set it was trained on")
     elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
@@ -209,20 +214,26 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
 
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
     """Raise `InputError` if the folder holds a trained run of other settings."""
-    if newest_valid(run_folder.checkpoints) is None:
+    begun = read_begun(run_folder)
+    if begun is None:
         return
-    differing = _differences(decisive_settings(_trained_with(run_folder)), decisive_settings(as_dict(experiment)))
+    found = decisive_settings(begun)
+    differing = _differences(found, _as_begun(decisive_settings(as_dict(experiment)), found))
     if differing:
         raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
                          "choose another --out or delete that folder")
 
 
-def _trained_with(run_folder: RunFolder) -> dict[str, Any]:
-    """What config.json says; where it is damaged or missing, what the newest checkpoint says."""
+def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
+    """What config.json says of a run that has a checkpoint; where it is damaged or missing, what that checkpoint says.
+    """
+    newest = newest_valid(run_folder.checkpoints)
+    if newest is None:
+        return None
     try:
         return run_folder.read_config()
     except InputError:
-        state = load_checkpoint(newest_valid(run_folder.checkpoints))
+        state = load_checkpoint(newest)
         if "config" not in state:  # imported
             raise
         return {**state["config"], "data_fingerprint": state["data_terms"]["fingerprint"]}
@@ -239,7 +250,8 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
         config = run_folder.read_config()
     except InputError:  # damaged: training says so
         return False
-    return (decisive_settings(config) == decisive_settings(as_dict(experiment))
+    found = decisive_settings(config)
+    return (found == _as_begun(decisive_settings(as_dict(experiment)), found)
             and config["data_fingerprint"] == read_manifest(experiment.data).fingerprint)
 
 
@@ -254,6 +266,12 @@ def decisive_settings(config: dict) -> dict[str, Any]:
                 "train": as_dict(from_dict(TrainSettings, config["train"], "train"))}
     return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
             if not (section == "train" and key in NEUTRAL)}
+
+
+def _as_begun(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are wanted; where their precision is auto, a run keeps the one that it was begun in."""
+    auto = wanted.get("train.precision") == "auto" and "train.precision" in found
+    return {**wanted, "train.precision": found["train.precision"]} if auto else wanted
 
 
 def _differences(found: dict, wanted: dict) -> list[str]:

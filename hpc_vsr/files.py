@@ -93,12 +93,20 @@ def _seal(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_json_together(path: Path, value: Any) -> None:
-    """`write_json` where several processes may write the same at the same time; see `remove_left_together`."""
+def write_json_once(path: Path, value: Any) -> None:
+    """`write_json` by whichever of several processes comes first; what the others wrote is let go.
+
+    See `remove_left_together`.
+    """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         write_json(temporary, value)
-        temporary.replace(path)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            temporary.replace(path)
     except FileNotFoundError:  # another process has removed it, since the file is there
         if not path.exists():
             raise
@@ -107,7 +115,7 @@ def write_json_together(path: Path, value: Any) -> None:
 
 
 def remove_left_together(path: Path) -> None:
-    """Remove what processes left that were killed in `write_json_together`, once the file is there."""
+    """Remove what processes left that were killed in `write_json_once`, once the file is there."""
     for left in path.parent.glob(f".*{path.name}.*.partial"):
         left.unlink(missing_ok=True)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from hpc_vsr.errors import InputError
 from hpc_vsr.manifest import Manifest
 from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project, count_flops, count_parameters
-from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
+from hpc_vsr.precision import autocast
+from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.splits import REACH
 
 NUM_SYMMETRIES = 8

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hpc_vsr.checkpoint import find_best, load_checkpoint, load_weights
 from hpc_vsr.config import as_dict, check_finite, from_dict
@@ -173,10 +170,3 @@ def load_trained(run: RunFolder) -> Trained:
     load_weights(network, state["weights"], where)
     network.eval().requires_grad_(False)
     return Trained(network, settings, terms, state["step"], where, checksum)
-
-
-def autocast(device: torch.device, precision: str):
-    """The context in which a network computes in ``fp32``, ``bf16`` or ``fp16``."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

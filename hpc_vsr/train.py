@@ -14,7 +14,7 @@ import torch
 
 from hpc_vsr.config import Parser
 from hpc_vsr.dataset import told_of_loaders
-from hpc_vsr.distributed import check_precision, join_ranks, number_of_ranks
+from hpc_vsr.distributed import join_ranks, number_of_ranks
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.experiment import Experiment, check_fit, read_experiment
 from hpc_vsr.files import create_folder
@@ -41,7 +41,6 @@ def train(experiment: Experiment, stop: StopFlag) -> None:
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
     with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
-        check_precision(ranks.device, experiment.train.precision)
         check_fit(experiment, manifest, ranks.world_size)
         locks: list[Lock] = []
 

@@ -31,8 +31,10 @@ from hpc_vsr.lock import Lock
 from hpc_vsr.manifest import Manifest, check_shards
 from hpc_vsr.models import count_parameters
 from hpc_vsr.optim import MovingAverage, Objective, learning_rate, restore_adam
+from hpc_vsr.precision import autocast, check_precision
 from hpc_vsr.progress import Progress, format_seconds
-from hpc_vsr.runs import DataTerms, RunFolder, autocast, network_state
+from hpc_vsr.run_precision import settle_precision
+from hpc_vsr.runs import DataTerms, RunFolder, network_state
 from hpc_vsr.signals import StopFlag
 from hpc_vsr.validation import validate
 
@@ -45,9 +47,12 @@ class Trainer:
 
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
         self.lock = lock  # the main rank's
-        self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         self.run_folder = RunFolder(experiment.out)
-        ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest))
+        experiment, choice, told = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
+        ranks.together(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
+        self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
+        ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
+        self.told = told  # before the first step
 
         if self.settings.verify_shards:
             ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
@@ -85,6 +90,8 @@ class Trainer:
             self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
             return
         self._say(self._summary())
+        for line in self.told:
+            self._say(line)
         patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,

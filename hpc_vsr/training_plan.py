@@ -9,12 +9,16 @@ import torch
 from hpc_vsr import files
 from hpc_vsr.config import as_dict
 from hpc_vsr.dataset import num_bytes
+from hpc_vsr.distributed import choose_device
+from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import Experiment, check_fit
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.memory import peak_of_tensors
 from hpc_vsr.models import Network, count_parameters
 from hpc_vsr.optim import Objective
-from hpc_vsr.runs import DataTerms, autocast
+from hpc_vsr.precision import autocast
+from hpc_vsr.run_precision import settle_precision
+from hpc_vsr.runs import DataTerms
 from hpc_vsr.splits import REACH, WINDOW
 
 PROCESS_MEMORY = 450_000_000  # bytes: Python and PyTorch, as measured
@@ -24,23 +28,34 @@ COPIES = 5  # of the parameters: themselves, their gradients and averages, and t
 
 def format_plan(experiment: Experiment, world_size: int = 1) -> str:
     """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data."""
-    manifest, settings = read_manifest(experiment.data), experiment.train
+    manifest = read_manifest(experiment.data)
     check_fit(experiment, manifest, world_size)
-    network = DataTerms.of(manifest, 1e-3).build(experiment.model)
+    resolved, told = _in_precision_of_this_machine(experiment, manifest)
+    settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames, memory = num_bytes(manifest, "train"), memory_of_rank(experiment, network, manifest, world_size)
+    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),
         f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
         f"{files.format_bytes(frames)} of frames",
         f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
+        *told,
         f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
         f"memory   up to {files.format_bytes(memory)} a rank, with the frames kept in it "
         f"{files.format_bytes(memory + frames)}",
         f"run      {experiment.out}",
     ])
+
+
+def _in_precision_of_this_machine(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, list[str]]:
+    """The experiment as it would be trained here, and what is to be told of it; the job may run on other nodes."""
+    try:
+        resolved, _, told = settle_precision(experiment, manifest, choose_device(experiment.train.device))
+    except InputError as error:
+        return experiment, [f"warning: not on this machine: {error}"]
+    return resolved, told
 
 
 def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int) -> int:

@@ -18,11 +18,11 @@ from hpc_vsr.errors import InputError
 from hpc_vsr.files import format_bytes
 from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors
 from hpc_vsr.models.network import TILE
-from hpc_vsr.runs import RunFolder, Trained, autocast, load_trained
+from hpc_vsr.precision import Choice, Precision, autocast, choose_precision
+from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.sources.planes import GREY
 from hpc_vsr.splits import REACH, WINDOW
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a frame becomes
 LEAST_SIDE = 8  # LR pixels
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
@@ -43,7 +43,8 @@ class Upscaler:
     name : str
         Of the run.
     device : torch.device
-    precision : {"fp32", "bf16", "fp16"}
+    choice : Choice
+        The precision, and why it was chosen.
     tile : int
         Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
 
@@ -56,12 +57,16 @@ class Upscaler:
         Whether it was trained on grey levels 0..255, not on the values of a field.
     """
 
-    def __init__(self, trained: Trained, name: str, device: torch.device, precision: str, tile: int = TILE):
-        self.trained, self.name, self.device, self.precision, self.tile = trained, name, device, precision, tile
+    def __init__(self, trained: Trained, name: str, device: torch.device, choice: Choice, tile: int = TILE):
+        self.trained, self.name, self.device, self.choice, self.tile = trained, name, device, choice, tile
         self.scale, self.channels = trained.terms.scale, trained.terms.channels
         self.for_video = trained.terms.for_video
         self._network = trained.network.to(device)
         keep_freed_memory()
+
+    @property
+    def precision(self) -> str:
+        return self.choice.precision
 
     def enlarge(self, window: Tensor) -> Tensor:
         """(C, 5, h, w) values of the kind it was trained on to the centre frame, (C, s h, s w) float32, on the CPU."""
@@ -181,7 +186,8 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        auto takes bf16 where the processor or the GPU computes in it, else fp32. bf16 is within 0.02 dB of fp32.
+        auto takes, on a GPU, bf16, or fp16 where there is no bf16; on a CPU bf16 or fp32, whichever a measurement of a
+        fraction of a second finds faster. bf16 is within 0.02 dB of fp32. fp16 is for GPUs.
     tile : int
         Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
     local_rank : int
@@ -190,20 +196,13 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
     Raises
     ------
     InputError
-        If the folder is no run, has no valid checkpoint, or CUDA is asked for and is not there.
+        If the folder is no run, has no valid checkpoint, or the device or the precision that is asked for is not there.
     """
     folder = RunFolder(Path(run))
-    chosen = choose_device(device, local_rank)
-    return Upscaler(load_trained(folder), folder.name, chosen, choose_precision(precision, chosen), tile)
-
-
-def choose_precision(precision: Precision, device: torch.device) -> str:
-    """fp32, bf16 or fp16; see `load`."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    chosen, trained = choose_device(device, local_rank), load_trained(folder)
+    choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
+                              rounding_shows=not trained.terms.for_video and trained.network.skip is None)
+    return Upscaler(trained, folder.name, chosen, choice, tile)
 
 
 def check_size(height: int, width: int, where: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hpc_vsr.dataset import Split
 from hpc_vsr.distributed import Ranks
 from hpc_vsr.metrics import PAPER_CROP, psnr
-from hpc_vsr.runs import autocast
+from hpc_vsr.precision import autocast
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ def find_browser() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+def portable() -> dict[str, str]:
+    """Environment variables that limit torch and OpenCV to what a processor without AVX-512 and bf16 has."""
+    lines = Path(__file__).with_name("portable.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
 def torchrun(num_ranks: int) -> tuple[str, ...]:
     """A launcher for `run_stage`."""
     return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}",
@@ -137,7 +143,7 @@ def dataset(tmp_path_factory, clip) -> Path:
 
 TINY = ("--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 4,
         "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
-        "--train.warmup_steps", 2, "--train.device", "cpu")
+        "--train.warmup_steps", 2, "--train.device", "cpu", "--train.precision", "fp32", "--evaluate.precision", "fp32")
 
 
 def train_tiny(dataset: Path, out: Path, *more, **options) -> subprocess.CompletedProcess:

@@ -18,9 +18,9 @@ from hpc_vsr.history import read_history
 ROOT = Path(__file__).resolve().parent.parent
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY")  # a node failure is requeued
 STEPS = 150
-TINY = ("--train.precision", "fp32", "--model.n_2d", 1, "--model.n_3d", 1, "--train.batch_size", 4,
-        "--train.patch_size", 16, "--train.validate_every", 0, "--train.validate_samples", 2, "--train.log_every", 1,
-        "--train.warmup_steps", 2, "--train.device", "cpu")
+TINY = ("--train.precision", "fp32", "--evaluate.precision", "fp32", "--model.n_2d", 1, "--model.n_3d", 1,
+        "--train.batch_size", 4, "--train.patch_size", 16, "--train.validate_every", 0, "--train.validate_samples", 2,
+        "--train.log_every", 1, "--train.warmup_steps", 2, "--train.device", "cpu")
 SHORT = (*TINY, "--train.steps", 6)
 LONG = (*TINY, "--train.steps", STEPS, "--train.checkpoint_every", 40)
 
@@ -116,6 +116,9 @@ checkpoint_every = 2
 log_every = 1
 warmup_steps = 1
 device = "cpu"
+precision = "fp32"
+[evaluate]
+precision = "fp32"
 [sweep]
 "train.seed" = [0, 1, 2, 3, 4, 5]
 [resources]

@@ -14,12 +14,14 @@ SMALL = {
     "loading": ("--size", "96x64", "--frames", "120", "--patch", "12", "--batch", "4", "--seconds", "0.1",
                 "--train-seconds", "0.1", "--turns", "1"),
     "networks": ("--size", "64x48", "--patch", "16", "--batch", "1", "--turns", "1", "--model", "previous"),
+    "precision": ("--patch", "16", "--batch", "1", "--window", "16", "--seconds", "0.05", "--turns", "1", "--models",
+                  "previous"),
     "ranks": ("--patch", "16", "--batch", "1", "--steps", "4", "--turns", "1", "--model", "previous"),
     "growth": ("--sizes", "64x48", "96x64", "--lengths", "200", "300", "--turns", "1", "--model", "previous"),
 }
 OURS = {"preprocess": ["ours, 1 rank", "ours, 2 ranks"], "loading": ["ours, shards, 2 workers", "ours, resident"],
-        "networks": ["ours, fp32", "ours, bf16"], "ranks": ["together", "together, every 4th"],
-        "growth": ["96x64", "300 frames"]}
+        "networks": ["stock, fp32", "ours, fp32"], "precision": ["fp32", "bf16"],
+        "ranks": ["together", "together, every 4th"], "growth": ["96x64", "300 frames"]}
 
 
 def run_python(*arguments) -> str:

@@ -7,12 +7,8 @@ import shutil
 import socket
 
 import pytest
-import torch
 from conftest import assert_refused, rewrite, torchrun, train_tiny
 from stages import run_stage
-
-from hpc_vsr.distributed import check_precision
-from hpc_vsr.errors import InputError
 
 
 def test_other_settings_on_a_run_folder_are_refused(dataset, trained):
@@ -94,14 +90,6 @@ def test_more_ranks_than_gpus_are_refused(dataset, tmp_path):
              "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_GPUS_ON_NODE": "1"}
     done = run_stage("job", "train", "--config", job, environment=slurm, cwd=tmp_path)
     assert_refused(done, "4 tasks and 1 GPU on each node", "sbatch --ntasks-per-node=1")
-
-
-def test_bf16_that_a_gpu_would_emulate_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
-    with pytest.raises(InputError, match="Tesla V100 has no bf16; use fp16"):
-        check_precision(torch.device("cuda"), "bf16")
-    check_precision(torch.device("cuda"), "fp16"), check_precision(torch.device("cpu"), "bf16")
 
 
 def test_a_changed_byte_in_a_shard_is_not_trained_on_or_measured(dataset, trained, tmp_path):

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.doctor.findings import Finding
+from hpc_vsr.models import ModelSettings, build_model
 from hpc_vsr.models.blocks import Conv3d
-from hpc_vsr.runs import autocast
+from hpc_vsr.precision import autocast, choose_precision
 
 CHANNELS, DEPTH, SIDE = 20, 5, 64  # of a 3D layer, somewhat wider than Delta's
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the largest output; bf16 has 8 bits, fp16 11
@@ -41,7 +42,8 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding("GPU", "binding", "warning", f"SLURM gave {given}, this process sees {count}",
                       "start ranks with srun --gpu-bind=none: one visible GPU a rank loses NVLink")
     if not torch.cuda.is_bf16_supported(including_emulation=False):
-        yield Finding("GPU", "bf16", "warning", "this GPU has no bf16", "use --train.precision fp16")
+        yield Finding("GPU", "bf16", "warning", "this GPU has no bf16",
+                      "leave train.precision at auto, which takes fp16")
 
 
 def check_convolutions() -> Iterator[Finding]:
@@ -61,6 +63,15 @@ def check_convolutions() -> Iterator[Finding]:
                       f"{device.type}: error {error:.1e} of {tolerance:.0e} allowed, {rate:,.0f} GFLOP/s",
                       "" if right else f"do not train in {precision} here; another version of torch brings another "
                       "cuDNN")
+
+
+def check_auto_precision() -> Iterator[Finding]:
+    """What `precision = "auto"` would choose for Delta here, and why."""
+    device = choose_device("auto")
+    network = build_model(ModelSettings(), channels=1, scale=2, sigma=3.0, noise=1e-3).to(device)
+    for work in ("training", "upscaling"):
+        choice = choose_precision("auto", network, 1, device, training=work == "training")
+        yield Finding("precision", work, "ok", f"auto takes {choice.precision}: {choice.reason}")
 
 
 def _reference(conv: Conv3d, image: torch.Tensor) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hpc_vsr
 from hpc_vsr import cluster
-from hpc_vsr.doctor.arithmetic import check_convolutions, check_gpus
+from hpc_vsr.doctor.arithmetic import check_auto_precision, check_convolutions, check_gpus
 from hpc_vsr.doctor.findings import Finding
 from hpc_vsr.doctor.ranks import check_mpi, check_process_group, check_srun_mpi
 from hpc_vsr.doctor.slurm import check_slurm
@@ -27,8 +27,8 @@ def run_checks(folders: Sequence[Path]) -> Iterator[Finding]:
                   f"{platform.machine()}, {Path(hpc_vsr.__file__).parent}")
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("MPI", check_mpi), *([("MPI", check_srun_mpi)] if cluster.has_slurm() else []), ("SLURM", check_slurm),
-        ("GPU", check_gpus), ("arithmetic", check_convolutions), ("training", check_process_group),
-        ("storage", lambda: check_storage(folders))]
+        ("GPU", check_gpus), ("arithmetic", check_convolutions), ("precision", check_auto_precision),
+        ("training", check_process_group), ("storage", lambda: check_storage(folders))]
     for topic, check in checks:
         try:
             yield from check()

@@ -42,6 +42,8 @@ class Conv3d(nn.Conv3d):
         # ATen (use_mkldnn in Convolution.cpp) takes its plain kernels, ten times slower, for a small single sample
         passed_by = dtype == torch.float32 and x.shape[0] == 1 and x[:, :, :, :, 0].numel() <= 20480
         if not (passed_by and torch.backends.mkldnn.is_available()):
+            if dtype == torch.float32 and torch.is_grad_enabled():
+                return _Conv3dWithFoldedGradient.apply(x, self.weight, self.bias, self.padding)
             return super().forward(x)
         if torch.is_grad_enabled():
             return self._folded(x)
@@ -49,16 +51,48 @@ class Conv3d(nn.Conv3d):
 
     def _folded(self, x: Tensor) -> Tensor:
         taps, (pad_depth, *pad_plane) = self.kernel_size[0], self.padding
-        frames = x.permute(0, 2, 3, 4, 1)
-        if pad_depth:
-            frames = F.pad(frames, (0, 0, 0, 0, 0, 0, pad_depth, pad_depth))
-        batch, depth, height, width, channels = frames.shape
-        depth -= taps - 1
-        folded = torch.cat([frames[:, tap : tap + depth] for tap in range(taps)], dim=-1) if taps > 1 else frames
-        folded = folded.reshape(batch * depth, height, width, taps * channels).permute(0, 3, 1, 2)
-        weight = self.weight.transpose(1, 2).reshape(self.out_channels, taps * channels, *self.kernel_size[1:])
-        out = F.conv2d(folded, weight, self.bias, padding=tuple(pad_plane)).permute(0, 2, 3, 1)
-        return out.reshape(batch, depth, *out.shape[1:]).permute(0, 4, 1, 2, 3)
+        weight = self.weight.transpose(1, 2).reshape(self.out_channels, -1, *self.kernel_size[1:])
+        out = F.conv2d(_fold(x, taps, pad_depth), weight, self.bias, padding=tuple(pad_plane)).permute(0, 2, 3, 1)
+        return out.reshape(x.shape[0], -1, *out.shape[1:]).permute(0, 4, 1, 2, 3)
+
+
+class _Conv3dWithFoldedGradient(torch.autograd.Function):
+    """`F.conv3d` in float32 whose gradient of the weights is that of a 2D convolution over folded depth taps.
+
+    oneDNN takes two to four times as long for the gradient of the weights of a 3D convolution (docs/performance.md).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv3d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        ones, zeros = [1, 1, 1], [0, 0, 0]
+        of_x = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, ones, ctx.padding, ones, False, zeros, 1, [True, False, False],
+        )[0] if ctx.needs_input_grad[0] else None
+
+        features, channels, taps, *plane = weight.shape
+        flat = gradient.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
+        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            flat, _fold(x, taps, ctx.padding[0]), weight.new_empty(features, taps * channels, *plane), [features],
+            ones[1:], ctx.padding[1:], ones[1:], False, zeros[1:], 1, [False, True, True])
+        return of_x, of_weight.view(features, taps, channels, *plane).transpose(1, 2), of_bias, None
+
+
+def _fold(x: Tensor, taps: int, pad_depth: int) -> Tensor:
+    """(B, C, D, H, W) to (B (D + 2 pad - taps + 1), taps C, H, W): the frames under each depth tap as channels."""
+    frames = x.permute(0, 2, 3, 4, 1)
+    if pad_depth:
+        frames = F.pad(frames, (0, 0, 0, 0, 0, 0, pad_depth, pad_depth))
+    depth = frames.shape[1] - taps + 1
+    folded = torch.cat([frames[:, tap : tap + depth] for tap in range(taps)], dim=-1) if taps > 1 else frames
+    return folded.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class Conv2dToFew(nn.Conv2d):

@@ -42,14 +42,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
-        upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
-        upscaler.precision = comm.bcast(upscaler.precision)  # what auto is on one node is it on all
+        upscaler = _load(settings, comm, local_rank)
         if arguments.dry_run:
             on_main_rank(comm, lambda: print(_plan(settings, upscaler)))
             return
         complete = _upscale(settings, upscaler, comm)
     if comm.rank == 0 and complete:
         print(settings.output)
+
+
+def _load(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
+    """The network on this rank's device; all ranks compute in the precision that the first one chooses."""
+    upscaler, choice = None, None
+    if comm.rank == 0:
+        upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
+        choice = upscaler.choice
+        print(choice, file=sys.stderr)
+    choice = comm.bcast(choice)
+    return upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
 
 
 def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:

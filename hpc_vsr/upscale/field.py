@@ -113,7 +113,7 @@ def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> FieldPlan:
     _back_projection(settings, upscaler, source)
     inside = [file for path in source.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in inside]
-    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256, computed=upscaler.precision)
+    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
     plan = FieldPlan(source, frames, settings.output, identity)
     if not plan.is_finished():
         _warn_of_range(source, frames, upscaler)

@@ -15,19 +15,19 @@ import numpy as np
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import (
     create_folder,
-    read_json,
     remove_left_together,
-    write_json_together,
     write_whole,
 )
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank, ranks_on_node
+from hpc_vsr.precision import Choice
 from hpc_vsr.progress import Progress
 from hpc_vsr.resample import enlarge_plane
 from hpc_vsr.sources.images import ImageSource, open_images
 from hpc_vsr.sources.planes import GREY
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscale.frames import enlarge_window
+from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, warn_of_blur, windows
 
@@ -46,7 +46,7 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
         something else.
     """
     source, names, identity = on_main_rank(comm, lambda: plan_images(settings, upscaler))
-    on_main_rank(comm, lambda: _open_folder(settings.output, identity))
+    upscaler.choice = on_main_rank(comm, lambda: _open_folder(settings.output, identity, upscaler))
     index, count = settings.share()
     lock = f".lock-{index + 1}-of-{count}"
     with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():
@@ -87,7 +87,7 @@ def plan_images(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSou
     names = {frame: _name_of(source.files[frame]) for frame in frames}
     if len(set(names.values())) < len(names):
         raise InputError(f"{settings.input}: has images that differ in their endings alone; rename them")
-    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256, computed=upscaler.precision)
+    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
     warning = warn_of_blur(upscaler, _sample(source, frames), str(settings.input))
     if warning:
         print(warning, file=sys.stderr)
@@ -104,16 +104,15 @@ def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
             yield image.mean(2) * (GREY / PEAK[image.dtype])
 
 
-def _open_folder(folder: Path, identity: str) -> None:
+def _open_folder(folder: Path, identity: str, upscaler: Upscaler) -> Choice:
+    """Make the folder of the output, or check that it is this upscaling's; the precision that it was begun in."""
     record = folder / RECORD
     if not record.exists():
         if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
             raise InputError(f"{folder}: exists and is not empty; choose another --output")
         create_folder(folder)
-        write_json_together(record, {"fingerprint": identity})
-    content = read_json(record, "delete that folder or choose another --output")
-    if not isinstance(content, dict) or content.get("fingerprint") != identity:
-        raise InputError(f"{folder}: holds another upscaling; delete it or choose another --output")
+    return join_upscaling(record, identity, {}, upscaler,
+                          f"{folder}: holds another upscaling; delete it or choose another --output")
 
 
 def _missing(folder: Path, names: dict[int, str]) -> list[int]:

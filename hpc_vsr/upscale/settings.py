@@ -10,8 +10,8 @@ from typing import Any, Literal
 from hpc_vsr.config import as_dict, fingerprint
 from hpc_vsr.errors import InputError
 from hpc_vsr.models.network import TILE
+from hpc_vsr.precision import Precision
 from hpc_vsr.sinks.video import Codec
-from hpc_vsr.upscaler import Precision
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class UpscaleSettings:
     back_projection : int
         Steps that make the enlarged field agree with the given one under the degradation of the training.
     precision : str
-        fp32, bf16, fp16, or auto: bf16 where the processor or GPU computes in it.
+        fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device.
     device : str
         auto, cpu or cuda.
     tile : int

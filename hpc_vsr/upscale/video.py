@@ -23,13 +23,12 @@ from hpc_vsr.files import (
     check_input_file,
     create_folder,
     is_valid,
-    read_json,
     record_checksum,
     sha256,
-    write_json_together,
 )
 from hpc_vsr.lock import only_writer
 from hpc_vsr.mpi import on_main_rank, ranks_on_node
+from hpc_vsr.precision import Choice
 from hpc_vsr.progress import Progress
 from hpc_vsr.resample import enlarge_plane
 from hpc_vsr.sinks.video import (
@@ -46,6 +45,7 @@ from hpc_vsr.sources.planes import PlaneFormat, find_format, nearest_format
 from hpc_vsr.sources.video import MATRICES, VideoSource, open_video
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscale.frames import enlarge_window
+from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, to_luma, warn_of_blur, windows
 
@@ -93,7 +93,7 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
             shutil.rmtree(plan.folder, ignore_errors=True)  # what a kill left of it after the joining
             print(f"{settings.output}: finished before", file=sys.stderr)
         return True
-    on_main_rank(comm, lambda: _open_folder(plan, settings))
+    upscaler.choice = on_main_rank(comm, lambda: _open_folder(plan, settings, upscaler))
     missing = on_main_rank(comm, lambda: _missing(plan))
     neighbours = ranks_on_node(comm)
     if comm.rank == 0:
@@ -139,7 +139,7 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
     frames = settings.frames(source.num_frames)
     segments = [frames[start : start + settings.segment] for start in range(0, len(frames), settings.segment)]
     identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
-                              computed=upscaler.precision, encoded=[codec, name, encoding.quality])
+                              encoded=[codec, name, encoding.quality])
     finished = False
     if settings.output.exists():
         if identity not in read_comment(settings.output):
@@ -165,21 +165,18 @@ def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
             yield picture.mean(0)
 
 
-def _open_folder(plan: VideoPlan, settings: UpscaleSettings) -> None:
-    """Make the folder of the segments, or check that it is this plan's."""
+def _open_folder(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> Choice:
+    """Make the folder of the segments, or check that it is this plan's; the precision that it was begun in."""
     path = plan.folder / PLAN
     if not path.exists():
         if not settings.output.parent.is_dir():
             raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
         create_folder(plan.folder)
         check_free_space(plan.folder, settings.input.stat().st_size)
-        write_json_together(path, {"fingerprint": plan.fingerprint, "frames": [plan.frames.start, plan.frames.stop],
-                                   "segment": settings.segment})
-    content = read_json(path, f"delete {plan.folder}")
-    found = content.get("fingerprint") if isinstance(content, dict) else None
-    if found != plan.fingerprint:
-        raise InputError(f"{plan.folder}: holds segments of another upscaling into {settings.output}; delete it or "
-                         "give the settings, the input and the network that it was begun with")
+    return join_upscaling(path, plan.fingerprint,
+                          {"frames": [plan.frames.start, plan.frames.stop], "segment": settings.segment}, upscaler,
+                          f"{plan.folder}: holds segments of another upscaling into {settings.output}; delete it or "
+                          "give the settings, the input and the network that it was begun with")
 
 
 def _missing(plan: VideoPlan) -> list[int]:

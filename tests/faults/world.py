@@ -17,7 +17,7 @@ from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 TINY = [
     "--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
     "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
-    "--train.warmup_steps", 2, "--train.device", "cpu",
+    "--train.warmup_steps", 2, "--train.device", "cpu", "--train.precision", "fp32", "--evaluate.precision", "fp32",
 ]  # fmt: skip
 
 
@@ -120,8 +120,9 @@ class World:
         job = self.folder / "job.toml"
         job.write_text(
             f'data = "{self.data}"\n[model]\nn_2d = 1\nn_3d = 1\nskip = "wiener"\n[train]\nsteps = 4\n'
-            "batch_size = 2\npatch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
-            'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\npictures = 1\n'
+            'precision = "fp32"\nbatch_size = 2\n'
+            "patch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
+            'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\nprecision = "fp32"\npictures = 1\n'
         )
         return [
             Stage(

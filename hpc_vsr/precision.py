@@ -1,0 +1,268 @@
+"""In which precision a network computes: fp32, bf16, fp16, or auto, which finds out what is fast on this device."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hpc_vsr.errors import InputError
+from hpc_vsr.models import Network
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+WORK = 4e7  # floating-point operations of one measured convolution: about a millisecond in fp32 on a core
+SECONDS = 0.2  # for which the two precisions take turns
+MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up
+MARGIN = 1.05  # bf16 must be faster by this factor, since fp32 is the more exact
+SIDE = 16  # LR pixels of the frames on which the network is looked through
+TENSOR_CORES = (7, 0)  # compute capability from which on a GPU is fast in fp16
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision and why it was chosen.
+
+    Attributes
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+    reason : str
+    device : str
+        Name of the processor or the GPU for which it was chosen.
+    """
+
+    precision: str
+    reason: str
+    device: str
+
+    def __str__(self) -> str:
+        return f"precision {self.precision}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one convolution of a network takes on a thread of this CPU, seconds; for training with its gradient."""
+
+    fp32: float
+    bf16: float
+
+    @property
+    def fastest(self) -> str:
+        return "bf16" if self.bf16 * MARGIN < self.fp32 else "fp32"
+
+    def __str__(self) -> str:
+        return (f"a convolution of the network takes {1e3 * self.fp32:.3g} ms in fp32 and {1e3 * self.bf16:.3g} ms in "
+                "bf16 on this CPU")
+
+
+def choose_precision(asked: Precision, network: Network, channels: int, device: torch.device, training: bool = False,
+                     rounding_shows: bool = False) -> Choice:
+    """The precision in which a network is to compute on a device.
+
+    ``auto`` takes, on a GPU, bf16 where it is native and else fp16 where the GPU is fast in it; on a CPU, what a
+    measurement of the network's main convolution finds faster. It never takes fp16 on a CPU.
+
+    Parameters
+    ----------
+    asked : {"auto", "fp32", "bf16", "fp16"}
+    network : Network
+    channels : int
+        Of its input.
+    device : torch.device
+    training : bool
+        Whether gradients are computed too.
+    rounding_shows : bool
+        Whether the network's result is itself rounded to the precision, and its values are finer than that: fields
+        through a network without residual path. auto then takes fp32.
+
+    Raises
+    ------
+    InputError
+        If the device cannot compute in the precision that is asked for; see `check_precision`.
+    """
+    check_precision(asked, device)
+    name = device_name(device)
+    if asked != "auto":
+        return Choice(asked, "as asked for", name)
+    if rounding_shows and not training:
+        return Choice("fp32", "half precision would round the values of a field, for the network has no residual path "
+                      "(model.skip)", name)
+    if device.type == "cuda":
+        return Choice(*_choose_on_gpu(device), name)
+    timing = measure_convolution(network, channels, training)
+    return Choice(timing.fastest, str(timing), name)
+
+
+def check_precision(precision: Precision, device: torch.device, where: str = "precision") -> None:
+    """Raise `InputError` if `device` has no such arithmetic.
+
+    fp16 on a CPU is emulated, up to a hundred times slower than fp32, and bf16 on a GPU without it likewise.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError(f"{where}: fp16 is for GPUs; a CPU computes in it many times slower than in fp32; use auto, "
+                         "bf16 or fp32")
+    if precision == "bf16" and device.type == "cuda" and not _has_bf16():
+        raise InputError(f"{where}: {device_name(device)} has no bf16; use auto, fp16 or fp32")
+
+
+def go_on(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
+    """The warning, if there is one, where a work that another life began goes on in the precision that it chose.
+
+    Parameters
+    ----------
+    begun, here : Choice
+        Of that life, and what would be chosen now.
+    device : torch.device
+    where : str
+        The work, named in the warning: its folder or file.
+
+    Raises
+    ------
+    InputError
+        If this device cannot go on in that precision.
+    """
+    try:
+        check_precision(begun.precision, device)
+    except InputError as error:
+        reason = str(error).partition(": ")[2].rpartition("; ")[0]
+        raise InputError(f"{where}: was begun in {begun.precision} on {begun.device}: {reason}; go on where it was "
+                         "begun, or begin anew under another name") from None
+    if begun.device == here.device and begun.precision == here.precision:
+        return ""
+    other = f", where auto takes {here.precision} ({here.reason})" if begun.precision != here.precision else ""
+    return (f"warning: {where}: was begun in {begun.precision} on {begun.device} and goes on in it on {here.device}"
+            f"{other}; the last digits may differ from those of one machine")
+
+
+def warn_if_slow(choice: Choice, network: Network, channels: int, device: torch.device, training: bool = False) -> str:
+    """A warning if a CPU is slower in a precision that the user chose than in fp32; else nothing."""
+    if device.type != "cpu" or choice.precision != "bf16":
+        return ""
+    timing = measure_convolution(network, channels, training)
+    if timing.fastest == "bf16":
+        return ""
+    return f"warning: precision bf16 is slower than fp32 here: {timing}; auto takes fp32"
+
+
+def device_name(device: torch.device) -> str:
+    """What the GPU or the processor calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        entries = dict(line.split("\t", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if "\t" in line)
+        facts = {name.strip(): value.strip(": ") for name, value in entries.items()}
+        if "model name" in facts:
+            return facts["model name"]
+        if "CPU part" in facts:  # Arm gives numbers
+            return f"{platform.machine()} {facts.get('CPU implementer', '')} {facts['CPU part']}"
+    return platform.machine()
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which a network computes in ``fp32``, ``bf16`` or ``fp16``."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def measure_convolution(network: Network, channels: int, training: bool = False) -> Timing:
+    """Time the convolution in which a network spends most of its operations, in fp32 and in bf16, on this CPU.
+
+    Takes a fraction of a second on one thread, since several wait for each other on a busy machine, and counts the
+    shortest time. A processor's flags do not tell: some emulate bf16 in part, and whether a library uses what the
+    processor has depends on both their versions.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measure(*_main_convolution(network, channels), training)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(module: nn.Module, shape: torch.Size, training: bool) -> Timing:
+    kernel = 2 * module.weight.numel() * math.prod(shape[2:-2])
+    side = round((WORK / kernel) ** 0.5)
+    batch = torch.rand(2 if training else 1, *shape[1:-2], side, side, generator=torch.Generator().manual_seed(0))
+    cpu = torch.device("cpu")
+
+    def work(precision: str) -> Callable[[], None]:
+        def forward() -> Tensor:
+            with autocast(cpu, precision):
+                return module(batch)
+
+        def forward_and_backward() -> None:
+            with torch.enable_grad():
+                weight = module.weight.requires_grad_(True)
+                torch.autograd.grad(forward().float().square().sum(), weight)
+
+        def inference() -> None:
+            with torch.inference_mode():
+                forward()
+        return forward_and_backward if training else inference
+
+    wanted = module.weight.requires_grad
+    try:
+        return Timing(*_take_turns(work("fp32"), work("bf16")))
+    finally:
+        module.weight.requires_grad_(wanted)
+
+
+def _take_turns(one: Callable[[], None], other: Callable[[], None]) -> tuple[float, float]:
+    """The shortest time of each, seconds; the first call of each makes its kernels and does not count."""
+    one(), other()
+    best = other_best = math.inf
+    turns, stop = 0, time.perf_counter() + SECONDS
+    while turns < MIN_TURNS or (time.perf_counter() < stop and other_best < HOPELESS * best):
+        best, other_best = min(best, _seconds(one)), min(other_best, _seconds(other))
+        turns += 1
+    return best, other_best
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _main_convolution(network: Network, channels: int) -> tuple[nn.Module, torch.Size]:
+    """The convolution with most operations, over all of its calls for a frame, and the shape of its input."""
+    operations: Counter[nn.Module] = Counter()
+    shapes: dict[nn.Module, torch.Size] = {}
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        operations[module] += out.numel() * module.weight.numel() // out.shape[1]
+        shapes[module] = inputs[0].shape
+
+    hooks = [module.register_forward_hook(count) for module in network.modules()
+             if isinstance(module, (nn.Conv2d, nn.Conv3d))]
+    side = SIDE + 2 * network.reach
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, channels, 5, side, side))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    module, _ = operations.most_common(1)[0]
+    return module, shapes[module]
+
+
+def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
+    name = device_name(device)
+    if _has_bf16():
+        return "bf16", f"{name} computes in it"
+    if torch.cuda.get_device_capability(device) >= TENSOR_CORES:
+        return "fp16", f"{name} has no bf16; in training the loss is scaled"
+    return "fp32", f"{name} is fast in neither bf16 nor fp16"
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)

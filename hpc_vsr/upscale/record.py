@@ -1,0 +1,52 @@
+"""What the first task of an upscaling writes down for those that join it and for its later lives."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.config import as_dict, from_dict
+from hpc_vsr.errors import InputError
+from hpc_vsr.files import read_json, write_json_once
+from hpc_vsr.precision import Choice, go_on
+from hpc_vsr.upscaler import Upscaler
+
+
+def join_upscaling(record: Path, fingerprint: str, facts: dict[str, Any], upscaler: Upscaler, differs: str) -> Choice:
+    """Write the record if there is none, else check that it is of this upscaling, and go on in its precision.
+
+    Parameters
+    ----------
+    record : Path
+    fingerprint : str
+        Of the input, the network and the settings.
+    facts : dict
+        What else the record says.
+    upscaler : Upscaler
+    differs : str
+        The message if the record is of another upscaling.
+
+    Returns
+    -------
+    Choice
+        In which this process is to compute: what the first one chose, so that all frames are of one precision.
+
+    Raises
+    ------
+    InputError
+        If the record is damaged or of another upscaling, or this device cannot compute in its precision.
+    """
+    if not record.exists():
+        write_json_once(record, {"fingerprint": fingerprint, **facts, "chosen": as_dict(upscaler.choice)})
+    mend = f"delete {record.parent} or choose another --output"
+    content = read_json(record, mend)
+    if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
+        raise InputError(differs)
+    if not isinstance(content.get("chosen"), dict):
+        raise InputError(f"{record}: does not say in which precision it was begun; {mend}")
+    begun = from_dict(Choice, content["chosen"], str(record))
+    warning = go_on(begun, upscaler.choice, upscaler.device, str(record.parent))
+    if warning:
+        print(warning, file=sys.stderr)
+    return begun
