@@ -225,7 +225,7 @@ def main() -> None:
                      **{name: loader for name, loader in loaders.items() if name.startswith(("ours", "PNG"))}}
         waited: dict[str, list[float]] = {name: [] for name in trainings}
         seconds, precision = arguments.train_seconds, choose_precision(
-            "auto", build_network(device), 1, device, training=True).precision
+            "auto", build_network(device), 1, device, arguments.patch).precision
         steps = take_turns({name: rate_of_training(loader, arguments.batch, seconds, device, precision, waited[name])
                             for name, loader in trainings.items()}, arguments.turns)
         what = f"{arguments.batch} patches of {arguments.patch}x{arguments.patch} of {arguments.size} on {device.type}"

@@ -104,7 +104,7 @@ def main() -> None:
     whole = {} if arguments.whole else {"skip": "none", "input": "plain"}
     ours = build_model(ModelSettings(name=arguments.model, **whole), 1, 2, SIGMA, NOISE).to(device)
     networks = {"stock": stock(ours), "ours": ours}
-    fastest = choose_precision("auto", ours, 1, device, training=True).precision
+    fastest = choose_precision("auto", ours, 1, device, arguments.patch).precision
     precisions = arguments.precisions or dict.fromkeys(("fp32", fastest))
     arguments.limit = arguments.limit or fastest
     width, height = (int(side) // 2 for side in arguments.size.split("x"))

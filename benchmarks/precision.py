@@ -49,7 +49,7 @@ def child(arguments) -> None:
         for work in ("upscaling", "training"):
             torch.manual_seed(0)
             network = build_model(settings, 1, scale, SIGMA, NOISE)
-            choice = choose_precision("auto", network, 1, cpu, training=work == "training")
+            choice = choose_precision("auto", network, 1, cpu, arguments.patch if work == "training" else 0)
             side = arguments.patch + 2 * network.reach
             batch = torch.rand(arguments.batch, 1, 5, side, side)
             hr = torch.rand(arguments.batch, 1, *[scale * (arguments.patch - 2)] * 2)

@@ -57,7 +57,7 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
     torch.manual_seed(0)
     network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
     objective = Objective(network.to(ranks.device), 0.0)
-    precision = ranks.on_main(lambda: choose_precision("auto", network, 1, ranks.device, training=True).precision)
+    precision = ranks.on_main(lambda: choose_precision("auto", network, 1, ranks.device, arguments.patch).precision)
     together = DistributedDataParallel(objective)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
     side = arguments.patch

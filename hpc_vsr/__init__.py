@@ -8,7 +8,12 @@ Every stage is ``python -m hpc_vsr.STAGE`` and ``hpc-vsr STAGE``; see ``hpc-vsr 
 
 from __future__ import annotations
 
+import os
 import typing
+
+# Threads of torch that wait for each other sleep. By default they spin, and on a machine that has anything else to do a
+# step then takes up to thirty times as long (docs/performance.md). Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if typing.TYPE_CHECKING:
     from hpc_vsr.upscaler import load

@@ -43,9 +43,12 @@ class Ranks:
 
     @property
     def num_threads(self) -> int:
-        """Cores of this rank: what SLURM gave each task, else its share of the machine."""
-        given = os.environ.get("SLURM_CPUS_PER_TASK")
-        return int(given) if given else max(1, len(os.sched_getaffinity(0)) // self.per_node)
+        """Cores of this rank: what SLURM gave each task, else OMP_NUM_THREADS, else its share of the machine."""
+        given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS", "")
+        by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # its own default, not the user's
+        if given.isdecimal() and int(given) > 0 and not by_torchrun:
+            return int(given)
+        return max(1, len(os.sched_getaffinity(0)) // self.per_node)
 
     def peak_memory(self) -> int:
         """Bytes: of the GPU, or of this process on a CPU."""

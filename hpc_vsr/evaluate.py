@@ -127,7 +127,7 @@ def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSe
     """The precision of the evaluation; says on standard error which and why."""
     network, channels = trained.network, len(manifest.channels)
     choice = choose_precision(settings.precision, network, channels, device,
-                              rounding_shows=not manifest.is_8bit and network.skip is None)
+                              rounding_shows=not manifest.is_8bit and network.skip is None, where="evaluate.precision")
     print(choice, file=sys.stderr)
     warning = warn_if_slow(choice, network, channels, device) if settings.precision != "auto" else ""
     if warning:

@@ -14,14 +14,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.hooks import RemovableHandle
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.models import Network
 
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 WORK = 4e7  # floating-point operations of one measured convolution: about a millisecond in fp32 on a core
 SECONDS = 0.2  # for which the two precisions take turns
 MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up
+TOLERANCE = 0.02  # of a layer in bf16, whose 8 bits give about 0.003, relative in the root mean square
 MARGIN = 1.05  # bf16 must be faster by this factor, since fp32 is the more exact
 SIDE = 16  # LR pixels of the frames on which the network is looked through
 TENSOR_CORES = (7, 0)  # compute capability from which on a GPU is fast in fp16
@@ -63,8 +67,8 @@ class Timing:
                 "bf16 on this CPU")
 
 
-def choose_precision(asked: Precision, network: Network, channels: int, device: torch.device, training: bool = False,
-                     rounding_shows: bool = False) -> Choice:
+def choose_precision(asked: Precision, network: Network, channels: int, device: torch.device, patch_size: int = 0,
+                     rounding_shows: bool = False, where: str = "precision") -> Choice:
     """The precision in which a network is to compute on a device.
 
     ``auto`` takes, on a GPU, bf16 where it is native and else fp16 where the GPU is fast in it; on a CPU, what a
@@ -77,27 +81,32 @@ def choose_precision(asked: Precision, network: Network, channels: int, device: 
     channels : int
         Of its input.
     device : torch.device
-    training : bool
-        Whether gradients are computed too.
+    patch_size : int
+        LR pixels a side of the patches of a training, for which gradients are computed too; 0 for inference.
     rounding_shows : bool
         Whether the network's result is itself rounded to the precision, and its values are finer than that: fields
         through a network without residual path. auto then takes fp32.
+    where : str
+        The setting, named in errors.
 
     Raises
     ------
     InputError
         If the device cannot compute in the precision that is asked for; see `check_precision`.
     """
-    check_precision(asked, device)
+    check_precision(asked, device, where)
     name = device_name(device)
     if asked != "auto":
         return Choice(asked, "as asked for", name)
-    if rounding_shows and not training:
+    if rounding_shows and not patch_size:
         return Choice("fp32", "half precision would round the values of a field, for the network has no residual path "
                       "(model.skip)", name)
     if device.type == "cuda":
         return Choice(*_choose_on_gpu(device), name)
-    timing = measure_convolution(network, channels, training)
+    timing = measure_convolution(network, channels, training=patch_size > 0)
+    if timing.fastest == "bf16" and (wrong := find_wrong_layers(network, channels, patch_size)):
+        reason = f"torch {torch.__version__} computes {', '.join(wrong)} wrongly in bf16 on this CPU"
+        return Choice("fp32", reason, name)
     return Choice(timing.fastest, str(timing), name)
 
 
@@ -188,6 +197,46 @@ def measure_convolution(network: Network, channels: int, training: bool = False)
         torch.set_num_threads(threads)
 
 
+def find_wrong_layers(network: Network, channels: int, patch_size: int = 0) -> list[str]:
+    """Names of the network's convolutions whose result in bf16 is off by more than its rounding explains, on this CPU.
+
+    Each is compared with itself in fp32 on what it sees of random frames of two sizes; for a training on patches of
+    `patch_size` LR pixels, with its gradients on frames of that size. Kernels that are wrong only at some sizes exist.
+    """
+    names = {module: name for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
+    wrong = []
+    for side in [patch_size] if patch_size else [SIDE, SIDE + 1]:
+        for module, seen in _inputs_of_layers(network, channels, side).items():
+            if names[module] not in wrong and not _is_right(module, seen, training=patch_size > 0):
+                wrong.append(names[module])
+    return wrong
+
+
+def _is_right(module: nn.Module, seen: Tensor, training: bool) -> bool:
+    def results(precision: str) -> list[Tensor]:
+        leaf, weight = seen.detach().requires_grad_(), module.weight.detach().requires_grad_()
+        with torch.enable_grad(), autocast(seen.device, precision):
+            out = functional_call(module, {"weight": weight}, (leaf,))
+        if not training:
+            return [out.detach().float()]
+        upstream = torch.rand(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+        return [out.detach().float(), *(one.float() for one in torch.autograd.grad(out, [leaf, weight], upstream))]
+
+    pairs = zip(results("bf16"), results("fp32"), strict=True)
+    return all((found - wanted).norm() <= TOLERANCE * wanted.norm() for found, wanted in pairs)  # NaN is not
+
+
+def _inputs_of_layers(network: Network, channels: int, side: int) -> dict[nn.Module, Tensor]:
+    """{convolution: what it sees at its first call} when the network enlarges random frames in fp32."""
+    seen: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.setdefault(module, inputs[0].clone())
+
+    _run_with_hooks(network, channels, side, lambda module: module.register_forward_pre_hook(keep))
+    return seen
+
+
 def _measure(module: nn.Module, shape: torch.Size, training: bool) -> Timing:
     kernel = 2 * module.weight.numel() * math.prod(shape[2:-2])
     side = round((WORK / kernel) ** 0.5)
@@ -242,17 +291,21 @@ def _main_convolution(network: Network, channels: int) -> tuple[nn.Module, torch
         operations[module] += out.numel() * module.weight.numel() // out.shape[1]
         shapes[module] = inputs[0].shape
 
-    hooks = [module.register_forward_hook(count) for module in network.modules()
-             if isinstance(module, (nn.Conv2d, nn.Conv3d))]
-    side = SIDE + 2 * network.reach
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, channels, 5, side, side))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run_with_hooks(network, channels, SIDE, lambda module: module.register_forward_hook(count))
     module, _ = operations.most_common(1)[0]
     return module, shapes[module]
+
+
+def _run_with_hooks(network: Network, channels: int, side: int, hook: Callable[[nn.Module], RemovableHandle]) -> None:
+    """Run the network once on random frames of `side` LR pixels, with a hook on each of its convolutions."""
+    handles = [hook(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
+    whole = side + 2 * network.reach
+    try:
+        with torch.no_grad():
+            network(torch.rand(1, channels, 5, whole, whole, generator=torch.Generator().manual_seed(0)))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _choose_on_gpu(device: torch.device) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from hpc_vsr.manifest import Manifest
 from hpc_vsr.precision import Choice, choose_precision, go_on, warn_if_slow
 from hpc_vsr.runs import DataTerms, RunFolder
 
+LARGEST_PART = 96
+
 
 def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.device
                      ) -> tuple[Experiment, Choice, list[str]]:
@@ -36,7 +38,8 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
     if begun is not None and has_finished(run_folder, experiment):
         return _in_precision(experiment, begun), begun, []
     network = DataTerms.of(manifest, noise=1e-3).build(experiment.model)
-    here, warnings = choose_precision(asked, network, channels, device, training=True), []
+    here = choose_precision(asked, network, channels, device, _side(experiment, manifest), where="train.precision")
+    warnings = []
     if begun is not None and asked in ("auto", begun.precision):
         told = f"precision {begun.precision}: the run was begun in it"
         warnings.append(go_on(begun, here, device, str(experiment.out)))
@@ -45,6 +48,11 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
     if asked != "auto":
         warnings.append(warn_if_slow(here, network, channels, device, training=True))
     return _in_precision(experiment, begun), begun, [told, *filter(None, warnings)]
+
+
+def _side(experiment: Experiment, manifest: Manifest) -> int:
+    """LR pixels a side of what the network sees of a sample; of whole frames, a part that is quickly computed."""
+    return experiment.train.patch_size or min(*manifest.lr_size, LARGEST_PART)
 
 
 def _in_precision(experiment: Experiment, choice: Choice) -> Experiment:

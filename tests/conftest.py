@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+# Several workers, each with threads for every core, would wait for each other. Torch reads this as it is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
 import re
 import shutil
 import subprocess
@@ -25,10 +30,6 @@ from hpc_vsr.files import SEAL, write_sealed
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
-
-# Several workers, each with threads for every core, would wait for each other: torch's threads spin.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items):

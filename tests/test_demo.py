@@ -1,4 +1,4 @@
-"""The stages of `make demo`, in a few steps: the main job, from the bundled clip to its report and its upscaled clip."""
+"""The stages of `make demo` in a few steps: the main job, from the bundled clip to its report and upscaled clip."""
 
 from __future__ import annotations
 

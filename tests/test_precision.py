@@ -15,8 +15,17 @@ from stages import run_stage
 import hpc_vsr
 from hpc_vsr import precision, train
 from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.models import ModelSettings, build_model
-from hpc_vsr.precision import Choice, Timing, check_precision, choose_precision, device_name, go_on, measure_convolution
+from hpc_vsr.models import ModelSettings, blocks, build_model
+from hpc_vsr.precision import (
+    Choice,
+    Timing,
+    check_precision,
+    choose_precision,
+    device_name,
+    find_wrong_layers,
+    go_on,
+    measure_convolution,
+)
 from hpc_vsr.upscale.__main__ import main as upscale_main
 
 # typed out, for torch reads the limits as it is loaded
@@ -32,8 +41,9 @@ def build(name: str = "delta", skip: str = "wiener"):
 
 def on_a_machine(monkeypatch, timing: Timing, name: str) -> None:
     """As if this process ran on a processor of that name and that speed."""
-    monkeypatch.setattr(precision, "measure_convolution", lambda *arguments: timing)
+    monkeypatch.setattr(precision, "measure_convolution", lambda *arguments, **more: timing)
     monkeypatch.setattr(precision, "device_name", lambda device: name)
+    monkeypatch.setattr(precision, "find_wrong_layers", lambda *arguments: [])
 
 
 def on_a_gpu(monkeypatch, has_bf16: bool, capability: tuple[int, int]) -> None:
@@ -56,7 +66,7 @@ def test_a_cpu_takes_what_was_measured_to_be_faster(monkeypatch, timing, chosen)
     (True, (8, 0), "bf16"), (False, (7, 5), "fp16"), (False, (7, 0), "fp16"), (False, (6, 1), "fp32")])
 def test_a_gpu_takes_bf16_where_it_is_native_and_else_fp16(monkeypatch, has_bf16, capability, chosen):
     on_a_gpu(monkeypatch, has_bf16, capability)
-    choice = choose_precision("auto", build(), 1, GPU, training=True)
+    choice = choose_precision("auto", build(), 1, GPU, patch_size=32)
     assert choice.precision == chosen and "Tesla V100" in choice.reason
 
 
@@ -76,11 +86,31 @@ def test_the_measurement_leaves_everything_as_it_was(name, training):
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.compute
+@pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x"])
+@pytest.mark.parametrize("patch_size", [0, 16, 33])
+def test_bf16_is_right_in_every_layer_on_this_processor(name, patch_size):
+    """oneDNN 3.12 with AMX computes some of torch's own wrongly, at some sizes only."""
+    assert find_wrong_layers(build(name, skip="none"), 1, patch_size) == []
+
+
+def test_bf16_that_is_fast_and_wrong_is_not_taken(monkeypatch):
+    monkeypatch.setattr(precision, "measure_convolution", lambda *arguments, **more: FAST_BF16)
+    right = blocks.Conv3d.forward
+
+    def wrong(self, x):
+        return right(self, x) * (1.1 if torch.is_autocast_enabled("cpu") and self.in_channels == 32 else 1)
+    monkeypatch.setattr(blocks.Conv3d, "forward", wrong)
+    choice = choose_precision("auto", build(), 1, CPU)
+    assert choice.precision == "fp32"
+    assert "core.leave_3d.2, core.leave_3d.4 wrongly in bf16" in choice.reason
+
+
 def test_fields_through_a_network_without_residual_path_are_computed_in_fp32(monkeypatch):
     on_a_machine(monkeypatch, FAST_BF16, "EPYC")
     choice = choose_precision("auto", build(skip="none"), 1, CPU, rounding_shows=True)
     assert choice.precision == "fp32" and "model.skip" in choice.reason
-    assert choose_precision("auto", build(skip="none"), 1, CPU, training=True, rounding_shows=True).precision == "bf16"
+    assert choose_precision("auto", build(skip="none"), 1, CPU, patch_size=32, rounding_shows=True).precision == "bf16"
 
 
 def test_what_a_device_does_not_have_is_refused(monkeypatch):

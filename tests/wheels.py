@@ -6,9 +6,9 @@ pip tells the names of a package's files; none of them is downloaded. In the tab
 'pure' one for every machine, and MISSING neither: pip would compile, or refuse. Then the exit status is 1.
 
 Without PACKAGE it asks for all of constraints.txt, in about two minutes. It leaves pip's settings out, for they may
-name folders of this machine; the variable PIP_INDEX_URL chooses another index. --glibc is the oldest that a wheel must
-do with: 2.28 is that of RHEL 8 and Debian 10, 2.31 of SLES 15, 2.34 of RHEL 9. Python 3.12 means its first release, as it
-does to pip; --python 3.12.4 is possible too.
+name folders of this machine; the variable PIP_INDEX_URL chooses another index. Python 3.12 means its first release, as
+it does to pip; 3.12.4 is possible too. --glibc is the oldest that a wheel must do with: 2.28 is that of RHEL 8 and
+Debian 10, 2.31 of SLES 15, 2.34 of RHEL 9.
 """
 
 from __future__ import annotations

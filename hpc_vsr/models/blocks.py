@@ -18,6 +18,7 @@ BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4,
 RANGE_SLOPE = 100.0
 FEW_CHANNELS = 8
 BLOCK = 4
+WHOLE_TILE = 32  # channels in a tile of AMX in bf16
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # in fp16 its 3D convolution adds up too coarsely
 
 
@@ -34,7 +35,7 @@ class Conv3d(nn.Conv3d):
         """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last."""
         if torch.compiler.is_exporting():  # other programs have their own ways
             return super().forward(x)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = _dtype_on_cpu(x)
         if (x.device.type != "cpu" or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
                 or self.in_channels < FEW_CHANNELS):
             return self._folded(x)
@@ -42,8 +43,9 @@ class Conv3d(nn.Conv3d):
         # ATen (use_mkldnn in Convolution.cpp) takes its plain kernels, ten times slower, for a small single sample
         passed_by = dtype == torch.float32 and x.shape[0] == 1 and x[:, :, :, :, 0].numel() <= 20480
         if not (passed_by and torch.backends.mkldnn.is_available()):
-            if dtype == torch.float32 and torch.is_grad_enabled():
-                return _Conv3dWithFoldedGradient.apply(x, self.weight, self.bias, self.padding)
+            if torch.is_grad_enabled() and _folds_gradient(dtype):
+                return _Conv3dWithFoldedGradient.apply(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype),
+                                                       self.padding)
             return super().forward(x)
         if torch.is_grad_enabled():
             return self._folded(x)
@@ -57,10 +59,7 @@ class Conv3d(nn.Conv3d):
 
 
 class _Conv3dWithFoldedGradient(torch.autograd.Function):
-    """`F.conv3d` in float32 whose gradient of the weights is that of a 2D convolution over folded depth taps.
-
-    oneDNN takes two to four times as long for the gradient of the weights of a 3D convolution (docs/performance.md).
-    """
+    """`F.conv3d` on a CPU whose gradient of the weights is that of a 2D convolution over folded depth taps."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
@@ -83,6 +82,17 @@ class _Conv3dWithFoldedGradient(torch.autograd.Function):
             flat, _fold(x, taps, ctx.padding[0]), weight.new_empty(features, taps * channels, *plane), [features],
             ones[1:], ctx.padding[1:], ones[1:], False, zeros[1:], 1, [False, True, True])
         return of_x, of_weight.view(features, taps, channels, *plane).transpose(1, 2), of_bias, None
+
+
+def _folds_gradient(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's own gradient of the weights of a 3D convolution is to be avoided on this processor.
+
+    With AMX it is NaN in bf16 from 24 channels and some 64 pixels on (oneDNN 3.12, in torch 2.13). Without AVX-512 it
+    takes half as long again in float32 as the folded one (docs/performance.md).
+    """
+    if dtype == torch.bfloat16:
+        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() != "AVX512"
 
 
 def _fold(x: Tensor, taps: int, pad_depth: int) -> Tensor:
@@ -108,16 +118,29 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
 
     oneDNN computes 16 output channels at a time, and with one channel 15 of them for nothing. So a block of 4x4 outputs
     is computed as 16 channels at stride 4, each with the kernels moved to its place in a frame of zeros.
+
+    In bf16 the input gets channels of zeros up to a multiple of 32: with AMX, oneDNN (3.12, in torch 2.13) computes a
+    strided convolution of 8 to 24 channels wrongly at every fourth size, and says nothing.
     """
     if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
+    missing = -x.shape[1] % WHOLE_TILE
+    if missing and _dtype_on_cpu(x) == torch.bfloat16:
+        x = F.pad(x, (0, 0, 0, 0, 0, missing))
+    else:
+        missing = 0
     height, width = (side - kernel + 1 for side, kernel in zip(x.shape[-2:], kernels.shape[-2:], strict=True))
     last = BLOCK - 1
-    moved = [F.pad(kernels, (column, last - column, row, last - row))
+    moved = [F.pad(kernels, (column, last - column, row, last - row, 0, missing))
              for row in range(BLOCK) for column in range(BLOCK)]
     blocks = F.conv2d(F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK)), torch.stack(moved, dim=1).flatten(0, 1),
                       None if bias is None else bias.repeat_interleave(BLOCK**2), stride=BLOCK)
     return F.pixel_shuffle(blocks, BLOCK)[..., :height, :width]
+
+
+def _dtype_on_cpu(x: Tensor) -> torch.dtype:
+    """In which a convolution of `x` is computed."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 class ReLU(nn.Module):
