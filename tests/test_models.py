@@ -8,11 +8,22 @@ import torch.nn.functional as F
 
 from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.errors import InputError
-from hpc_vsr.models import Enlarge, ModelSettings, Reduce, back_project, build_model, count_flops, count_parameters
+from hpc_vsr.models import (
+    Enlarge,
+    ModelSettings,
+    Reduce,
+    back_project,
+    blocks,
+    build_model,
+    count_flops,
+    count_parameters,
+)
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.tiles import PROBE
+from hpc_vsr.precision import autocast
 
+pytestmark = pytest.mark.compute
 OURS = ModelSettings(skip="wiener", input="deconvolved", n_2d=1, n_3d=1)
 
 
@@ -59,6 +70,35 @@ def test_the_quick_convolution_is_conv3d(kernel, padding, batch, channels, dtype
     grads = [torch.autograd.grad((out**2).sum(), [x, layer.weight, layer.bias]) for out in (layer(x), plain)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("bf16", 0.02)])
+def test_the_folded_gradient_is_that_of_conv3d(monkeypatch, padding, precision, tolerance):
+    """On processors where oneDNN's own is slow, or in bf16 NaN from 64 pixels on."""
+    monkeypatch.setattr(blocks, "_folds_gradient", lambda dtype: True)
+    torch.manual_seed(0)
+    layer, x = Conv3d(24, 24, 3, padding=padding), torch.rand(2, 24, 5, 66, 9, requires_grad=True)
+    upstream = torch.rand(2, 24, 3 + 2 * padding, 64 + 2 * padding, 7 + 2 * padding)
+    with autocast(torch.device("cpu"), precision):
+        ours = layer(x)
+    plain = F.conv3d(x, layer.weight, layer.bias, padding=padding)
+    wanted = [x, layer.weight, layer.bias]
+    for found, right in zip(torch.autograd.grad(ours.float(), wanted, upstream),
+                            torch.autograd.grad(plain, wanted, upstream), strict=True):
+        assert (found - right).norm() <= tolerance * right.norm()
+
+
+@pytest.mark.parametrize("channels", [1, 8, 16, 24, 32])
+@pytest.mark.parametrize("side", [16, 17, 18, 19, 24])
+def test_convolutions_to_few_channels_are_right_in_bf16(channels, side):
+    """With AMX, oneDNN is wrong for 8 to 24 channels at some sides."""
+    torch.manual_seed(0)
+    layer, x = Conv2dToFew(channels, 1, 5, padding=2), torch.rand(2, channels, side, side)
+    plain = F.conv2d(x, layer.weight, layer.bias, padding=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    assert (found.float() - plain).norm() <= 0.01 * plain.norm()
 
 
 def test_operations_of_the_fixed_filters_are_those_of_their_sums():

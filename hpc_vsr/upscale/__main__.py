@@ -15,9 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
-from hpc_vsr.mpi import abort_together, connect, on_main_rank
+from hpc_vsr.mpi import abort_together, connect, on_main_rank, ranks_on_node
 from hpc_vsr.upscale import field, images, video
 from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscaler import Upscaler, load
@@ -53,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _load(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
     """The network on this rank's device; all ranks compute in the precision that the first one chooses."""
-    upscaler, choice = None, None
+    neighbours, upscaler, choice = ranks_on_node(comm), None, None
+    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # each would take all cores of the node
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
     if comm.rank == 0:
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
         choice = upscaler.choice
