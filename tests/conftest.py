@@ -49,13 +49,16 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """A file is tested by one worker; those on SLURM by one with and by one without accounting, on a cluster each."""
+    """A file is tested by one worker; those on SLURM by one with and by one without accounting, on a cluster each.
+
+    The families of the campaign of faults share nothing and go wherever a worker is free.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             cluster = re.search(r"\[.*?((?:no-)?accounting)\b", nodeid)
-            return cluster.group(1) if cluster else nodeid.partition("::")[0]
+            return cluster.group(1) if cluster else nodeid if "test_faults" in nodeid else nodeid.partition("::")[0]
 
     return Groups(config, log)
 

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
 CAMPAIGN = ROOT / "tests" / "faults"
 # A training that does not compare its shards with their checksums, and shards whose HR frames were painted over.
 BLIND = f"""
@@ -37,12 +39,15 @@ def campaign(*arguments: str, before: str = "") -> subprocess.CompletedProcess:
                           env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
 
 
-def test_nothing_is_lost():
-    done = campaign("--number", "3", "--workers", "1")
+@pytest.mark.parametrize("family, least", [("parsers", 7), ("hostile", 60), ("files", 4), ("values", 7), ("damage", 5),
+                                           ("kills", 10)])
+def test_nothing_is_lost(family, least):
+    """Each kind of fault once."""
+    done = campaign("--number", "1", "--workers", "1", "--family", family)
     assert done.returncode == 0, done.stderr + done.stdout
     row = re.search(r"^all +(\d+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.M)
     tried, survived, refused, lost = map(int, row.groups())
-    assert tried == survived + refused and lost == 0 and survived > 10 and refused > 30
+    assert tried == survived + refused and lost == 0 and tried >= least
 
 
 def test_a_training_on_changed_shards_is_seen_by_the_campaign():

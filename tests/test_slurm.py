@@ -142,7 +142,7 @@ def test_of_an_array_with_a_failed_run_only_that_one_runs_again(clone):
     assert not content["failed"] and len(content["runs"]) == 6
 
 
-@no_accounting
+@accounting
 def test_the_pipeline_of_scripts_makes_data_trains_and_reports(clone):
     path = write_sweep(clone)
     done = clone.run("bash", "slurm/pipeline.sh", path.relative_to(clone.folder), "--train.steps", 2, MAX_RUNS="3",

@@ -15,6 +15,8 @@ from slurm_clone import LONG, SHORT, STEPS, Clone, job_number, write_sweep
 from slurm_processes import wait_until
 
 pytestmark = pytest.mark.slurm
+# A training never asks SLURM's accounting, so what happens to it is tried on a cluster that has none.
+no_accounting = pytest.mark.parametrize("cluster", ["no-accounting"], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def waits_for(process: int, number: int) -> bool:
     return bool(int(pending, 16) >> (number - 1) & 1)
 
 
+@no_accounting
 def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, uninterrupted):
     job = clone.train("limited", LONG, ("--time=20",))
     clone.wait_for_step("limited", 20)
@@ -81,6 +84,7 @@ def test_a_launched_run_of_two_ranks_goes_on_after_its_signal(clone):
     assert json.loads((clone.folder / "runs" / "pair" / "report" / "report.json").read_text())["runs"]
 
 
+@no_accounting
 def test_a_preempted_run_goes_on_when_the_node_is_free(clone, uninterrupted):
     job = clone.train("preempted", LONG, ("--partition=low",))
     clone.wait_for_step("preempted", 20)
@@ -92,6 +96,7 @@ def test_a_preempted_run_goes_on_when_the_node_is_free(clone, uninterrupted):
     assert_equal_runs(clone, "preempted", uninterrupted, "whole")
 
 
+@no_accounting
 def test_a_run_requeued_by_its_user_goes_on(clone, uninterrupted):
     job = clone.train("requeued", LONG)
     clone.wait_for_step("requeued", 20)
@@ -101,6 +106,7 @@ def test_a_run_requeued_by_its_user_goes_on(clone, uninterrupted):
     assert_equal_runs(clone, "requeued", uninterrupted, "whole")
 
 
+@no_accounting
 @pytest.mark.parametrize("what", ["loses its power", "is lost from sight"])
 def test_a_run_on_a_node_that(clone, uninterrupted, what):
     """In the second case SLURM starts the job elsewhere while its first life goes on; they never write together."""
@@ -125,6 +131,7 @@ def test_a_run_on_a_node_that(clone, uninterrupted, what):
     assert_equal_runs(clone, name, uninterrupted, "whole")
 
 
+@no_accounting
 def test_a_cancelled_run_stays_cancelled_and_can_be_continued(clone, uninterrupted):
     job = clone.train("cancelled", LONG)
     clone.wait_for_step("cancelled", 20)
@@ -136,6 +143,7 @@ def test_a_cancelled_run_stays_cancelled_and_can_be_continued(clone, uninterrupt
     assert_equal_runs(clone, "cancelled", uninterrupted, "whole")
 
 
+@no_accounting
 def test_a_run_goes_back_to_the_queue_only_so_often(clone):
     job = clone.train("bounded", (*LONG, "--resources.max_requeues", 0))
     clone.wait_for_step("bounded", 5)
@@ -145,6 +153,7 @@ def test_a_run_goes_back_to_the_queue_only_so_often(clone):
     assert clone.weights("bounded")["step"] >= 5
 
 
+@no_accounting
 def test_a_second_job_on_a_run_is_told_who_has_it(clone):
     first = clone.train("one", LONG)
     clone.wait_for_step("one", 5)
@@ -155,6 +164,7 @@ def test_a_second_job_on_a_run_is_told_who_has_it(clone):
     clone.wait(first)
 
 
+@no_accounting
 def test_a_run_without_enough_memory_ends_and_is_continued_with_more(clone):
     settings = (*SHORT, "--train.checkpoint_every", 2)
     job = clone.train("starved", settings, ("--mem=150",))
