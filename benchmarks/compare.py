@@ -133,11 +133,11 @@ LOAD_BEFORE = round(os.getloadavg()[0], 2)  # when the benchmark began
 
 def describe_machine() -> dict[str, Any]:
     """What the figures depend on."""
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]
+    from hpc_vsr.precision import device_name
+
     commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                             check=False).stdout.strip()
-    return {"cpu": names[0] if names else platform.machine(), "cores": len(os.sched_getaffinity(0)),
+    return {"cpu": device_name(torch.device("cpu")), "cores": len(os.sched_getaffinity(0)),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "", "load_before": LOAD_BEFORE,
             "python": platform.python_version(), "commit": commit,
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES}}

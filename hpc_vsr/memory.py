@@ -15,8 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 ONE_GIB = 1 << 30
+LEAST_PROCESS, TO_COME = 450_000_000, 200_000_000  # bytes, as measured
 
 
 def keep_freed_memory() -> None:
@@ -27,8 +28,8 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB)
-        libc.mallopt(M_TRIM_THRESHOLD, ONE_GIB)
+        if libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB) or libc.mallopt(M_MMAP_MAX, 0):  # before 2.35 it refuses the first
+            libc.mallopt(M_TRIM_THRESHOLD, ONE_GIB)
 
 
 def peak_memory() -> int:
@@ -40,6 +41,16 @@ def peak_memory() -> int:
         return _kibibytes(Path("/proc/self/status"), "VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def process_memory() -> int:
+    """Bytes that a process like this one takes besides its tensors: its libraries, decoder, encoder and kernels.
+
+    A torch with CUDA is larger by half a gigabyte, so what this process has is looked at.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        return max(LEAST_PROCESS, _kibibytes(Path("/proc/self/status"), "VmRSS") + TO_COME)
+    return LEAST_PROCESS
 
 
 def peak_of_tensors(function: Callable[[], Any]) -> int:

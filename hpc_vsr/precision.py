@@ -24,7 +24,8 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 WORK = 4e7  # floating-point operations of one measured convolution: about a millisecond in fp32 on a core
 SECONDS = 0.2  # for which the two precisions take turns
-MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up
+MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up,
+PATIENCE = 1.0              # and after so many seconds after one turn
 TOLERANCE = 0.02  # of a layer in bf16, whose 8 bits give about 0.003, relative in the root mean square
 MARGIN = 1.05  # bf16 must be faster by this factor, since fp32 is the more exact
 SIDE = 16  # LR pixels of the frames on which the network is looked through
@@ -269,8 +270,9 @@ def _take_turns(one: Callable[[], None], other: Callable[[], None]) -> tuple[flo
     """The shortest time of each, seconds; the first call of each makes its kernels and does not count."""
     one(), other()
     best = other_best = math.inf
-    turns, stop = 0, time.perf_counter() + SECONDS
-    while turns < MIN_TURNS or (time.perf_counter() < stop and other_best < HOPELESS * best):
+    turns, started = 0, time.perf_counter()
+    while (turns == 0 or (turns < MIN_TURNS and time.perf_counter() < started + PATIENCE)
+           or (time.perf_counter() < started + SECONDS and other_best < HOPELESS * best)):
         best, other_best = min(best, _seconds(one)), min(other_best, _seconds(other))
         turns += 1
     return best, other_best

@@ -13,7 +13,7 @@ from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import Experiment, check_fit
 from hpc_vsr.manifest import Manifest, read_manifest
-from hpc_vsr.memory import peak_of_tensors
+from hpc_vsr.memory import peak_of_tensors, process_memory
 from hpc_vsr.models import Network, count_parameters
 from hpc_vsr.optim import Objective
 from hpc_vsr.precision import autocast
@@ -21,7 +21,6 @@ from hpc_vsr.run_precision import settle_precision
 from hpc_vsr.runs import DataTerms
 from hpc_vsr.splits import REACH, WINDOW
 
-PROCESS_MEMORY = 450_000_000  # bytes: Python and PyTorch, as measured
 SCRATCH = 2.0  # for the bytes of the tensors; measured: 1.2 to 1.7, with what oneDNN takes and malloc cannot reuse
 COPIES = 5  # of the parameters: themselves, their gradients and averages, and the two moments of Adam
 
@@ -79,4 +78,4 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
             network.upscale(torch.empty(1, channels, WINDOW, *manifest.lr_size))
 
     weights = COPIES * 4 * count_parameters(network)
-    return PROCESS_MEMORY + weights + int(SCRATCH * max(peak_of_tensors(step), peak_of_tensors(validation)))
+    return process_memory() + weights + int(SCRATCH * max(peak_of_tensors(step), peak_of_tensors(validation)))

@@ -16,7 +16,7 @@ from hpc_vsr.cuts import REACH_OF_CHANGE, change, is_cut, thumbnail
 from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import format_bytes
-from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors
+from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors, process_memory
 from hpc_vsr.models.network import TILE
 from hpc_vsr.precision import Choice, Precision, autocast, choose_precision
 from hpc_vsr.runs import RunFolder, Trained, load_trained
@@ -27,7 +27,6 @@ CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a 
 LEAST_SIDE = 8  # LR pixels
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
 BLUR_TOLERANCE = 0.35  # LR pixels
-PROCESS_MEMORY = 450_000_000  # bytes: Python, PyTorch, the decoder and the encoder, as measured
 SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}  # for the bytes of the tensors; measured: 1.9, by tiles 3.3 in fp32 and
 TILED_SCRATCH_ELSE = 2.5                     # 2.1 in bf16, with what oneDNN takes and malloc cannot reuse
 FRAMES_HELD = 24  # of LR in float32 and of the result, in decoder, windows and encoder
@@ -91,7 +90,7 @@ class Upscaler:
                 self._network.upscale(torch.empty(lr, device=self.device), self.tile)
         frames = 4 * FRAMES_HELD * self.channels * height * width * (1 + self.scale**2)
         scratch = TILED_SCRATCH.get(self.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
-        return PROCESS_MEMORY + int(scratch * peak_of_tensors(enlarge)) + frames
+        return process_memory() + int(scratch * peak_of_tensors(enlarge)) + frames
 
     def state_memory(self, height: int, width: int, processes: int = 1) -> str:
         """'up to 1.2 GB of memory', with a warning on standard error if less is free."""

@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "preprocess": ("--size", "64x48", "--frames", "300", "--turns", "1"),
     "loading": ("--size", "96x64", "--frames", "120", "--patch", "12", "--batch", "4", "--seconds", "0.1",

@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT, find_mpiexec
 from stages import run_stage
 
+pytestmark = pytest.mark.slow
+
 SHORTER = {  # appended, for the test alone
     "train": ["--train.steps", "6", "--train.batch_size", "2", "--train.patch_size", "12", "--model.n_2d", "1",
               "--model.n_3d", "1", "--train.device", "cpu"],

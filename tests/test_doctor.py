@@ -12,6 +12,8 @@ from hpc_vsr.doctor import Finding, arithmetic, format_findings, slurm, storage
 from hpc_vsr.doctor.storage import check_storage
 from hpc_vsr.models.blocks import Conv3d
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_table_says_what_is_ok_and_what_to_do(tmp_path):
     done = run_stage("doctor", cwd=tmp_path, environment={"PATH": "/nowhere"})

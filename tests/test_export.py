@@ -20,6 +20,8 @@ from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.models import ModelSettings, build_model
 from hpc_vsr.runs import DataTerms, RunFolder, Trained
 
+pytestmark = pytest.mark.slow
+
 FRAMES = (np.random.default_rng(0).uniform(0, 255, (1, 1, 5, 30, 44))).astype(np.float32)
 
 

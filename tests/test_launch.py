@@ -15,6 +15,8 @@ from test_train import assert_equal_to_the_bit
 
 from hpc_vsr.cluster import outside_of_job
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

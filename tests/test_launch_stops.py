@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("--train.steps", 300)
 
 

@@ -9,6 +9,8 @@ import pytest
 from conftest import find_browser
 from test_report import report  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 

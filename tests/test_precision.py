@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 
@@ -244,6 +245,8 @@ def test_the_processor_of_any_kind_has_a_name(monkeypatch):
     assert device_name(CPU) == "aarch64"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the limits are of x86; elsewhere nothing is limited")
 def test_on_a_processor_without_bf16_auto_takes_fp32(dataset, tmp_path):
     """With the limits of `make test PORTABLE=1`, and really measured."""
     run = tmp_path / "r"

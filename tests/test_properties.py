@@ -21,6 +21,8 @@ from hpc_vsr.recipe import Recipe
 from hpc_vsr.splits import REACH, WINDOW, SplitFractions, plan_shards, split_frames
 from hpc_vsr.sweep import read_sweep
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

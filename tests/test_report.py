@@ -18,6 +18,8 @@ from stages import run_stage
 from hpc_vsr.dataset import Split
 from hpc_vsr.manifest import read_manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evaluation(trained) -> dict:

@@ -11,6 +11,8 @@ from test_launch import job  # noqa: F401 - a fixture
 
 from hpc_vsr.lock import only_writer
 
+pytestmark = pytest.mark.slow
+
 OUTSIDE = {"PATH": "/nowhere"}  # a machine without SLURM
 
 

@@ -14,6 +14,8 @@ from stages import run_stage
 from hpc_vsr.experiment import Experiment
 from hpc_vsr.sweep import expand, read_sweep
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 data = "{data}"
 [model]

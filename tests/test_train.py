@@ -41,6 +41,7 @@ def test_a_finished_run_says_so(dataset, trained):
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*.pt")}
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down(dataset, tmp_path):
     done = train_tiny(dataset, tmp_path / "r", "--train.steps", 60, "--train.validate_every", 0, "--train.lr", 2e-3,
                       "--model.skip", "bicubic")
@@ -63,6 +64,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
     assert_equal_to_the_bit(run, trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_several_ranks_learn_what_one_learns(dataset, trained, tmp_path, num_ranks):
     done = train_tiny(dataset, tmp_path / "r", launcher=torchrun(num_ranks))
@@ -87,6 +89,7 @@ def test_frames_read_by_workers_train_the_same_network(dataset, trained, tmp_pat
     assert_equal_to_the_bit(tmp_path / "r", trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_follows_full_precision(dataset, trained, tmp_path, precision, monkeypatch):
     """Until the scaler of fp16 leaves out a step: its first factor is meant to be too large. A CPU stands in for a GPU.

@@ -13,6 +13,8 @@ from test_train import assert_equal_to_the_bit, records, torchrun
 
 from hpc_vsr.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_first_stage_is_trained_alone_and_frozen_then(dataset, tmp_path):
     """previous in two stages: six steps of the 2D part, then six of the 3D part; a resumed run knows its stage."""

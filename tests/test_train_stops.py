@@ -20,6 +20,8 @@ from hpc_vsr.experiment import Experiment, has_finished
 from hpc_vsr.lock import only_writer
 from hpc_vsr.runs import RunFolder
 
+pytestmark = pytest.mark.slow
+
 LONG = ("--train.steps", 40)  # the signal comes after the first step, and must not come after the last
 
 

@@ -30,6 +30,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_a_training_takes_the_memory_that_its_plan_states(dataset, tmp_path):
     experiment = Experiment(data=dataset, out=tmp_path / "r", model=ModelSettings(),
                             train=TrainSettings(batch_size=32, patch_size=16, steps=2, warmup_steps=1, validate_every=0,

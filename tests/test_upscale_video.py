@@ -22,6 +22,8 @@ from hpc_vsr.degrade import Degradation, degrade
 from hpc_vsr.sinks.video import choose_codec
 from hpc_vsr.sources.video import open_video
 
+pytestmark = pytest.mark.slow
+
 TICKS = 1000  # of a second
 TIMES = [0, 40, 80, 110, 160, 201, 240, 280, 333, 360, 400, 441]  # ms: a variable rate
 

@@ -26,9 +26,8 @@ class Conv3d(nn.Conv3d):
     """`nn.Conv3d` in the way that is fastest for the few channels used here, with the same weights and the same sum.
 
     On a CPU, oneDNN's kernels with the channels last in memory; where they are slow or coarse (one channel, one depth
-    tap, fp16) and on a GPU (clear of cuDNN's half-precision 3D kernels), a 2D convolution over the depth taps folded
-    into channels.
-    docs/performance.md has the times. Stride, dilation and groups are the parent's defaults.
+    tap, fp16, bf16 on Arm) and on a GPU (clear of cuDNN's half-precision 3D kernels), a 2D convolution over the depth
+    taps folded into channels. docs/performance.md has the times. Stride, dilation and groups are the parent's defaults.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ class Conv3d(nn.Conv3d):
             return super().forward(x)
         dtype = _dtype_on_cpu(x)
         if (x.device.type != "cpu" or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
-                or self.in_channels < FEW_CHANNELS):
+                or self.in_channels < FEW_CHANNELS or (dtype == torch.bfloat16 and _has_arm_compute_library())):
             return self._folded(x)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         # ATen (use_mkldnn in Convolution.cpp) takes its plain kernels, ten times slower, for a small single sample
@@ -91,8 +90,17 @@ def _folds_gradient(dtype: torch.dtype) -> bool:
     takes half as long again in float32 as the folded one (docs/performance.md).
     """
     if dtype == torch.bfloat16:
-        return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        return _has_amx()
     return dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() != "AVX512"
+
+
+def _has_amx() -> bool:
+    return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+
+
+def _has_arm_compute_library() -> bool:
+    """Whether oneDNN computes 2D convolutions in bf16 with Arm's library; of 3D ones it then has only plain loops."""
+    return getattr(torch.backends.mkldnn, "is_acl_available", lambda: False)()
 
 
 def _fold(x: Tensor, taps: int, pad_depth: int) -> Tensor:
@@ -119,13 +127,13 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     oneDNN computes 16 output channels at a time, and with one channel 15 of them for nothing. So a block of 4x4 outputs
     is computed as 16 channels at stride 4, each with the kernels moved to its place in a frame of zeros.
 
-    In bf16 the input gets channels of zeros up to a multiple of 32: with AMX, oneDNN (3.12, in torch 2.13) computes a
-    strided convolution of 8 to 24 channels wrongly at every fourth size, and says nothing.
+    In bf16 with AMX the input gets channels of zeros up to a multiple of 32: oneDNN (3.12, in torch 2.13) computes a
+    strided convolution of 8 to 24 channels wrongly at every fourth size there, and says nothing.
     """
     if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
     missing = -x.shape[1] % WHOLE_TILE
-    if missing and _dtype_on_cpu(x) == torch.bfloat16:
+    if missing and _dtype_on_cpu(x) == torch.bfloat16 and _has_amx():
         x = F.pad(x, (0, 0, 0, 0, 0, missing))
     else:
         missing = 0
