@@ -6,7 +6,6 @@ import contextlib
 import math
 import platform
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.hooks import RemovableHandle
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.models import Network
@@ -26,6 +24,7 @@ WORK = 4e7  # floating-point operations of one measured convolution: about a mil
 SECONDS = 0.2  # for which the two precisions take turns
 MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up,
 PATIENCE = 1.0              # and after so many seconds after one turn
+CLEAR = 2.0  # ratio of the times of the main convolution that settles it
 TOLERANCE = 0.02  # of a layer in bf16, whose 8 bits give about 0.003, relative in the root mean square
 MARGIN = 1.05  # bf16 must be faster by this factor, since fp32 is the more exact
 SIDE = 16  # LR pixels of the frames on which the network is looked through
@@ -54,18 +53,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one convolution of a network takes on a thread of this CPU, seconds; for training with its gradient."""
+    """What convolutions of a network take on a thread of this CPU, seconds; for training with their gradients."""
 
     fp32: float
     bf16: float
+    what: str = "a convolution of the network takes"
 
     @property
     def fastest(self) -> str:
         return "bf16" if self.bf16 * MARGIN < self.fp32 else "fp32"
 
     def __str__(self) -> str:
-        return (f"a convolution of the network takes {1e3 * self.fp32:.3g} ms in fp32 and {1e3 * self.bf16:.3g} ms in "
-                "bf16 on this CPU")
+        return f"{self.what} {1e3 * self.fp32:.3g} ms in fp32 and {1e3 * self.bf16:.3g} ms in bf16 on this CPU"
 
 
 def choose_precision(asked: Precision, network: Network, channels: int, device: torch.device, patch_size: int = 0,
@@ -104,7 +103,7 @@ def choose_precision(asked: Precision, network: Network, channels: int, device: 
                       "(model.skip)", name)
     if device.type == "cuda":
         return Choice(*_choose_on_gpu(device), name)
-    timing = measure_convolution(network, channels, training=patch_size > 0)
+    timing = measure_convolutions(network, channels, training=patch_size > 0)
     if timing.fastest == "bf16" and (wrong := find_wrong_layers(network, channels, patch_size)):
         reason = f"torch {torch.__version__} computes {', '.join(wrong)} wrongly in bf16 on this CPU"
         return Choice("fp32", reason, name)
@@ -156,7 +155,7 @@ def warn_if_slow(choice: Choice, network: Network, channels: int, device: torch.
     """A warning if a CPU is slower in a precision that the user chose than in fp32; else nothing."""
     if device.type != "cpu" or choice.precision != "bf16":
         return ""
-    timing = measure_convolution(network, channels, training)
+    timing = measure_convolutions(network, channels, training)
     if timing.fastest == "bf16":
         return ""
     return f"warning: precision bf16 is slower than fp32 here: {timing}; auto takes fp32"
@@ -183,17 +182,25 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-def measure_convolution(network: Network, channels: int, training: bool = False) -> Timing:
-    """Time the convolution in which a network spends most of its operations, in fp32 and in bf16, on this CPU.
+def measure_convolutions(network: Network, channels: int, training: bool = False) -> Timing:
+    """Time the network's convolutions in fp32 and in bf16 on this CPU, for training with their gradients.
 
-    Takes a fraction of a second on one thread, since several wait for each other on a busy machine, and counts the
-    shortest time. A processor's flags do not tell: some emulate bf16 in part, and whether a library uses what the
-    processor has depends on both their versions.
+    First the one with most operations; if neither precision takes twice as long there, all of them together, since
+    small layers may then decide. Takes about a second at most, on one thread, for threads wait for each other on a busy
+    machine, and counts the shortest time of each. A processor's flags do not tell: some emulate bf16 in part, and
+    whether a library uses what the processor has depends on both their versions.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measure(*_main_convolution(network, channels), training)
+        layers = _list_layers(network, channels, SIDE)
+        main = max(layers, key=lambda layer: layer.operations)
+        fp32, bf16 = _time_layer(main.module, _enlarged_batch(main), training)
+        if max(fp32, bf16) >= CLEAR * min(fp32, bf16):
+            return Timing(fp32, bf16, "a convolution of the network takes")
+        times = [_time_layer(layer.module, layer.seen, training, seconds=0) for layer in layers]
+        return Timing(*(sum(layer.calls * pair[index] for layer, pair in zip(layers, times, strict=True))
+                        for index in (0, 1)), "the convolutions of the network take")
     finally:
         torch.set_num_threads(threads)
 
@@ -207,9 +214,10 @@ def find_wrong_layers(network: Network, channels: int, patch_size: int = 0) -> l
     names = {module: name for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
     wrong = []
     for side in [patch_size] if patch_size else [SIDE, SIDE + 1]:
-        for module, seen in _inputs_of_layers(network, channels, side).items():
-            if names[module] not in wrong and not _is_right(module, seen, training=patch_size > 0):
-                wrong.append(names[module])
+        for layer in _list_layers(network, channels, side):
+            name = names[layer.module]
+            if name not in wrong and not _is_right(layer.module, layer.seen, training=patch_size > 0):
+                wrong.append(name)
     return wrong
 
 
@@ -227,52 +235,69 @@ def _is_right(module: nn.Module, seen: Tensor, training: bool) -> bool:
     return all((found - wanted).norm() <= TOLERANCE * wanted.norm() for found, wanted in pairs)  # NaN is not
 
 
-def _inputs_of_layers(network: Network, channels: int, side: int) -> dict[nn.Module, Tensor]:
-    """{convolution: what it sees at its first call} when the network enlarges random frames in fp32."""
-    seen: dict[nn.Module, Tensor] = {}
+@dataclass
+class _Layer:
+    """A convolution of a network, what it sees at its first call, and its calls and operations for a frame."""
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.setdefault(module, inputs[0].clone())
+    module: nn.Module
+    seen: Tensor
+    calls: int = 0
+    operations: int = 0
 
-    _run_with_hooks(network, channels, side, lambda module: module.register_forward_pre_hook(keep))
-    return seen
+
+def _list_layers(network: Network, channels: int, side: int) -> list[_Layer]:
+    """The convolutions of a network, found by enlarging random frames of `side` LR pixels in fp32."""
+    layers: dict[nn.Module, _Layer] = {}
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        layer = layers.setdefault(module, _Layer(module, inputs[0].clone()))
+        layer.calls += 1
+        layer.operations += out.numel() * module.weight.numel() // out.shape[1]
+
+    handles = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
+    whole = side + 2 * network.reach
+    try:
+        with torch.no_grad():
+            network(torch.rand(1, channels, 5, whole, whole, generator=torch.Generator().manual_seed(0)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(layers.values())
 
 
-def _measure(module: nn.Module, shape: torch.Size, training: bool) -> Timing:
-    kernel = 2 * module.weight.numel() * math.prod(shape[2:-2])
-    side = round((WORK / kernel) ** 0.5)
-    batch = torch.rand(2 if training else 1, *shape[1:-2], side, side, generator=torch.Generator().manual_seed(0))
-    cpu = torch.device("cpu")
+def _enlarged_batch(layer: _Layer) -> Tensor:
+    """An input of the layer's kind that is large enough to be timed."""
+    shape = layer.seen.shape
+    side = round((WORK / (2 * layer.module.weight.numel() * math.prod(shape[2:-2]))) ** 0.5)
+    return torch.rand(1, *shape[1:-2], side, side, generator=torch.Generator().manual_seed(0))
+
+
+def _time_layer(module: nn.Module, batch: Tensor, training: bool, seconds: float = SECONDS) -> tuple[float, float]:
+    """Seconds in fp32 and in bf16, each the shortest; for training of two samples, with their gradients."""
+    if training:
+        batch = torch.cat([batch, batch])
+    weight = module.weight.detach().requires_grad_(training)
+    leaf = batch.detach().requires_grad_(training)
 
     def work(precision: str) -> Callable[[], None]:
-        def forward() -> Tensor:
-            with autocast(cpu, precision):
-                return module(batch)
+        def compute() -> None:
+            with torch.set_grad_enabled(training):
+                with autocast(batch.device, precision):
+                    out = functional_call(module, {"weight": weight}, (leaf,))
+                if training:
+                    torch.autograd.grad(out.float().square().sum(), [leaf, weight])
+        return compute
 
-        def forward_and_backward() -> None:
-            with torch.enable_grad():
-                weight = module.weight.requires_grad_(True)
-                torch.autograd.grad(forward().float().square().sum(), weight)
-
-        def inference() -> None:
-            with torch.inference_mode():
-                forward()
-        return forward_and_backward if training else inference
-
-    wanted = module.weight.requires_grad
-    try:
-        return Timing(*_take_turns(work("fp32"), work("bf16")))
-    finally:
-        module.weight.requires_grad_(wanted)
+    return _take_turns(work("fp32"), work("bf16"), seconds)
 
 
-def _take_turns(one: Callable[[], None], other: Callable[[], None]) -> tuple[float, float]:
-    """The shortest time of each, seconds; the first call of each makes its kernels and does not count."""
+def _take_turns(one: Callable[[], None], other: Callable[[], None], seconds: float) -> tuple[float, float]:
+    """The shortest time of each in so many seconds; the first call of each makes its kernels and does not count."""
     one(), other()
     best = other_best = math.inf
     turns, started = 0, time.perf_counter()
     while (turns == 0 or (turns < MIN_TURNS and time.perf_counter() < started + PATIENCE)
-           or (time.perf_counter() < started + SECONDS and other_best < HOPELESS * best)):
+           or (time.perf_counter() < started + seconds and other_best < HOPELESS * best)):
         best, other_best = min(best, _seconds(one)), min(other_best, _seconds(other))
         turns += 1
     return best, other_best
@@ -282,32 +307,6 @@ def _seconds(work: Callable[[], None]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _main_convolution(network: Network, channels: int) -> tuple[nn.Module, torch.Size]:
-    """The convolution with most operations, over all of its calls for a frame, and the shape of its input."""
-    operations: Counter[nn.Module] = Counter()
-    shapes: dict[nn.Module, torch.Size] = {}
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        operations[module] += out.numel() * module.weight.numel() // out.shape[1]
-        shapes[module] = inputs[0].shape
-
-    _run_with_hooks(network, channels, SIDE, lambda module: module.register_forward_hook(count))
-    module, _ = operations.most_common(1)[0]
-    return module, shapes[module]
-
-
-def _run_with_hooks(network: Network, channels: int, side: int, hook: Callable[[nn.Module], RemovableHandle]) -> None:
-    """Run the network once on random frames of `side` LR pixels, with a hook on each of its convolutions."""
-    handles = [hook(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
-    whole = side + 2 * network.reach
-    try:
-        with torch.no_grad():
-            network(torch.rand(1, channels, 5, whole, whole, generator=torch.Generator().manual_seed(0)))
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _choose_on_gpu(device: torch.device) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from hpc_vsr.precision import (
     device_name,
     find_wrong_layers,
     go_on,
-    measure_convolution,
+    measure_convolutions,
 )
 from hpc_vsr.upscale.__main__ import main as upscale_main
 
@@ -42,7 +42,7 @@ def build(name: str = "delta", skip: str = "wiener"):
 
 def on_a_machine(monkeypatch, timing: Timing, name: str) -> None:
     """As if this process ran on a processor of that name and that speed."""
-    monkeypatch.setattr(precision, "measure_convolution", lambda *arguments, **more: timing)
+    monkeypatch.setattr(precision, "measure_convolutions", lambda *arguments, **more: timing)
     monkeypatch.setattr(precision, "device_name", lambda device: name)
     monkeypatch.setattr(precision, "find_wrong_layers", lambda *arguments: [])
 
@@ -78,7 +78,7 @@ def test_the_measurement_leaves_everything_as_it_was(name, training):
     state = {key: value.clone() for key, value in network.state_dict().items()}
     wanted = {key: value.requires_grad for key, value in network.named_parameters()}
     threads, rng = torch.get_num_threads(), torch.get_rng_state()
-    timing = measure_convolution(network, 1, training)
+    timing = measure_convolutions(network, 1, training)
     assert timing.fp32 > 0 and timing.bf16 > 0
     assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), rng)
     assert wanted == {key: value.requires_grad for key, value in network.named_parameters()}
@@ -96,7 +96,7 @@ def test_bf16_is_right_in_every_layer_on_this_processor(name, patch_size):
 
 
 def test_bf16_that_is_fast_and_wrong_is_not_taken(monkeypatch):
-    monkeypatch.setattr(precision, "measure_convolution", lambda *arguments, **more: FAST_BF16)
+    monkeypatch.setattr(precision, "measure_convolutions", lambda *arguments, **more: FAST_BF16)
     right = blocks.Conv3d.forward
 
     def wrong(self, x):
@@ -214,7 +214,7 @@ def test_an_evaluation_records_what_auto_chose(trained, tmp_path):
     run = tmp_path / "r"
     shutil.copytree(trained, run)
     done = run_stage("evaluate", "--run", run, "--precision", "auto")
-    assert "of the network takes" in done.stderr
+    assert "of the network take" in done.stderr
     found = json.loads((run / "metrics-test.json").read_text())
     assert found["settings"]["precision"] == "auto" and found["precision"] in ("fp32", "bf16")
 

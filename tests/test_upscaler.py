@@ -173,6 +173,7 @@ def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
 
 def test_too_little_memory_is_warned_of(network, monkeypatch, capsys):
     monkeypatch.setattr("hpc_vsr.upscaler.free_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("hpc_vsr.upscaler.process_memory", lambda: 450_000_000)  # not that of the tests
     stated = network.state_memory(24, 32)
     assert re.fullmatch(r"up to \d+\.\d MB of memory", stated) and not capsys.readouterr().err
     network.state_memory(24, 32, processes=8)
