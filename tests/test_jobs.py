@@ -25,7 +25,7 @@ from hpc_vsr.train import train
 
 JOBS = sorted(ROOT.glob("jobs/*.toml"))
 PATCH = 10
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.compute]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from hpc_vsr.models.flow import FlowPyramid, photometric_error
 from hpc_vsr.models.parallel5 import Parallel5
 from hpc_vsr.models.previous import FrameNetwork, Previous
 
+pytestmark = pytest.mark.compute
+
 SHAPES = {  # of the published file: layer -> (out, in, *kernel), transposed ones (in, out, *kernel)
     **{f"first2dConv{i}": (32, 1, 5, 5) for i in range(1, 6)},
     **{f"twodConvBlock{i}1.1": (12, 32, 1, 1) for i in range(1, 6)},

@@ -42,8 +42,8 @@ def test_two_nodes_of_two_ranks_train_what_one_rank_trains(clone):
     for (step, loss), (other_step, other) in zip(clone.losses("alone"), clone.losses("together"), strict=True):
         assert step == other_step and loss == pytest.approx(other, rel=1e-5)  # other samples would differ in the first
     one, four = clone.weights("alone"), clone.weights("together")
-    for name in one:
-        torch.testing.assert_close(torch.as_tensor(one[name]), torch.as_tensor(four[name]), rtol=1e-4, atol=1e-6)
+    for name in one:  # Adam divides by the size of a gradient, so that the rounding of one near zero shows
+        torch.testing.assert_close(torch.as_tensor(one[name]), torch.as_tensor(four[name]), rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("mpi", ["pmi2", "pmix"])

@@ -23,6 +23,8 @@ from hpc_vsr.sources.video import open_video
 from hpc_vsr.splits import REACH
 from hpc_vsr.upscaler import CONTEXT, warn_of_blur, windows
 
+pytestmark = pytest.mark.compute
+
 
 @pytest.fixture(scope="module")
 def network(trained):
