@@ -29,7 +29,7 @@ from hpc_vsr.lock import only_writer, remove_left
 from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
 from hpc_vsr.methods import applied_twice, baselines, network_methods
-from hpc_vsr.precision import Precision, choose_precision, warn_if_slow
+from hpc_vsr.precision import Precision, choose_precision, warn_of_bf16
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.scores import measure_flow, measure_split
 
@@ -129,7 +129,7 @@ def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSe
     choice = choose_precision(settings.precision, network, channels, device,
                               rounding_shows=not manifest.is_8bit and network.skip is None, where="evaluate.precision")
     print(choice, file=sys.stderr)
-    warning = warn_if_slow(choice, network, channels, device) if settings.precision != "auto" else ""
+    warning = warn_of_bf16(choice, network, channels, device) if settings.precision != "auto" else ""
     if warning:
         print(warning, file=sys.stderr)
     return choice.precision

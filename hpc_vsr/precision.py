@@ -72,7 +72,7 @@ def choose_precision(asked: Precision, network: Network, channels: int, device: 
     """The precision in which a network is to compute on a device.
 
     ``auto`` takes, on a GPU, bf16 where it is native and else fp16 where the GPU is fast in it; on a CPU, what a
-    measurement of the network's main convolution finds faster. It never takes fp16 on a CPU.
+    measurement of the network's convolutions finds faster, and bf16 only where each of them is right in it.
 
     Parameters
     ----------
@@ -151,14 +151,12 @@ def go_on(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
             f"{other}; the last digits may differ from those of one machine")
 
 
-def warn_if_slow(choice: Choice, network: Network, channels: int, device: torch.device, training: bool = False) -> str:
-    """A warning if a CPU is slower in a precision that the user chose than in fp32; else nothing."""
+def warn_of_bf16(choice: Choice, network: Network, channels: int, device: torch.device, patch_size: int = 0) -> str:
+    """A warning if bf16, which the user asked for, is slower than fp32 on this CPU, or wrong; else nothing."""
     if device.type != "cpu" or choice.precision != "bf16":
         return ""
-    timing = measure_convolutions(network, channels, training)
-    if timing.fastest == "bf16":
-        return ""
-    return f"warning: precision bf16 is slower than fp32 here: {timing}; auto takes fp32"
+    auto = choose_precision("auto", network, channels, device, patch_size)
+    return "" if auto.precision == "bf16" else f"warning: auto would take fp32 instead of bf16 here: {auto.reason}"
 
 
 def device_name(device: torch.device) -> str:

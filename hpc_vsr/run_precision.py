@@ -9,7 +9,7 @@ import torch
 from hpc_vsr.config import from_dict
 from hpc_vsr.experiment import Experiment, has_finished, read_begun
 from hpc_vsr.manifest import Manifest
-from hpc_vsr.precision import Choice, choose_precision, go_on, warn_if_slow
+from hpc_vsr.precision import Choice, choose_precision, go_on, warn_of_bf16
 from hpc_vsr.runs import DataTerms, RunFolder
 
 LARGEST_PART = 96
@@ -46,7 +46,7 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
     else:
         begun, told = here, str(here)
     if asked != "auto":
-        warnings.append(warn_if_slow(here, network, channels, device, training=True))
+        warnings.append(warn_of_bf16(here, network, channels, device, _side(experiment, manifest)))
     return _in_precision(experiment, begun), begun, [told, *filter(None, warnings)]
 
 

@@ -207,7 +207,7 @@ def test_bf16_that_is_slow_here_is_warned_of(dataset, tmp_path, monkeypatch, cap
     on_a_machine(monkeypatch, SLOW_BF16, "EPYC")
     assert train_here(dataset, tmp_path / "r", "--train.steps", 1, "--train.precision", "bf16") == 0
     told = capfd.readouterr().err
-    assert "precision bf16: as asked for" in told and "warning: precision bf16 is slower than fp32 here" in told
+    assert "precision bf16: as asked for" in told and "warning: auto would take fp32 instead of bf16 here" in told
 
 
 def test_an_evaluation_records_what_auto_chose(trained, tmp_path):
@@ -250,7 +250,7 @@ def test_the_processor_of_any_kind_has_a_name(monkeypatch):
 def test_on_a_processor_without_bf16_auto_takes_fp32(dataset, tmp_path):
     """With the limits of `make test PORTABLE=1`, and really measured."""
     run = tmp_path / "r"
-    for steps, asked, words in ((1, "bf16", ["precision bf16: as asked for", "warning: precision bf16 is slower"]),
+    for steps, asked, words in ((1, "bf16", ["precision bf16: as asked for", "auto would take fp32 instead of bf16 here"]),
                                 (2, "auto", ["precision bf16: the run was begun in it", "where auto takes fp32"])):
         if run.exists():
             lengthen(run, steps)

@@ -20,6 +20,7 @@ import torch
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
 from hpc_vsr.mpi import abort_together, connect, on_main_rank, ranks_on_node
+from hpc_vsr.precision import warn_of_bf16
 from hpc_vsr.upscale import field, images, video
 from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscaler import Upscaler, load
@@ -62,6 +63,10 @@ def _load(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
         choice = upscaler.choice
         print(choice, file=sys.stderr)
+        warning = warn_of_bf16(choice, upscaler.trained.network, upscaler.channels, upscaler.device) \
+            if settings.precision == "bf16" else ""
+        if warning:
+            print(warning, file=sys.stderr)
     choice = comm.bcast(choice)
     return upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
 
