@@ -250,8 +250,9 @@ def test_the_processor_of_any_kind_has_a_name(monkeypatch):
 def test_on_a_processor_without_bf16_auto_takes_fp32(dataset, tmp_path):
     """With the limits of `make test PORTABLE=1`, and really measured."""
     run = tmp_path / "r"
-    for steps, asked, words in ((1, "bf16", ["precision bf16: as asked for", "auto would take fp32 instead of bf16 here"]),
-                                (2, "auto", ["precision bf16: the run was begun in it", "where auto takes fp32"])):
+    lives = ((1, "bf16", ["precision bf16: as asked for", "auto would take fp32 instead of bf16 here"]),
+             (2, "auto", ["precision bf16: the run was begun in it", "where auto takes fp32"]))
+    for steps, asked, words in lives:
         if run.exists():
             lengthen(run, steps)
         done = train_tiny(dataset, run, "--train.steps", steps, "--train.precision", asked, launcher=ENV)
