@@ -20,8 +20,8 @@ STORAGE = {  # what a file system may answer at any moment, and what helps
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENOMEM: "give it more memory",
 }
 # what torch, oneDNN, an extension module of Python and the loader of libraries say when they get none
-NO_MEMORY = ("out of memory|(can't|cannot) allocate memory|could not create a primitive|error return without exception"
-             "|failed to map segment|cannot create shared object descriptor")
+NO_MEMORY = ("out of memory|(can't|cannot) allocate memory|could not create a primitive|can't start new thread"
+             "|error return without exception|failed to map segment|cannot create shared object descriptor")
 
 
 class InputError(ValueError):

@@ -28,6 +28,7 @@ def test_a_failure_of_storage_is_named(error, line):
 @pytest.mark.parametrize(("error", "is_told"), [
     (MemoryError("Unable to allocate 3 GiB"), True),
     (RuntimeError("could not create a primitive"), True),  # oneDNN
+    (RuntimeError("can't start new thread"), True),
     (SystemError("error return without exception set"), True),
     (ImportError("scipy/a.so: failed to map segment from shared object"), True),
     (ImportError("a.so: cannot open shared object file: No such file or directory"), False),
