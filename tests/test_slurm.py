@@ -43,7 +43,7 @@ def test_two_nodes_of_two_ranks_train_what_one_rank_trains(clone):
         assert step == other_step and loss == pytest.approx(other, rel=1e-5)  # other samples would differ in the first
     one, four = clone.weights("alone"), clone.weights("together")
     for name in one:  # Adam divides by the size of a gradient, so that the rounding of one near zero shows
-        torch.testing.assert_close(torch.as_tensor(one[name]), torch.as_tensor(four[name]), rtol=1e-3, atol=2e-5)
+        torch.testing.assert_close(torch.as_tensor(one[name]), torch.as_tensor(four[name]), rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("mpi", ["pmi2", "pmix"])

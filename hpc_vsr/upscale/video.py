@@ -6,6 +6,7 @@ number of tasks make the same file, and a killed one goes on with the segments t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import sys
@@ -257,7 +258,9 @@ def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> b
         times = plan.source.times[plan.frames.start : plan.frames.stop + 1]
         join_segments(settings.output, paths, plan.encoding, settings.input, times,
                       len(plan.frames) == plan.source.num_frames, comment)
-    shutil.rmtree(plan.folder)
+    while plan.folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # a task that came later removes it too
+            shutil.rmtree(plan.folder)
     return True
 
 
