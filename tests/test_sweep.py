@@ -30,7 +30,9 @@ validate_every = 2
 warmup_steps = 1
 lr = 1e-4
 device = "cpu"
+precision = "fp32"
 [evaluate]
+precision = "fp32"
 pictures = 1
 published = "diamond"
 """
