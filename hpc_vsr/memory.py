@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        if libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB) or libc.mallopt(M_MMAP_MAX, 0):  # before 2.35 it refuses the first
+        if libc.mallopt(M_MMAP_THRESHOLD, ONE_GIB) or libc.mallopt(M_MMAP_MAX, 0):  # glibc 2.31 refuses the first
             libc.mallopt(M_TRIM_THRESHOLD, ONE_GIB)
 
 
