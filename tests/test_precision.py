@@ -15,17 +15,15 @@ from stages import run_stage
 
 import hpc_vsr
 from hpc_vsr import precision, train
+from hpc_vsr.bf16 import Timing, find_wrong_layers, measure_convolutions
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.models import ModelSettings, blocks, build_model
 from hpc_vsr.precision import (
     Choice,
-    Timing,
     check_precision,
     choose_precision,
     device_name,
-    find_wrong_layers,
     go_on,
-    measure_convolutions,
 )
 from hpc_vsr.upscale.__main__ import main as upscale_main
 
