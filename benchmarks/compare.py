@@ -7,6 +7,7 @@ ratio is the median of the ratios within each turn.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("torch", "numpy", "opencv-python-headless", "av", "h5py")
+LIBRARIES = ("torch", "triton", "numpy", "opencv-python-headless", "av", "h5py")
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,25 @@ def describe_machine() -> dict[str, Any]:
     """What the figures depend on."""
     from hpc_vsr.precision import device_name
 
-    commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            check=False).stdout.strip()
     return {"cpu": device_name(torch.device("cpu")), "cores": len(os.sched_getaffinity(0)),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "", "load_before": LOAD_BEFORE,
-            "python": platform.python_version(), "commit": commit,
-            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES}}
+            "python": platform.python_version(), "commit": _commit(),
+            "libraries": {name: version for name in LIBRARIES if (version := _version(name))}}
+
+
+def _commit() -> str:
+    """Of this copy of the project; empty where there is no git, or no repository."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                              check=False).stdout.strip()
+    return ""
+
+
+def _version(library: str) -> str:
+    """Empty if it is not there: a benchmark that decodes nothing does without PyAV."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(library)
+    return ""
 
 
 def _figure(value: float) -> str:

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from clips import make_clip  # noqa: E402
 from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
 
-from hpc_vsr.distributed import choose_device  # noqa: E402
+from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
 from hpc_vsr.precision import autocast, choose_precision  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--whole", action="store_true", help="the largest size also without tiles")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    device = own_device(choose_device(arguments.device))
     keep_freed_memory()
     comparisons = []
     if arguments.sizes:

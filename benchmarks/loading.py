@@ -37,7 +37,7 @@ from networks import training  # noqa: E402
 from torch.utils.data import DataLoader, Dataset, IterableDataset  # noqa: E402
 
 from hpc_vsr.dataset import Patches, Split, load_batches  # noqa: E402
-from hpc_vsr.distributed import choose_device  # noqa: E402
+from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
 from hpc_vsr.manifest import read_manifest  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--train-seconds", type=float, default=10.0, help="of a training in a turn (default: 10)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    device = own_device(choose_device(arguments.device))
     keep_freed_memory()
     width, height = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory(prefix="hpc-vsr-loading-") as scratch:

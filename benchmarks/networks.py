@@ -6,7 +6,8 @@ matrices of the same arithmetic.
     python benchmarks/networks.py --whole                         with the Wiener filter on its input and beside it
     python benchmarks/networks.py --precisions fp32 bf16          bf16 also where auto would not take it
 
-  stock      the same network with torch's own Conv3d and Conv2d, eager, frames in torch's default layout
+  stock      the same network with torch's own Conv3d and Conv2d, eager, frames in torch's default layout; on a GPU in
+             float32 as it stands, and rounded to TF32, which is what torch does unless it is told otherwise
   ours       as hpc_vsr computes it
   matrices   products of 2048 x 2048 matrices with as many operations as the network
 """
@@ -26,7 +27,7 @@ import torch  # noqa: E402
 from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
 from torch import nn  # noqa: E402
 
-from hpc_vsr.distributed import choose_device  # noqa: E402
+from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
 from hpc_vsr.memory import keep_freed_memory, peak_memory  # noqa: E402
 from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
@@ -70,6 +71,17 @@ def training(network: Network, precision: str, device: torch.device) -> Callable
     return step
 
 
+def in_tf32(work: Callable) -> Callable:
+    """`work` with torch's own default on a GPU, which rounds what convolutions multiply to 10 bits."""
+    def rounded(*arguments) -> None:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        try:
+            work(*arguments)
+        finally:
+            torch.backends.cudnn.conv.fp32_precision = "ieee"
+    return rounded
+
+
 def product(flops: float, precision: str, device: torch.device) -> Callable[[], None]:
     """As many operations as `flops`, in one kind of product."""
     matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=torch.float32 if precision == "fp32" else torch.bfloat16)
@@ -96,7 +108,7 @@ def main() -> None:
                         help="fp32, and bf16 where auto takes it, if not given")
     parser.add_argument("--limit", choices=["fp32", "bf16"], help="of the matrices; the fastest if not given")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    device = own_device(choose_device(arguments.device))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()
@@ -113,9 +125,12 @@ def main() -> None:
         flops = count_flops(build_model(ModelSettings(name=arguments.model, **whole), 1, 2, SIGMA, NOISE), 1,
                             (height, width))
         lr = torch.rand(1, 1, 5, height, width, device=device)
+        works = {f"{name}, {precision}": upscaling(network, lr, precision, device)
+                 for name, network in networks.items() for precision in precisions}
+        if device.type == "cuda":
+            works["stock, TF32"] = in_tf32(works["stock, fp32"])
         comparisons.append(measure(
-            {f"{name}, {precision}": rate_of(upscaling(network, lr, precision, device), 1, SECONDS, device)
-             for name, network in networks.items() for precision in precisions},
+            {name: rate_of(work, 1, SECONDS, device) for name, work in works.items()},
             flops, 1, "frames/s", f"{arguments.model}: upscaling to {arguments.size}", arguments, device))
     if arguments.only != "upscale":
         side = arguments.patch + 2 * ours.reach
@@ -124,10 +139,12 @@ def main() -> None:
         flops = 3 * arguments.batch * count_flops(
             build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, SIGMA, NOISE), 1,
             (arguments.patch, arguments.patch))
+        works = {f"{name}, {precision}": functools.partial(training(network, precision, device), lr, hr)
+                 for name, network in networks.items() for precision in precisions}
+        if device.type == "cuda":
+            works["stock, TF32"] = in_tf32(works["stock, fp32"])
         comparisons.append(measure(
-            {f"{name}, {precision}": rate_of(functools.partial(training(network, precision, device), lr, hr),
-                                             arguments.batch, SECONDS, device)
-             for name, network in networks.items() for precision in precisions},
+            {name: rate_of(work, arguments.batch, SECONDS, device) for name, work in works.items()},
             flops, arguments.batch, "samples/s",
             f"{arguments.model}: a training step of {arguments.batch} patches of {arguments.patch}x{arguments.patch}",
             arguments, device))

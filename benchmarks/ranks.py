@@ -58,14 +58,16 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
     network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)
     objective = Objective(network.to(ranks.device), 0.0)
     precision = ranks.on_main(lambda: choose_precision("auto", network, 1, ranks.device, arguments.patch).precision)
-    together = DistributedDataParallel(objective)
+    together_with_others = ranks.world_size > 1
+    together = objective if not together_with_others else DistributedDataParallel(
+        objective, broadcast_buffers=False, gradient_as_bucket_view=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
     side = arguments.patch
     lr = torch.rand(arguments.batch, 1, 5, side, side, device=ranks.device)
     hr = torch.rand(arguments.batch, 1, 2 * side - 4, 2 * side - 4, device=ranks.device)
 
     def step(module: Callable, talks: bool) -> None:
-        with contextlib.nullcontext() if talks else together.no_sync():
+        with contextlib.nullcontext() if talks or not together_with_others else together.no_sync():
             with autocast(ranks.device, precision):
                 loss = module(lr, hr, "mse")
             loss.backward()
@@ -73,17 +75,22 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
+    def wait_for_all() -> None:
+        if ranks.device.type == "cuda":  # the barrier is gloo's, which knows nothing of kernels that are on their way
+            torch.cuda.synchronize()
+        ranks.barrier()
+
     def rate(module: Callable, every: int = 1) -> float:
         for number in range(MICRO_BATCHES):
             step(module, number % every == every - 1)
-        ranks.barrier()
+        wait_for_all()
         started = time.perf_counter()
         for number in range(arguments.steps):
             step(module, number % every == every - 1)
-        ranks.barrier()
+        wait_for_all()
         return arguments.batch * arguments.steps / (time.perf_counter() - started)
 
-    if ranks.world_size == 1:
+    if not together_with_others:
         return precision, {"alone": rate(objective)}
     return precision, {"not talking": rate(objective), "together": rate(together),
             f"together, every {MICRO_BATCHES}th": rate(together, MICRO_BATCHES)}
@@ -95,13 +102,15 @@ def run_ranks(count: int) -> tuple[str, dict[str, float]]:
         port = probe.getsockname()[1]
     cores = sorted(os.sched_getaffinity(0))
     processes = []
+    # a rank on a GPU has more threads than the one that computes: those of CUDA, gloo and NCCL
+    pinned = not torch.cuda.is_available()
     for number in range(count):
         environment = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count),
                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        core = cores[number % len(cores)]
+        own = [cores[number % len(cores)]] if pinned else cores
         processes.append(subprocess.Popen(
             [sys.executable, __file__, "--child", *sys.argv[1:]], env=environment, stdout=subprocess.PIPE, text=True,
-            preexec_fn=lambda core=core: os.sched_setaffinity(0, [core])))
+            preexec_fn=lambda own=own: os.sched_setaffinity(0, own)))
     outputs = [process.communicate()[0] for process in processes]
     assert not any(process.returncode for process in processes), outputs
     return json.loads(outputs[0])

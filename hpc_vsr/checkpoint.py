@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import checksum_path, is_valid, partial_path, read_sealed, sha256, write_checked, write_sealed
@@ -30,7 +31,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     ----------
     folder : Path
     state : dict
-        Tensors, numbers, text, and dicts and lists of them.
+        Tensors of any device, numbers, text, and dicts and lists of them; the file has the tensors on the CPU.
     step : int
     keep : int
         How many of the newest stay, besides the best one.
@@ -39,7 +40,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int, best_score:
     """
     path = _path_of(folder, step)
     stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
-    torch.save(state, stream)
+    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # `torch.load` then works on machines without a GPU
     write_checked(path, stream.getbuffer())
     if best_score is not None:
         write_sealed(folder / BEST, {"file": path.name, "step": step, "psnr": best_score})

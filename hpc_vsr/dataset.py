@@ -23,6 +23,7 @@ from hpc_vsr.manifest import Manifest
 from hpc_vsr.memory import free_memory
 from hpc_vsr.shard_reader import ShardReader
 from hpc_vsr.splits import REACH
+from hpc_vsr.values import to_unit
 
 FRAMES_AT_ONCE = 64  # copied to where they are kept; of a shard of any size
 
@@ -93,7 +94,7 @@ class Split:
 
     def normalise(self, values: Tensor) -> Tensor:
         """Stored values to float32, 0..1 on the training split."""
-        return (values.float() - self.manifest.offset) / self.manifest.extent
+        return to_unit(values, self.manifest.offset, self.manifest.extent)
 
     def _reader_of(self, start: int, stop: int) -> ShardReader:
         return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)

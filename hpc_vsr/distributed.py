@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import gc
 import os
 import re
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from hpc_vsr.errors import Failed, InputError, ToldElsewhere
+from hpc_vsr.gpus import Device, check_job_gpus, check_placements, choose_device, own_device, placement, shares_gpu
 from hpc_vsr.memory import peak_memory
 
 
@@ -44,7 +46,8 @@ class Ranks:
     @property
     def num_threads(self) -> int:
         """Cores of this rank: what SLURM gave each task, else OMP_NUM_THREADS, else its share of the machine."""
-        given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS", "")
+        by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # else a task started the ranks
+        given = (by_srun and os.environ.get("SLURM_CPUS_PER_TASK")) or os.environ.get("OMP_NUM_THREADS", "")
         by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # its own default, not the user's
         if given.isdecimal() and int(given) > 0 and not by_torchrun:
             return int(given)
@@ -85,19 +88,24 @@ class Ranks:
             function()
         except InputError as error:
             message = str(error)
-        messages: list[str | None] = [None] * self.world_size
-        dist.all_gather_object(messages, message)
+        messages = self.gather(message)
         first = next((message for message in messages if message is not None), None)
         if first is not None:
             raise InputError(first) if self.is_main else ToldElsewhere(first)
+
+    def gather(self, value: Any) -> list:
+        """The value of every rank, on each of them."""
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
     def barrier(self) -> None:
         dist.barrier()
 
 
 @contextlib.contextmanager
-def join_ranks(device: str) -> Iterator[Ranks]:
-    """Join the process group, gloo for the CPU and NCCL for GPUs; one process alone is a group of one.
+def join_ranks(device: Device) -> Iterator[Ranks]:
+    """Join the process group, gloo for the CPU and NCCL for GPUs; one process alone is a group of one, without NCCL.
 
     Parameters
     ----------
@@ -107,7 +115,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     Raises
     ------
     InputError
-        If a GPU is asked for, or the job has one, and torch sees none.
+        If a GPU is asked for, or the job has one, and torch sees none; or two ranks would have the same GPU.
     """
     for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
@@ -115,22 +123,18 @@ def join_ranks(device: str) -> Iterator[Ranks]:
                              "would train alone; under srun use 'python -m hpc_vsr job train', else "
                              "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
     rank, world_size = _number("RANK", 0), number_of_ranks()
-    local_rank = _number("LOCAL_RANK", rank)
     if rank >= max(1, world_size):
         raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
-    torch_device = choose_device(device, local_rank)
-    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "0")
-    if device == "auto" and torch_device.type == "cpu" and gpus not in ("", "0"):
-        why = "is built without CUDA" if torch.version.cuda is None else "sees none of them"
-        raise InputError(f"train.device: the job has {gpus} GPUs on this node and torch {torch.__version__} {why}; "
-                         "install a torch with CUDA ('python -m hpc_vsr.doctor' looks), or set train.device to cpu")
-    backend = "gloo" if torch_device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    chosen = choose_device(device, _number("LOCAL_RANK", rank))
+    check_job_gpus(device, chosen, "train.device")
     if world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     else:
-        _meet(backend, rank, world_size)
+        _meet(backend_of(chosen), rank, world_size)
+    ranks = Ranks(rank, world_size, own_device(chosen))
     try:
-        yield Ranks(rank, world_size, torch_device)
+        ranks.together(functools.partial(check_placements, ranks.gather(placement(chosen))))
+        yield ranks
     except RuntimeError as error:  # what gloo and NCCL raise
         if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
             raise
@@ -140,6 +144,18 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     finally:
         gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
+
+
+def backend_of(device: torch.device) -> str:
+    """What joins several ranks: gloo for what lies on the CPU, NCCL for what lies on a GPU of one's own.
+
+    NCCL's waits are made to end with an exception: else a rank that has lost another waits behind a kernel until NCCL's
+    watchdog aborts the process, and no line says why.
+    """
+    if device.type == "cpu" or shares_gpu():
+        return "gloo"
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+    return "cpu:gloo,cuda:nccl"
 
 
 def number_of_ranks() -> int:
@@ -171,15 +187,3 @@ def _patience() -> datetime.timedelta:
     if not given.isdecimal() or not 0 < int(given) <= 86400:
         raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")
     return datetime.timedelta(seconds=int(given))
-
-
-def choose_device(device: str, local_rank: int = 0) -> torch.device:
-    """The device of a rank; `InputError` if CUDA is asked for and is not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError('device: "cuda" is asked for but no GPU is visible; use "auto" or "cpu"')
-    if device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; bf16 and fp16 are there for speed
-    index = local_rank % torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)

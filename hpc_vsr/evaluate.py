@@ -22,9 +22,9 @@ from hpc_vsr.baselines import tune_noise
 from hpc_vsr.checkpoint import best_sha256
 from hpc_vsr.config import Parser, as_dict, from_dict
 from hpc_vsr.dataset import Split, validation_pairs
-from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError, exit_status
 from hpc_vsr.files import read_sealed, write_sealed, write_whole
+from hpc_vsr.gpus import Device, choose_device, own_device
 from hpc_vsr.lock import only_writer, remove_left
 from hpc_vsr.manifest import Manifest, check_shards, read_manifest
 from hpc_vsr.memory import keep_freed_memory
@@ -47,6 +47,8 @@ class EvaluateSettings:
     precision : str
         In which the network computes: fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device;
         recorded beside the figures.
+    device : str
+        auto (a GPU if there is one), cpu or cuda.
     pictures : int
         How many frames are kept as pictures for the report.
     self_ensemble : bool
@@ -63,6 +65,7 @@ class EvaluateSettings:
 
     split: Literal["test", "val", "train"] = "test"
     precision: Precision = "auto"
+    device: Device = "auto"
     pictures: int = 3
     self_ensemble: bool = False
     back_projection: int = 0
@@ -98,7 +101,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     trained = load_trained(run)
     _check_fit(trained, manifest)
     check_shards(manifest, {settings.split, "val"})
-    device = choose_device("auto")
+    device = own_device(choose_device(settings.device))
     noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
     precision = _choose_precision(trained, manifest, settings, device)
     methods = [*baselines(manifest, noise, device),
@@ -139,14 +142,20 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
     """`evaluate`, unless these weights were measured with these settings on this data set before."""
     with contextlib.suppress(InputError):
         found = read_sealed(run.evaluation(settings.split), "")
-        wanted = {"run": run.name, "settings": as_dict(settings), "checkpoint_sha256": best_sha256(run.checkpoints),
+        wanted = {"run": run.name, "checkpoint_sha256": best_sha256(run.checkpoints),
                   "twice_sha256": _sha256_of_twice(settings)}
         if (all(found.get(key) == value for key, value in wanted.items())
+                and _measured_as(found["settings"]) == _measured_as(as_dict(settings))
                 and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
             print(f"{run.path}: measured before", file=sys.stderr)
             remove_left(run.path, LOCK)
             return
     evaluate(run, manifest, settings)
+
+
+def _measured_as(settings: dict) -> dict:
+    """What decides the figures of an evaluation; the figures of a CPU are those of a GPU to their last digits."""
+    return {name: value for name, value in settings.items() if name != "device"}
 
 
 def _sha256_of_twice(settings: EvaluateSettings) -> str | None:

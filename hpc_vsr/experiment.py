@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hpc_vsr import files
 from hpc_vsr.checkpoint import load_checkpoint, newest_valid
@@ -14,6 +14,7 @@ from hpc_vsr.config import Parser, as_dict, check_finite, from_dict
 from hpc_vsr.dataset import Resident
 from hpc_vsr.errors import InputError
 from hpc_vsr.evaluate import EvaluateSettings
+from hpc_vsr.gpus import Device
 from hpc_vsr.manifest import Manifest, read_manifest
 from hpc_vsr.models import ModelSettings, check_scale
 from hpc_vsr.optim import Loss
@@ -79,6 +80,9 @@ class TrainSettings:
         Whether the training frames are kept on the device: always, never, or auto if they fit.
     device : str
         auto, cpu or cuda.
+    deterministic : bool
+        On a GPU, take only algorithms of cuDNN that give the same bits each time, so that a resumed run is, to the bit,
+        one that was never stopped; somewhat slower. On a CPU that is so anyway, for the same number of ranks.
     verify_shards : bool
         Compare every byte of the training and validation shards with dataset.json at each start, a share a rank.
     """
@@ -107,7 +111,8 @@ class TrainSettings:
     log_every: int = 20
     num_workers: int = 0
     resident: Resident = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
+    deterministic: bool = False
     verify_shards: bool = True
 
     def __post_init__(self):
@@ -136,8 +141,8 @@ class TrainSettings:
 
 
 # Settings that may change between a run and its resumption: they do not change what is learned.
-NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "checkpoint_every",
-           "micro_batches", "verify_shards")
+NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "deterministic",
+           "checkpoint_every", "micro_batches", "verify_shards")
 
 
 @dataclass(frozen=True)

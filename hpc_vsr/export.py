@@ -27,6 +27,7 @@ from hpc_vsr.files import create_folder, format_bytes, write_text, write_whole
 from hpc_vsr.model_card import write_card
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.splits import WINDOW
+from hpc_vsr.values import from_unit, to_unit
 
 FORMATS = ("onnx", "pt2")
 TRACED, TRIED = (2, 40, 48), ((1, 33, 50), (2, 64, 40))  # batch, height, width
@@ -43,8 +44,8 @@ class Deployed(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, C, 5, h, w) to (B, C, s h, s w), in the values that the network was trained on."""
-        out = self.network.upscale((frames - self.offset) / self.extent, tile=0)
-        return out * self.extent + self.offset
+        out = self.network.upscale(to_unit(frames, self.offset, self.extent), tile=0)
+        return from_unit(out, self.offset, self.extent)
 
 
 def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,7 @@ from hpc_vsr.config import Parser
 from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
 from hpc_vsr.evaluate import evaluate_if_needed
 from hpc_vsr.experiment import Experiment
+from hpc_vsr.gpus import VARIABLE as CUDA_VISIBLE_DEVICES
 from hpc_vsr.jobfile import add_job_file, list_pending, read_job
 from hpc_vsr.lock import remove_left
 from hpc_vsr.manifest import read_manifest
@@ -151,6 +152,25 @@ class ReportJob(_Resubmitted):
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
                          f"report in {self.out} has the others; mend what the log says of them and launch again")
+
+
+@dataclass(frozen=True)
+class OnGpus:
+    """Another callable, which sees some of the GPUs of this machine.
+
+    Attributes
+    ----------
+    work : callable
+    ids : str
+        What CUDA_VISIBLE_DEVICES is for it: numbers, UUIDs or MIG slices.
+    """
+
+    work: Callable[[], int]
+    ids: str
+
+    def __call__(self) -> int:
+        os.environ[CUDA_VISIBLE_DEVICES] = self.ids  # read when a process first asks for its GPUs
+        return self.work()
 
 
 def _obey_launcher() -> None:

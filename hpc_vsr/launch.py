@@ -11,6 +11,7 @@ queue, is trained.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shlex
@@ -22,12 +23,14 @@ from pathlib import Path
 from typing import Literal
 
 import submitit
+import torch
 
 from hpc_vsr.config import Parser
 from hpc_vsr.errors import BAD_INPUT, CAN_CONTINUE, DONE, FAILED, Failed, InputError, Stopped, exit_status
 from hpc_vsr.experiment import Experiment, check_batch, check_same_settings
 from hpc_vsr.files import create_folder
-from hpc_vsr.job import PreprocessJob, ReportJob, TrainJob
+from hpc_vsr.gpus import ids_for_launch, why_none
+from hpc_vsr.job import OnGpus, PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.jobfile import JobFile, MissingSource, add_job_file, check_source, list_pending, needs_data, read_job
 from hpc_vsr.mpi import library
 from hpc_vsr.runs import RunFolder
@@ -77,6 +80,10 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
     resources = job.resources
     for experiment in experiments:
         check_same_settings(RunFolder(experiment.out), experiment)
+        if experiment.train.device == "cuda" and not resources.gpus_per_node:
+            raise InputError('train.device: is "cuda", and resources.gpus_per_node is 0; set it to the GPUs of a node')
+    if cluster == "local":
+        ids_for_launch(resources.gpus_per_node)
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
     if not needs_data(job):
         check_all(experiments, world_size)
@@ -89,17 +96,30 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
                          "pip install 'hpc-vsr[mpi]', or set preprocess_ranks to 1")
 
 
+def on_cpu(experiment: Experiment) -> Experiment:
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device="cpu"))
+
+
 class LocalChain:
     """The chain of a job file on this machine, one stage after the other."""
 
     def __init__(self, job: JobFile, experiments: list[Experiment], cluster: Cluster):
         self.job, self.experiments, self.cluster = job, experiments, cluster
+        wanted = job.resources.gpus_per_node
+        self.gpus = ids_for_launch(wanted)
+        if not wanted:
+            self.experiments = [on_cpu(experiment) for experiment in experiments]
+            if torch.cuda.device_count():
+                print("training on the CPU: resources.gpus_per_node is 0; --resources.gpus_per_node N "
+                      "--resources.ranks_per_node N trains on N GPUs of this machine", file=sys.stderr)
+        elif not self.gpus:
+            print(f"warning: training on the CPU: {why_none()}", file=sys.stderr)
 
     def run(self) -> None:
         """A run that fails does not keep the others from being trained."""
         job, resources = self.job, self.job.resources
         if needs_data(job):
-            self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1, 0)
+            self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
             check_all(self.experiments, resources.ranks_per_node)
         pending, alone = list_pending(self.experiments), len(self.experiments) == 1
         if not alone:
@@ -108,27 +128,30 @@ class LocalChain:
         for experiment in pending or (self.experiments if alone else []):  # a single finished run says so
             name = "training" if alone else f"training of {RunFolder(experiment.out).name}"
             try:
-                self._wait(TrainJob(experiment), name, resources.ranks_per_node, resources.gpus_per_node)
+                self._wait(TrainJob(experiment), name, resources.ranks_per_node, self.gpus)
             except (InputError, Failed) as error:
                 if alone:
                     raise
                 print(f"failed: {error}", file=sys.stderr, flush=True)
         try:
             report = ReportJob(tuple(self.experiments), job.report)
-            self._wait(report, "report", 1, min(1, resources.gpus_per_node))
+            self._wait(report, "report", 1, self.gpus.partition(",")[0])
         finally:
             if (job.report / "report.md").exists():
                 print((job.report / "report.md").read_text(encoding="utf-8"))
                 print(f"report: {job.report / 'index.html'}", flush=True)
 
-    def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, num_gpus: int) -> None:
-        """Show the log of the job's first rank while it runs; a signal is handed on, so that it saves what it has."""
+    def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, gpus: str = "") -> None:
+        """Show the log of the job's first rank while it runs; a signal is handed on, so that it saves what it has.
+
+        `gpus` are the ids of those that it may use, as in CUDA_VISIBLE_DEVICES.
+        """
         if self.cluster == "debug":
-            self._judge(stage, self._executor(num_tasks, num_gpus).submit(work))
+            self._judge(stage, submitit.DebugExecutor(self.job.logs).submit(work))
             return
         with StopFlag() as stop:
             with launching():
-                job = self._executor(num_tasks, num_gpus).submit(work)
+                job = self._executor(num_tasks).submit(OnGpus(work, gpus) if gpus else work)
             shown, told = 0, -math.inf
             while not job.done():
                 shown = _show_from(job.paths.stdout, shown)
@@ -160,14 +183,11 @@ class LocalChain:
             raise Failed(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
                          f"see {self.job.logs}")
 
-    def _executor(self, num_tasks: int, num_gpus: int) -> submitit.Executor:
-        if self.cluster == "debug":
-            return submitit.DebugExecutor(self.job.logs)
+    def _executor(self, num_tasks: int) -> submitit.Executor:
         executor = submitit.LocalExecutor(self.job.logs)
-        # submitit shows a local job as many GPUs as it asks for, none if it does not ask; [resources] has the limits of
-        # a queue, and here there is none
-        executor.update_parameters(tasks_per_node=num_tasks, gpus_per_node=num_gpus, stderr_to_stdout=True,
-                                   timeout_min=MINUTES_OF_A_YEAR)
+        # submitit hides all GPUs from a job that asks for none, and gives one that asks the first of the machine,
+        # whatever the user was given: OnGpus names them; [resources] has the limits of a queue, and here there is none
+        executor.update_parameters(tasks_per_node=num_tasks, stderr_to_stdout=True, timeout_min=MINUTES_OF_A_YEAR)
         return executor
 
 
@@ -208,7 +228,7 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
         return points + format_scripts(job, experiments, site)
     ranks = resources.ranks_per_node
     plan = (f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else
-            format_plan(experiments[0], ranks))
+            format_plan(experiments[0], ranks, on_gpus=bool(ids_for_launch(resources.gpus_per_node))))
     return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
 

@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_iter
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 ONE_GIB = 1 << 30
 LEAST_PROCESS, TO_COME = 450_000_000, 200_000_000  # bytes, as measured
+GPU_CONTEXT = 700_000_000  # bytes of CUDA and its libraries; estimated
+GPU_SCRATCH = 1.3  # for the bytes of the tensors: workspaces of cuDNN, and gaps between blocks; estimated
 
 
 def keep_freed_memory() -> None:
@@ -51,6 +53,11 @@ def process_memory() -> int:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         return max(LEAST_PROCESS, _kibibytes(Path("/proc/self/status"), "VmRSS") + TO_COME)
     return LEAST_PROCESS
+
+
+def memory_of_gpu(tensors: int) -> int:
+    """Bytes of a GPU that a process takes whose tensors take so many; estimated (docs/performance.md)."""
+    return GPU_CONTEXT + int(GPU_SCRATCH * tensors)
 
 
 def peak_of_tensors(function: Callable[[], Any]) -> int:

@@ -14,6 +14,7 @@ from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project, count_flop
 from hpc_vsr.precision import autocast
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.splits import REACH
+from hpc_vsr.values import from_unit, to_unit
 
 NUM_SYMMETRIES = 8
 
@@ -69,8 +70,8 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
     def in_values_of_network(upscale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def enlarge(window: Tensor) -> Tensor:
             with autocast(device, precision):
-                out = upscale((window[None].float() - terms.offset) / terms.extent)
-            return out[0].float() * terms.extent + terms.offset
+                out = upscale(to_unit(window[None], terms.offset, terms.extent))
+            return from_unit(out[0], terms.offset, terms.extent)
         return enlarge
 
     alone = in_values_of_network(network.upscale)
@@ -113,12 +114,12 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
     network = trained.network.to(device)
 
     def enlarge(window: Tensor) -> Tensor:
-        values = (window[None].float() - terms.offset) / terms.extent
+        values = to_unit(window[None], terms.offset, terms.extent)
         with autocast(device, precision):
             frames = [network.upscale(values[:, :, _around(position, values.shape[2])]).float()
                       for position in range(values.shape[2])]
             out = network.upscale(torch.stack(frames, dim=2))
-        return out[0].float() * terms.extent + terms.offset
+        return from_unit(out[0], terms.offset, terms.extent)
 
     return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), 5 * once + again, enlarge)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Self
+from collections.abc import Iterable, Iterator
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -64,6 +66,34 @@ class Progress:
         tail = f"  {figures}" if figures else ""
         print(f"{self.label}: {self.done}/{self.total} {self.unit}s  {rate:.3g}/s  {left}{tail}",
               file=sys.stderr, flush=True)
+
+
+class Rate:
+    """Counts work a second between two calls of `restart`, leaving out the time outside of the loop that is timed."""
+
+    def __init__(self):
+        self.amount, self.seconds, self._since = 0.0, 0.0, time.monotonic()
+
+    def timed(self, work: Iterable[Item]) -> Iterator[Item]:
+        """The same items; the time from asking for one until `add` counts."""
+        items = iter(work)
+        while True:
+            self._since = time.monotonic()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            yield item
+
+    def add(self, amount: float) -> None:
+        """So much was done since the item was asked for."""
+        self.amount, self.seconds = self.amount + amount, self.seconds + time.monotonic() - self._since
+
+    def restart(self) -> float:
+        """Amount a second since the last call."""
+        rate = self.amount / max(self.seconds, 1e-9)
+        self.amount = self.seconds = 0.0
+        return rate
 
 
 def format_seconds(seconds: float) -> str:

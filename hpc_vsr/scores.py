@@ -111,6 +111,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
     """
     manifest = split.manifest
     scores = [Scores(method, manifest) for method in methods]
+    _warm_up(split, methods, device)
     kept = _spread(split.centres, num_pictures)
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
     with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
@@ -134,6 +135,14 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
             for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
     return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
+
+
+def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> None:
+    """Enlarge a frame by each method: kernels are chosen and memory is taken before their time is counted."""
+    window = split.lr_frames(split.centres[0] - REACH, split.centres[0] + REACH + 1).transpose(0, 1).to(device)
+    with torch.inference_mode():
+        for method in methods:
+            method.enlarge(window).cpu()
 
 
 def measure_flow(network: Network, split: Split, device: torch.device) -> dict:

@@ -8,6 +8,7 @@ import sys
 import time
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.baselines import tune_noise
@@ -30,9 +31,10 @@ from hpc_vsr.history import append_record, forget_after
 from hpc_vsr.lock import Lock
 from hpc_vsr.manifest import Manifest, check_shards
 from hpc_vsr.models import count_parameters
+from hpc_vsr.models.network import TILE
 from hpc_vsr.optim import MovingAverage, Objective, learning_rate, restore_adam
 from hpc_vsr.precision import autocast, check_precision
-from hpc_vsr.progress import Progress, format_seconds
+from hpc_vsr.progress import Progress, Rate, format_seconds
 from hpc_vsr.run_precision import settle_precision
 from hpc_vsr.runs import DataTerms, RunFolder, network_state
 from hpc_vsr.signals import StopFlag
@@ -53,6 +55,7 @@ class Trainer:
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
         self.told = told  # before the first step
+        torch.backends.cudnn.deterministic = self.settings.deterministic
 
         if self.settings.verify_shards:
             ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
@@ -79,7 +82,7 @@ class Trainer:
         if ranks.is_main:
             forget_after(self.run_folder.metrics, self.step)
         self.objective = Objective(self.network, self.settings.flow_weight)
-        self.ddp = self._wrap()
+        self.joined = self._wrap()
 
     def run(self, stop: StopFlag) -> None:
         """Train from the present step to the last one."""
@@ -96,20 +99,21 @@ class Trainer:
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
-        started, first_step, loss_sum, loss_count = time.monotonic(), self.step, 0.0, 0
+        started, loss_sum, loss_count = time.monotonic(), 0.0, 0
+        rate = Rate()  # of the steps alone: a validation or a checkpoint in between would hide that they got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             if self.validation_due:
                 self._save(self._validate(progress, stop))
-            for patch in batches:
+            for patch in rate.timed(batches):
                 loss = self._train_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
+                rate.add(settings.batch_size)
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
                 progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
-                    rate = (self.step - first_step) * settings.batch_size / (time.monotonic() - started)
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
-                               "samples_per_second": round(rate, 2), "memory_bytes": self.ranks.peak_memory(),
+                               "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
                                "skipped_steps": self.skipped})
                     loss_sum, loss_count = 0.0, 0
                 if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
@@ -133,18 +137,23 @@ class Trainer:
     def in_first_stage(self) -> bool:
         return self.step < self.settings.first_stage_steps
 
-    def _wrap(self) -> DistributedDataParallel:
-        """Choose what is trained now, the whole network or one of its two stages, and join the ranks' gradients."""
+    def _wrap(self) -> nn.Module:
+        """Choose what is trained now, the whole network or one of its two stages, and join the ranks' gradients.
+
+        The buffers are filters that never change, so ranks do not exchange them; one rank has nothing to exchange.
+        """
         if self.settings.first_stage_steps:
             self.network.requires_grad_(not self.in_first_stage)
             self.network.core.first_stage.requires_grad_(self.in_first_stage)
-        return DistributedDataParallel(self.objective)
+        if self.ranks.world_size == 1:
+            return self.objective
+        return DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def _train_step(self, patch: Patch) -> float:
         """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
         settings = self.settings
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
-            self.ddp = self._wrap()
+            self.joined = self._wrap()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         value = self._add_gradients(patch)
@@ -171,9 +180,10 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
         for number, (lr, hr) in enumerate(parts, 1):
-            with self.ddp.no_sync() if number < len(parts) else contextlib.nullcontext():
+            apart = number < len(parts) and self.ranks.world_size > 1
+            with self.joined.no_sync() if apart else contextlib.nullcontext():
                 with autocast(self.ranks.device, settings.precision):
-                    loss = self.ddp(lr, hr, kind, self.in_first_stage) / len(parts)
+                    loss = self.joined(lr, hr, kind, self.in_first_stage) / len(parts)
                 self.scaler.scale(loss).backward()
             total = total + loss.detach()
         return total.item()
@@ -192,6 +202,7 @@ class Trainer:
         """
         first_stage = self.step <= self.settings.first_stage_steps
         upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
+        self._prepare_tiles()
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
                          lambda: stop.name is not None)
         if found is None:
@@ -204,6 +215,12 @@ class Trainer:
         note = " (first stage)" if first_stage else " (best)" if improved else ""
         progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
+
+    def _prepare_tiles(self) -> None:
+        """Find how far the network sees, for frames that are validated in tiles: once, on the main rank."""
+        if max(self.manifest.lr_size) > TILE:
+            network = self.average.network
+            network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
     def _data_terms(self, state: dict | None) -> DataTerms:
         """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 
 import torch
@@ -9,12 +11,13 @@ import torch
 from hpc_vsr import files
 from hpc_vsr.config import as_dict
 from hpc_vsr.dataset import num_bytes
-from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError
 from hpc_vsr.experiment import Experiment, check_fit
+from hpc_vsr.gpus import choose_device
 from hpc_vsr.manifest import Manifest, read_manifest
-from hpc_vsr.memory import peak_of_tensors, process_memory
+from hpc_vsr.memory import memory_of_gpu, peak_of_tensors, process_memory
 from hpc_vsr.models import Network, count_parameters
+from hpc_vsr.models.blocks import as_on_gpu
 from hpc_vsr.optim import Objective
 from hpc_vsr.precision import autocast
 from hpc_vsr.run_precision import settle_precision
@@ -25,16 +28,22 @@ SCRATCH = 2.0  # for the bytes of the tensors; measured: 1.2 to 1.7, with what o
 COPIES = 5  # of the parameters: themselves, their gradients and averages, and the two moments of Adam
 
 
-def format_plan(experiment: Experiment, world_size: int = 1) -> str:
-    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data."""
+def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = False) -> str:
+    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data.
+
+    `on_gpus` says that the ranks will have GPUs, wherever this is printed; else they have what this machine has.
+    """
     manifest = read_manifest(experiment.data)
     check_fit(experiment, manifest, world_size)
-    resolved, told = _in_precision_of_this_machine(experiment, manifest)
+    device = choose_device(experiment.train.device)
+    on_gpus = experiment.train.device != "cpu" and (on_gpus or device.type == "cuda")
+    resolved, told = _in_precision_of(device, on_gpus, experiment, manifest)
     settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size)
+    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size,
+                                                                        on_gpus)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),
         f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
@@ -42,23 +51,31 @@ def format_plan(experiment: Experiment, world_size: int = 1) -> str:
         f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
         *told,
         f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
-        f"memory   up to {files.format_bytes(memory)} a rank, with the frames kept in it "
+        f"memory   up to {files.format_bytes(memory)} {'of its GPU ' * on_gpus}a rank, with the frames kept in it "
         f"{files.format_bytes(memory + frames)}",
         f"run      {experiment.out}",
     ])
 
 
-def _in_precision_of_this_machine(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, list[str]]:
-    """The experiment as it would be trained here, and what is to be told of it; the job may run on other nodes."""
+def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment, manifest: Manifest
+                     ) -> tuple[Experiment, list[str]]:
+    """The experiment as it would be trained on this machine's device, or on GPUs, and what is to be told of it."""
+    if on_gpus and device.type == "cpu":
+        settings = experiment.train
+        if settings.precision != "auto":
+            return experiment, [f"precision {settings.precision}: as asked for"]
+        resolved = dataclasses.replace(experiment, train=dataclasses.replace(settings, precision="bf16"))
+        return resolved, ["precision auto: bf16, or fp16 on GPUs without bf16"]
     try:
-        resolved, _, told = settle_precision(experiment, manifest, choose_device(experiment.train.device))
+        resolved, _, told = settle_precision(experiment, manifest, device)
     except InputError as error:
         return experiment, [f"warning: not on this machine: {error}"]
     return resolved, told
 
 
-def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int) -> int:
-    """Bytes that a rank takes at most on a CPU, without the frames.
+def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int, on_gpu: bool = False
+                   ) -> int:
+    """Bytes that a rank takes at most, of main memory or of its GPU, without the frames.
 
     Found by running a step, and the validation of a frame, on tensors without values.
     """
@@ -78,4 +95,6 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
             network.upscale(torch.empty(1, channels, WINDOW, *manifest.lr_size))
 
     weights = COPIES * 4 * count_parameters(network)
-    return process_memory() + weights + int(SCRATCH * max(peak_of_tensors(step), peak_of_tensors(validation)))
+    with as_on_gpu() if on_gpu else contextlib.nullcontext():
+        tensors = max(peak_of_tensors(step), peak_of_tensors(validation))
+    return memory_of_gpu(weights + tensors) if on_gpu else process_memory() + weights + int(SCRATCH * tensors)

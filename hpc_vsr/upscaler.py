@@ -13,15 +13,16 @@ from torch import Tensor
 
 from hpc_vsr.blur import measure_blur
 from hpc_vsr.cuts import REACH_OF_CHANGE, change, is_cut, thumbnail
-from hpc_vsr.distributed import choose_device
 from hpc_vsr.errors import InputError
 from hpc_vsr.files import format_bytes
-from hpc_vsr.memory import free_memory, keep_freed_memory, peak_of_tensors, process_memory
+from hpc_vsr.gpus import choose_device, full_float32, ranks_on_gpu
+from hpc_vsr.memory import free_memory, keep_freed_memory, memory_of_gpu, peak_of_tensors, process_memory
 from hpc_vsr.models.network import TILE
 from hpc_vsr.precision import Choice, Precision, autocast, choose_precision
 from hpc_vsr.runs import RunFolder, Trained, load_trained
 from hpc_vsr.sources.planes import GREY
 from hpc_vsr.splits import REACH, WINDOW
+from hpc_vsr.values import from_unit, to_unit
 
 CONTEXT = REACH + REACH_OF_CHANGE  # frames before and after that decide what a frame becomes
 LEAST_SIDE = 8  # LR pixels
@@ -70,38 +71,60 @@ class Upscaler:
     def enlarge(self, window: Tensor) -> Tensor:
         """(C, 5, h, w) values of the kind it was trained on to the centre frame, (C, s h, s w) float32, on the CPU."""
         terms = self.trained.terms
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            values = (window[None].to(self.device).float() - terms.offset) / terms.extent
-            out = self._network.upscale(values, self.tile)[0].float()
-            return (out * terms.extent + terms.offset).cpu()
+        with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
+            values = to_unit(window[None].to(self.device), terms.offset, terms.extent)
+            out = self._network.upscale(values, self.tile)[0]
+            return from_unit(out, terms.offset, terms.extent).cpu()
+
+    def uses_tiles(self, height: int, width: int) -> bool:
+        """Whether frames of that LR size are computed in tiles."""
+        return 0 < self.tile < max(height, width)
+
+    def find_reach(self, height: int, width: int) -> int | None:
+        """LR pixels that the network sees around an output pixel, if frames of that LR size want to know it.
+
+        Takes a second; one process may look and tell the others, who put it into `reach`.
+        """
+        return self._network.find_core_reach(self.channels) if self.uses_tiles(height, width) else self.reach
+
+    @property
+    def reach(self) -> int | None:
+        return self._network.core_reach
+
+    @reach.setter
+    def reach(self, reach: int | None) -> None:
+        self._network.core_reach = reach
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that a process takes at most while it enlarges frames of that LR size; of the GPU's, on a GPU.
+        """Bytes that a process takes at most while it enlarges frames of that LR size: of the GPU, or of main memory.
 
         Found by running the network on tensors without values; above `tile` it grows by a few frames alone.
         """
-        tiled = 0 < self.tile < max(height, width)
-        if tiled:
-            self._network.prepare_tiles(self.channels)
+        tiled = self.uses_tiles(height, width)
+        self.find_reach(height, width)
         lr = (1, self.channels, WINDOW, height, width)
 
         def enlarge() -> None:
             with torch.inference_mode(), autocast(self.device, self.precision):
                 self._network.upscale(torch.empty(lr, device=self.device), self.tile)
+        peak = peak_of_tensors(enlarge)
+        if self.device.type == "cuda":
+            return memory_of_gpu(peak)
         frames = 4 * FRAMES_HELD * self.channels * height * width * (1 + self.scale**2)
         scratch = TILED_SCRATCH.get(self.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
-        return process_memory() + int(scratch * peak_of_tensors(enlarge)) + frames
+        return process_memory() + int(scratch * peak) + frames
 
     def state_memory(self, height: int, width: int, processes: int = 1) -> str:
         """'up to 1.2 GB of memory', with a warning on standard error if less is free."""
         wanted = self.memory(height, width)
         on_gpu = self.device.type == "cuda"
         free = torch.cuda.mem_get_info(self.device)[0] if on_gpu else free_memory()
-        together = wanted if on_gpu else processes * wanted  # the ranks of a node have a GPU each and share its memory
+        together = wanted * (ranks_on_gpu(processes) if on_gpu else processes)  # of the ranks that share it
+        what = "memory of a GPU" if on_gpu else "memory"
         if free is not None and together > free:
-            print(f"warning: may take up to {format_bytes(together)} of memory, and {format_bytes(free)} are "
+            print(f"warning: may take up to {format_bytes(together)} of {what}, and {format_bytes(free)} are "
                   f"free; choose a smaller --tile{' or fewer ranks' * (processes > 1)}", file=sys.stderr)
-        return f"up to {format_bytes(wanted)} of memory{' a rank' * (processes > 1)}"
+        return f"up to {format_bytes(wanted)} of {what}{' a rank' * (processes > 1)}"
 
     def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
         """Enlarge all frames of a video or a field.

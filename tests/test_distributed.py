@@ -11,12 +11,15 @@ import torch
 import hpc_vsr
 from hpc_vsr.distributed import Ranks
 
-VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE")
+VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID",
+             "LOCAL_WORLD_SIZE")
 
 
 @pytest.mark.parametrize("environment, threads", [
     ({}, 4), ({"LOCAL_WORLD_SIZE": "8"}, 1), ({"LOCAL_WORLD_SIZE": "4"}, 2),
-    ({"SLURM_CPUS_PER_TASK": "16", "OMP_NUM_THREADS": "1"}, 16), ({"OMP_NUM_THREADS": "3"}, 3),
+    ({"SLURM_CPUS_PER_TASK": "16", "SLURM_STEP_NUM_TASKS": "2", "OMP_NUM_THREADS": "1"}, 16),
+    ({"SLURM_CPUS_PER_TASK": "8"}, 4), ({"SLURM_CPUS_PER_TASK": "8", "SLURM_STEP_NUM_TASKS": "1"}, 4),
+    ({"OMP_NUM_THREADS": "3"}, 3),
     ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 4),
     ({"OMP_NUM_THREADS": "2", "TORCHELASTIC_RUN_ID": "none"}, 2), ({"OMP_NUM_THREADS": "4,2"}, 4),
 ])

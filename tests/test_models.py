@@ -189,7 +189,7 @@ def test_a_deep_network_sees_as_far_in_tiles_as_in_the_whole_frame():
     torch.nn.init.normal_(network.core.last.weight, std=0.05)
     frame = torch.rand(1, 1, 5, 12, 160)
     whole, tiled = network.upscale(frame, tile=0), network.upscale(frame, tile=24)
-    assert network._core_reach > PROBE // 2
+    assert network.core_reach > PROBE // 2
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 
-from hpc_vsr.distributed import choose_device
-from hpc_vsr.doctor.findings import Finding
+from hpc_vsr.doctor.findings import Finding, ask
+from hpc_vsr.errors import InputError
+from hpc_vsr.gpus import check_code_for, choose_device, own_device, why_none
 from hpc_vsr.models import ModelSettings, build_model
 from hpc_vsr.models.blocks import Conv3d
 from hpc_vsr.precision import autocast, choose_precision
 
 CHANNELS, DEPTH, SIDE = 20, 5, 64  # of a 3D layer, somewhat wider than Delta's
+LARGE = 512  # its side where a GPU's rate is measured: of a small one it would be the time of a launch
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the largest output; bf16 has 8 bits, fp16 11
 SECONDS = 0.3
+AT_ONCE = 4  # launched before the GPU is waited for
 
 
 def check_gpus() -> Iterator[Finding]:
     built = f"torch {torch.__version__}"
+    driver = _driver()
     if not torch.cuda.is_available():
-        reason = "was built without CUDA" if torch.version.cuda is None else "sees no GPU"
         given = os.environ.get("SLURM_GPUS_ON_NODE") or os.environ.get("CUDA_VISIBLE_DEVICES")
-        yield Finding("GPU", "torch", "broken" if given else "warning", f"{built} {reason}: training runs on the CPU",
-                      "install a torch with CUDA; the driver is checked with nvidia-smi" if given else
+        reason, _, advice = why_none().partition("; ")
+        yield Finding("GPU", "torch", "broken" if given else "warning", f"{reason}: training runs on the CPU"
+                      + (f"; {driver}" if driver else ""), advice if given or driver else
                       "on a GPU node this must say ok")
         return
     count = torch.cuda.device_count()
@@ -35,8 +40,9 @@ def check_gpus() -> Iterator[Finding]:
                       for index in range(count))
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("GPU", "torch", "ok", f"{built}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
-                  f"NCCL {nccl}")
+                  f"NCCL {nccl}{f'; {driver}' if driver else ''}")
     yield Finding("GPU", "visible", "ok", names)
+    yield from _check_code(count)
     given = os.environ.get("SLURM_GPUS_ON_NODE", "")
     if given.isdecimal() and int(given) != count:
         yield Finding("GPU", "binding", "warning", f"SLURM gave {given}, this process sees {count}",
@@ -46,9 +52,29 @@ def check_gpus() -> Iterator[Finding]:
                       "leave train.precision at auto, which takes fp16")
 
 
+def _driver() -> str:
+    """What nvidia-smi says of the driver: its version, and the newest CUDA that it runs."""
+    shown = ask(["nvidia-smi"]).stdout
+    found = re.search(r"Driver Version:\s*([\d.]+).*?CUDA Version:\s*([\d.]+)", shown)
+    return f"driver {found[1]} for CUDA up to {found[2]}" if found else ""
+
+
+def _check_code(count: int) -> Iterator[Finding]:
+    """Whether this torch has code for each of the GPUs."""
+    for index in range(count):
+        major, minor = torch.cuda.get_device_capability(index)
+        found = f"compute capability {major}.{minor}; torch has {', '.join(torch.cuda.get_arch_list())}"
+        try:
+            check_code_for(torch.device("cuda", index))
+        except InputError as error:
+            yield Finding("GPU", f"code for {index}", "broken", found, str(error).rpartition("; ")[2])
+        else:
+            yield Finding("GPU", f"code for {index}", "ok", found)
+
+
 def check_convolutions() -> Iterator[Finding]:
     """The 3D convolution of the networks, forward and backward, against torch's own in float64."""
-    device = choose_device("auto")
+    device = own_device(choose_device("auto"))
     torch.manual_seed(0)
     conv = Conv3d(CHANNELS, CHANNELS, 3, padding=1)
     image = torch.randn(1, CHANNELS, DEPTH, SIDE, SIDE)
@@ -88,11 +114,22 @@ def _measure(conv: Conv3d, image: torch.Tensor, precision: str, device: torch.de
     with autocast(device, precision):
         out = conv(leaf)
         gradient, = torch.autograd.grad(out.float().square().sum(), leaf)
-    flops, count, started = 2 * 27 * CHANNELS**2 * DEPTH * SIDE**2, 0, time.monotonic()
+    return [out.detach(), gradient], _rate(conv, image, precision, device)
+
+
+def _rate(conv: Conv3d, image: torch.Tensor, precision: str, device: torch.device) -> float:
+    """GFLOP/s of the forward pass, once it has its kernels."""
+    if device.type == "cuda":
+        image = torch.randn(1, CHANNELS, DEPTH, LARGE, LARGE, device=device)
+    flops = 2 * 27 * CHANNELS**2 * DEPTH * image.shape[-1] ** 2
+    count, finish = 0, torch.cuda.synchronize if device.type == "cuda" else lambda: None
     with torch.inference_mode(), autocast(device, precision):
+        conv(image)
+        finish()
+        started = time.monotonic()
         while time.monotonic() - started < SECONDS:
-            conv(image)
-            count += 1
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-    return [out.detach(), gradient], flops * count / (time.monotonic() - started) / 1e9
+            for _ in range(AT_ONCE):
+                conv(image)
+            finish()
+            count += AT_ONCE
+    return flops * count / (time.monotonic() - started) / 1e9

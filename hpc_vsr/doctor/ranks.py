@@ -9,15 +9,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from hpc_vsr import mpi
 from hpc_vsr.doctor.findings import Finding, ask, last_line
 
 NUM_RANKS = 2
 SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
             "import sys; sys.stdout.write(f'size {comm.size}\\n')")
-# one write a rank: with PYTHONUNBUFFERED, two prints would mix
-SUM_UP = ("import sys; from hpc_vsr.distributed import join_ranks\n"
-          "with join_ranks('cpu') as ranks: sys.stdout.write(f'sum {ranks.sum([ranks.rank + 1.0])[0]}\\n')")
+# One write a rank: with PYTHONUNBUFFERED, two prints would mix.
+SUM_UP = """
+import os, sys, torch, torch.distributed as dist
+from hpc_vsr.gpus import choose_device, own_device
+device = own_device(choose_device({device!r}, int(os.environ['LOCAL_RANK'])))
+dist.init_process_group('gloo' if device.type == 'cpu' else 'nccl')
+number = torch.tensor(dist.get_rank() + 1.0, device=device)
+dist.all_reduce(number)
+sys.stdout.write(f'sum {{number.item()}}\\n')
+dist.destroy_process_group()
+"""
 # What a launcher tells its ranks; a check that starts its own must not see those of the job that it runs in.
 LAUNCHERS = ("PMI", "PMIX", "OMPI", "MPI", "HYDRA", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM")
 
@@ -65,19 +75,10 @@ def check_srun_mpi() -> Iterator[Finding]:
 
 def check_process_group() -> Iterator[Finding]:
     """Two processes of this machine that sum up a number as the ranks of a training do."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = (f"import os, subprocess, sys\nranks = [subprocess.Popen([sys.executable, '-c', {SUM_UP!r}], "
-            "env={**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}) for rank in range(2)]\n"
-            "sys.exit(max(rank.wait() for rank in ranks))")
-    done = ask([sys.executable, "-c", code], {**_outside(), "WORLD_SIZE": str(NUM_RANKS), "MASTER_ADDR": "127.0.0.1",
-                                              "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
-                                              "OMP_NUM_THREADS": "1"})
-    agree = done.stdout.split() == ["sum", "3.0"] * NUM_RANKS
-    yield Finding("training", "gloo", "ok" if agree else "broken",
-                  f"{NUM_RANKS} processes of this machine agree" if agree else last_line(done),
-                  "" if agree else "look for a firewall on lo, and for proxies in the environment")
+    yield _sum_up("gloo", "cpu", NUM_RANKS, "look for a firewall on lo, and for proxies in the environment")
+    if torch.cuda.is_available():
+        count = min(NUM_RANKS, torch.cuda.device_count())
+        yield _sum_up("NCCL", "cuda", count, "run it again with NCCL_DEBUG=INFO")
     name = socket.gethostname()
     try:
         address = socket.getaddrinfo(name, None)[0][4][0]
@@ -86,6 +87,25 @@ def check_process_group() -> Iterator[Finding]:
                       "first node's name", "train on one node, or ask for the name in /etc/hosts")
     else:
         yield Finding("training", "host name", "ok", f"{name} is {address}")
+
+
+def _sum_up(library: str, device: str, count: int, advice: str) -> Finding:
+    """Whether so many processes agree on a sum; one alone at least loads the library."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = SUM_UP.format(device=device)
+    code = (f"import os, subprocess, sys\nranks = [subprocess.Popen([sys.executable, '-c', {script!r}], "
+            f"env={{**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}}) for rank in range({count})]\n"
+            "sys.exit(max(rank.wait() for rank in ranks))")
+    done = ask([sys.executable, "-c", code], {**_outside(), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+                                              "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+                                              "OMP_NUM_THREADS": "1"})
+    wanted = f"{sum(range(1, count + 1)):.1f}"
+    agree = done.stdout.split() == ["sum", wanted] * count
+    said = f"{count} processes of this machine agree" if count > 1 else "one process; with one GPU there is no other"
+    return Finding("training", library, "ok" if agree else "broken", said if agree else last_line(done),
+                   "" if agree else advice)
 
 
 def _outside() -> dict[str, str]:

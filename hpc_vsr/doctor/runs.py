@@ -13,6 +13,7 @@ from hpc_vsr.doctor.findings import Finding
 from hpc_vsr.doctor.ranks import check_mpi, check_process_group, check_srun_mpi
 from hpc_vsr.doctor.slurm import check_slurm
 from hpc_vsr.doctor.storage import check_storage
+from hpc_vsr.errors import InputError
 
 
 def run_checks(folders: Sequence[Path]) -> Iterator[Finding]:
@@ -32,6 +33,8 @@ def run_checks(folders: Sequence[Path]) -> Iterator[Finding]:
     for topic, check in checks:
         try:
             yield from check()
+        except InputError as error:
+            yield Finding(topic, "check", "broken", str(error))
         except Exception as error:
             yield Finding(topic, "check", "broken", f"the check itself failed: {type(error).__name__}: {error}",
                           "please report this line")

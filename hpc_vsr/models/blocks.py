@@ -5,7 +5,8 @@ Kernels of 3D convolutions are written (depth, height, width), and depth is time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ RANGE_SLOPE = 100.0
 FEW_CHANNELS = 8
 BLOCK = 4
 WHOLE_TILE = 32  # channels in a tile of AMX in bf16
+_computed_as_on_gpu = False
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # in fp16 its 3D convolution adds up too coarsely
 
 
@@ -35,7 +37,7 @@ class Conv3d(nn.Conv3d):
         if torch.compiler.is_exporting():  # other programs have their own ways
             return super().forward(x)
         dtype = _dtype_on_cpu(x)
-        if (x.device.type != "cpu" or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
+        if (not _is_computed_by_cpu(x) or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
                 or self.in_channels < FEW_CHANNELS or (dtype == torch.bfloat16 and _has_arm_compute_library())):
             return self._folded(x)
         x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -130,7 +132,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     In bf16 with AMX the input gets channels of zeros up to a multiple of 32: oneDNN (3.12, in torch 2.13) computes a
     strided convolution of 8 to 24 channels wrongly at every fourth size there, and says nothing.
     """
-    if x.device.type != "cpu" or torch.compiler.is_exporting():
+    if not _is_computed_by_cpu(x) or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
     missing = -x.shape[1] % WHOLE_TILE
     if missing and _dtype_on_cpu(x) == torch.bfloat16 and _has_amx():
@@ -144,6 +146,21 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     blocks = F.conv2d(F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK)), torch.stack(moved, dim=1).flatten(0, 1),
                       None if bias is None else bias.repeat_interleave(BLOCK**2), stride=BLOCK)
     return F.pixel_shuffle(blocks, BLOCK)[..., :height, :width]
+
+
+@contextlib.contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Inside, the layers compute as they do on a GPU, wherever their tensors are: for plans and tests without one."""
+    global _computed_as_on_gpu
+    before, _computed_as_on_gpu = _computed_as_on_gpu, True
+    try:
+        yield
+    finally:
+        _computed_as_on_gpu = before
+
+
+def _is_computed_by_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not _computed_as_on_gpu
 
 
 def _dtype_on_cpu(x: Tensor) -> torch.dtype:

@@ -41,13 +41,15 @@ class Network(nn.Module):
     ----------
     reach : int
         LR pixels around its output that `forward` wants besides the core's; 0 for the published networks.
+    core_reach : int or None
+        LR pixels that the core sees around an output pixel, once `find_core_reach` has looked.
     """
 
     def __init__(self, core: nn.Module, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
                  limit: RangeOutput | None = None):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
-        self._core_reach: int | None = None  # of a network without flow, when it is first wanted
+        self.core_reach: int | None = None  # how far the core sees, for tiles; see `find_core_reach`
         self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -78,13 +80,14 @@ class Network(nn.Module):
         if not tile or self.has_flow or max(lr.shape[-2:]) - 2 * (self.reach + LOST) <= tile:
             return self(lr)
         core_input = self._core_input(lr)
-        self.prepare_tiles(lr.shape[1])
-        return self._complete(upscale_by_tiles(self.core, core_input, tile, self._core_reach, SCALE, LOST), lr)
+        reach = self.find_core_reach(lr.shape[1])
+        return self._complete(upscale_by_tiles(self.core, core_input, tile, reach, SCALE, LOST), lr)
 
-    def prepare_tiles(self, channels: int) -> None:
-        """Find once how far the core sees; `upscale` does so itself when it first needs tiles."""
-        if self._core_reach is None and not self.has_flow:
-            self._core_reach = find_reach(self.core, channels, SCALE)
+    def find_core_reach(self, channels: int) -> int | None:
+        """LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
+        if self.core_reach is None and not self.has_flow:
+            self.core_reach = find_reach(self.core, channels, SCALE)
+        return self.core_reach
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """`first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""

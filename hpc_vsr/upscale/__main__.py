@@ -19,6 +19,7 @@ import torch
 
 from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
+from hpc_vsr.gpus import own_device
 from hpc_vsr.mpi import abort_together, connect, on_main_rank, ranks_on_node
 from hpc_vsr.precision import warn_of_bf16
 from hpc_vsr.upscale import field, images, video
@@ -68,7 +69,9 @@ def _load(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
         if warning:
             print(warning, file=sys.stderr)
     choice = comm.bcast(choice)
-    return upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
+    upscaler = upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
+    own_device(upscaler.device)
+    return upscaler
 
 
 def _plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:

@@ -47,6 +47,7 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
     """
     source, names, identity = on_main_rank(comm, lambda: plan_images(settings, upscaler))
     upscaler.choice = on_main_rank(comm, lambda: _open_folder(settings.output, identity, upscaler))
+    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(source.height, source.width))
     index, count = settings.share()
     lock = f".lock-{index + 1}-of-{count}"
     with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():

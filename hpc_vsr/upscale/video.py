@@ -95,6 +95,7 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
             print(f"{settings.output}: finished before", file=sys.stderr)
         return True
     upscaler.choice = on_main_rank(comm, lambda: _open_folder(plan, settings, upscaler))
+    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(plan.source.height, plan.source.width))
     missing = on_main_rank(comm, lambda: _missing(plan))
     neighbours = ranks_on_node(comm)
     if comm.rank == 0:
