@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hpc_vsr.errors import InputError
 from hpc_vsr.models import Network
+from hpc_vsr.models.blocks import in_full
 
 CHARBONNIER_EPSILON = 1e-3  # in units of the value range
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
@@ -53,7 +54,7 @@ def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
     no error; such pixels count in the mean, so that every pixel weighs the same on every rank.
     """
     known = ~torch.isnan(hr)
-    squared = torch.where(known, sr.float() - hr, 0.0) ** 2
+    squared = torch.where(known, in_full(sr) - hr, 0.0) ** 2
     if kind == "mse":
         return unit**2 * squared.mean()
     distance = torch.sqrt(squared + CHARBONNIER_EPSILON**2)

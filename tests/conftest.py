@@ -28,13 +28,18 @@ from hpc_vsr.checkpoint import load_checkpoint, newest_valid
 from hpc_vsr.files import SEAL, write_sealed
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+from patterns import moving_pattern  # noqa: E402
+
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
 
 def pytest_collection_modifyitems(items):
     """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
     missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
-               "browser": None if find_browser() else "no chromium", "slurm": slurm_cluster.missing()}
+               "browser": None if find_browser() else "no chromium", "slurm": slurm_cluster.missing(),
+               "gpu": None if torch.cuda.is_available() else "no GPU"}
     required = [name for name in os.environ.get("HPC_VSR_REQUIRE", "").split(",") if name]
     for name in required:
         if missing[name]:
@@ -45,6 +50,12 @@ def pytest_collection_modifyitems(items):
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: {name} tests are left out"))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With `-m gpu` the other files are not even imported: a bare GPU machine lacks what they want."""
+    only_gpu = config.option.markexpr == "gpu" and collection_path.name.startswith("test_")
+    return True if only_gpu and collection_path.name != "test_gpu.py" else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,19 +108,6 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
 def rewrite(path: Path, content: dict) -> None:
     """Other content for a file with a checksum, as the program itself would write it."""
     write_sealed(path, {key: value for key, value in content.items() if key != SEAL})
-
-
-def moving_pattern(num_frames: int, height: int, width: int) -> np.ndarray:
-    """(T, H, W, 3) uint8: discs and gratings that move, so that frames differ and 8 neighbours cannot be confused."""
-    rows, columns = np.mgrid[:height, :width]
-    frames = []
-    for index in range(num_frames):
-        wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
-        centre = width / 2 + 6 * np.sin(index / 5), height / 2 + 6 * np.cos(index / 5)
-        disc = np.hypot(columns - centre[0], rows - centre[1]) < height / 4
-        red = np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave)
-        frames.append(np.stack([red, 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], axis=-1))
-    return np.rint(np.array(frames) * 255).astype(np.uint8)
 
 
 def write_video(path: Path, frames: np.ndarray, codec="libx264", pixel_format="yuv420p", gop=12, b_frames=2,

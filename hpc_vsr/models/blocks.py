@@ -188,6 +188,11 @@ class Recursive(nn.Module):
         return x
 
 
+def in_full(x: Tensor) -> Tensor:
+    """In float32; what is computed in float64, as the references of tests are, stays so."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class RangeOutput(nn.Module):
     """Keeps values within `low` .. `high`: ``(high - low) sigmoid(x / 100) + low``, the report's S(x)."""
 
@@ -196,7 +201,7 @@ class RangeOutput(nn.Module):
         self.low, self.high = low, high
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.high - self.low) * torch.sigmoid(x.float() / RANGE_SLOPE) + self.low
+        return (self.high - self.low) * torch.sigmoid(in_full(x) / RANGE_SLOPE) + self.low
 
 
 def extract(channels: int, features: int) -> nn.Sequential:

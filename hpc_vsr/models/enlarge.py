@@ -62,7 +62,7 @@ class Enlarge(nn.Module):
         batch, channels, height, width = lr.shape
         device = "cpu" if lr.is_meta else lr.device.type
         with torch.autocast(device, enabled=False):  # half precision would round away what it restores
-            phases = correlate(lr.float().reshape(batch * channels, 1, height, width), kernels)
+            phases = correlate(lr.to(kernels.dtype).reshape(batch * channels, 1, height, width), kernels)
         enlarged = F.pixel_shuffle(phases, round(len(kernels) ** 0.5))
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hpc_vsr.models.blocks import in_full
+
 FEATURES = 24
 LEVELS = 4
 CHARBONNIER_EPSILON = 1e-3
@@ -68,11 +70,11 @@ def warp(frame: Tensor, flow: Tensor) -> Tensor:
         Displacement (x, y) in pixels.
     """
     height, width = frame.shape[-2:]
-    flow = flow.float()
+    flow = in_full(flow)
     columns = torch.arange(width, device=frame.device) + flow[:, 0]
     rows = torch.arange(height, device=frame.device)[:, None] + flow[:, 1]
     grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    return F.grid_sample(frame.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(in_full(frame), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def photometric_error(first: Tensor, second: Tensor, flows: list[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import KernelAxes
+from hpc_vsr.models.blocks import KernelAxes, in_full
 from hpc_vsr.models.delta import NUM_FRAMES, Delta
 from hpc_vsr.models.flow import FlowPyramid, photometric_error
 from hpc_vsr.models.previous import FrameNetwork
@@ -55,7 +55,7 @@ class Flow4x(nn.Module):
     def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and how far the frames are from the centre frame after the flow; see `photometric_error`."""
         frames, pyramids = self.move(lr)
-        fixed = [frame.detach().float() for frame in frames]  # the flow learns to follow them, not they to be still
+        fixed = [in_full(frame.detach()) for frame in frames]  # the flow learns to follow them, not they to be still
         errors = [photometric_error(fixed[CENTRE], fixed[position], pyramid) for position, pyramid in pyramids.items()]
         return self._join(frames, pyramids), sum(errors) / len(errors)
 

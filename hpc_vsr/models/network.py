@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpc_vsr.models.blocks import RangeOutput
+from hpc_vsr.models.blocks import RangeOutput, in_full
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow4x import Flow4x
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
@@ -68,7 +68,7 @@ class Network(nn.Module):
         """
         core_input = self._core_input(lr)
         enlarged = self.core.frame_map(core_input, core_input.shape[2] // 2)
-        return _trim(enlarged.float() / self.value_range, 2 * LOST)
+        return _trim(in_full(enlarged) / self.value_range, 2 * LOST)
 
     def upscale(self, lr: Tensor, tile: int = TILE) -> Tensor:
         """(B, C, 5, h, w) to exactly (B, C, s h, s w): the frames are extended by replicated pixels first.
@@ -119,7 +119,7 @@ class Network(nn.Module):
         if self.skip is None:
             return out
         centre = lr[:, :, lr.shape[2] // 2]
-        return out.float() + self.skip.inner(_trim(centre, self.reach - self.skip.reach + LOST))
+        return in_full(out) + self.skip.inner(_trim(centre, self.reach - self.skip.reach + LOST))
 
 
 def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:

@@ -32,7 +32,7 @@ class Reduce(nn.Module):
 
     def forward(self, hr: Tensor) -> Tensor:
         batch, channels, height, width = hr.shape
-        planes = hr.float().reshape(batch * channels, 1, height, width)
+        planes = hr.to(self.blur.dtype).reshape(batch * channels, 1, height, width)
         with torch.autocast(hr.device.type, enabled=False):
             for kernel, stride, mode in ((self.blur, 1, "reflect"), (self.taps, self.scale, "replicate")):
                 margin = (len(kernel) - stride) // 2

@@ -1,0 +1,352 @@
+"""What the card does at most, and how near the networks come to it; each rate beside its error."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import platform
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+
+from gpu_kit.kit import Item, Kit, compare_rates, rate, record
+from gpu_kit.reference import GREY, build, frame, stock
+from hpc_vsr.gpus import FULL
+from hpc_vsr.models import Network, count_flops
+from hpc_vsr.models.blocks import Conv3d
+from hpc_vsr.optim import Objective
+from hpc_vsr.precision import autocast
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Of the root mean square of a result, what rounding explains several times over: of a network, and of one layer.
+MOST_ERROR = {"fp32": 1e-4, "TF32": 3e-2, "bf16": 0.1, "fp16": 3e-2}
+LAYER_ERROR = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 3e-3}
+LAYERS = ((12, 12), (24, 24), (32, 32))
+PROFILED = 12  # kernels that are named in the results; the whole table is in a file
+
+
+def check_machine(kit: Kit) -> Iterator[dict]:
+    """Versions, and what the card reaches in a copy, a product of matrices and a launch."""
+    facts = {"python": platform.python_version(), "torch": torch.__version__}
+    with contextlib.suppress(ImportError):
+        import triton
+
+        facts["triton"] = triton.__version__
+    if kit.on_gpu:
+        properties = torch.cuda.get_device_properties(kit.device)
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+                  "nccl": ".".join(map(str, torch.cuda.nccl.version())), "memory_GB": properties.total_memory / 1e9,
+                  "multiprocessors": properties.multi_processor_count,
+                  "capability": f"{properties.major}.{properties.minor}", "code": " ".join(torch.cuda.get_arch_list())}
+    yield record("versions", None, **facts)
+    yield record("copy", None, GB_per_s=round(_bandwidth(kit), 1))
+    side = kit.sizes.matrix
+    for precision in ("fp32", "bf16", "fp16"):
+        if precision == "fp16" and not kit.on_gpu:
+            continue
+        matrix = (kit.random(side, side) - 0.5).to(DTYPES[precision])
+        tflops = 2 * side**3 * rate(kit, lambda matrix=matrix: matrix @ matrix) / 1e12
+        yield record(f"product of {side} x {side}, {precision}", None, TFLOP_per_s=round(tflops, 2))
+    if kit.on_gpu:
+        matrix = kit.random(side, side) - 0.5
+        with _tf32():
+            tflops = 2 * side**3 * rate(kit, lambda: matrix @ matrix) / 1e12
+        yield record(f"product of {side} x {side}, TF32", None, TFLOP_per_s=round(tflops, 2))
+    small = kit.random(8)
+    yield record("launch", None, microseconds=round(1e6 / rate(kit, lambda: small.add_(0.0), 1000), 2))
+
+
+def _bandwidth(kit: Kit) -> float:
+    """GB/s that are read and written."""
+    source = kit.random(kit.sizes.megabytes * 2**18)
+    copied = torch.empty_like(source)
+    return 2 * 4 * source.numel() * rate(kit, lambda: copied.copy_(source)) / 1e9
+
+
+def check_rates(kit: Kit, name: str) -> Iterator[dict]:
+    """Frames and samples a second: torch's own network in the usual ways, and ours."""
+    ways = list(_ways(kit, name))
+    reference = _result(kit, *next(way[1:] for way in ways if way[0] == "stock, fp32"))
+    right, works = [], {}
+    for way, network, precision, layout in ways:
+        found = _result(kit, network, precision, layout)
+        error = ((found - reference).norm() / reference.norm()).item() if network.skip is None else None
+        ok = None if error is None else error <= MOST_ERROR[precision]
+        figures = {} if error is None else {"relative_error": float(f"{error:.1e}")}
+        yield record(f"frame: {way}", ok, **figures)
+        if ok is not False:  # no rate for what is wrong
+            right.append((way, network, precision, layout))
+    height, width = kit.sizes.lr
+    flops = count_flops(build(name, "plain"), 1, kit.sizes.lr)
+    for way, network, precision, layout in right:
+        works[way] = _upscaling(kit, network, precision, layout)
+    for found in compare_rates(kit, works, 1, "frames_per_s"):
+        found["what"] = f"upscaling to {2 * width}x{2 * height}: {found['what']}"
+        yield {**found, "TFLOP_per_s": round(flops * found["frames_per_s"] / 1e12, 3)}
+    works = {way: _training(kit, network, precision, layout) for way, network, precision, layout in right}
+    for found in compare_rates(kit, works, kit.sizes.batch, "samples_per_s"):
+        what = f"step of {kit.sizes.batch} patches of {kit.sizes.patch}x{kit.sizes.patch}"
+        yield {**found, "what": f"{what}: {found['what']}"}
+    if kit.on_gpu:
+        for way in works:
+            torch.cuda.reset_peak_memory_stats()
+            works[way]()
+            kit.finish()
+            yield record(f"peak of a step: {way}", None, GB=round(torch.cuda.max_memory_allocated() / 1e9, 3))
+
+
+def check_loader(kit: Kit) -> Iterator[dict]:
+    """Training steps of Delta on batches that are there, and on batches that are cut from resident frames."""
+    from hpc_vsr.dataset import Patches, Split, load_batches
+    from hpc_vsr.manifest import read_manifest
+
+    network = build("delta").to(kit.device)
+    manifest = read_manifest(kit.dataset)
+    side = min(kit.sizes.patch, *manifest.lr_size)
+    patches = Patches(Split(manifest, "train", kit.device), side, network.reach, True, 0)
+    batches = iter(load_batches(patches, 0, 10**9, kit.sizes.batch, 0, 1, 0, kit.device))
+    there = itertools.repeat(next(batches))
+    step = _step(kit, network, kit.half)
+    works = {"batches that are there": lambda: step(*next(there)),
+             "batches cut from resident frames": lambda: step(*next(batches)),
+             "the cutting alone": lambda: next(batches)}
+    yield from compare_rates(kit, works, kit.sizes.batch, "samples_per_s")
+
+
+def check_profile(kit: Kit, name: str) -> Iterator[dict]:
+    """Kernels, their time and the time of the CPU, of a frame and of a step; the tables are in files."""
+    from torch.profiler import ProfilerActivity, profile
+
+    network = build(name).to(kit.device)
+    works = {"frame": _upscaling(kit, network, kit.half, None), "step": _training(kit, network, kit.half, None)}
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if kit.on_gpu else [])]
+    for what, work in works.items():
+        for _ in range(2):
+            work()
+        kit.finish()
+        with profile(activities=activities) as seen:
+            work()
+            kit.finish()
+        averages = seen.key_averages()
+        path = kit.folder.parent / f"profile-{name}-{what}.txt"
+        order = "self_device_time_total" if kit.on_gpu else "self_cpu_time_total"
+        path.write_text(averages.table(sort_by=order, row_limit=60, max_name_column_width=90))
+        kernels = [entry for entry in averages if entry.self_device_time_total > 0] if kit.on_gpu else list(averages)
+        total = sum(getattr(entry, order) for entry in kernels)
+        dearest = sorted(kernels, key=lambda entry: -getattr(entry, order))[:PROFILED]
+        yield record(f"{name}, {what}", None, kernels=sum(entry.count for entry in kernels),
+                     ms=round(total / 1e3, 3), table=path.name,
+                     dearest={entry.key[:60]: round(getattr(entry, order) / 1e3, 3) for entry in dearest[:3]})
+
+
+def check_layers(kit: Kit) -> Iterator[dict]:
+    """One 3D layer in every way that computes it: rate, and error against float64 on the CPU."""
+    height, width = kit.sizes.lr
+    for channels, features in LAYERS:
+        layer = Conv3d(channels, features, 3, padding=1).requires_grad_(False)
+        image = torch.rand(1, channels, 5, height, width, generator=torch.Generator().manual_seed(2))
+        with torch.inference_mode():
+            wanted = F.conv3d(image.double(), layer.weight.double(), layer.bias.double(), padding=1)
+        flops = 2 * layer.weight.numel() * 5 * height * width
+        layer, image = layer.to(kit.device), image.to(kit.device)
+        for precision in kit.precisions:
+            yield from _measure_ways(kit, layer, image, wanted, precision, flops)
+
+
+def _measure_ways(kit: Kit, layer: Conv3d, image: torch.Tensor, wanted: torch.Tensor, precision: str, flops: int
+                  ) -> Iterator[dict]:
+    dtype = DTYPES[precision]
+    x, weight, bias = image.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype)
+    last = x.contiguous(memory_format=torch.channels_last_3d)
+    weight_last = weight.contiguous(memory_format=torch.channels_last_3d)
+    folded = torch.rand(5, 3 * layer.in_channels, *image.shape[-2:], device=kit.device).to(dtype)
+    folded = folded.contiguous(memory_format=torch.channels_last)
+    flat = weight.transpose(1, 2).reshape(layer.out_channels, -1, 3, 3).contiguous(memory_format=torch.channels_last)
+    ways: dict[str, tuple[Callable, bool]] = {
+        "conv3d": (lambda: F.conv3d(x, weight, bias, padding=1), True),
+        "conv3d, channels last": (lambda: F.conv3d(last, weight_last, bias, padding=1), True),
+        "folded to 2D (ours)": (lambda: _folded(layer, image, precision), True),
+        f"its 2D part, {3 * layer.in_channels} to {layer.out_channels} channels":
+            (lambda: F.conv2d(folded, flat, bias, padding=1), False),
+    }
+    if kit.on_gpu and precision != "fp32":
+        ways["cudnn_convolution_relu, channels last"] = (lambda: torch.cudnn_convolution_relu(
+            last, weight_last, bias, (1, 1, 1), (1, 1, 1), (1, 1, 1), 1), None)
+    for way, (work, comparable) in ways.items():
+        what = f"{layer.in_channels} to {layer.out_channels} channels, {precision}: {way}"
+        with torch.inference_mode():
+            try:
+                found = work()
+            except RuntimeError as error:
+                yield record(what, None, refused=str(error).splitlines()[0][:120])
+                continue
+            ok, figures = None, {}
+            if comparable is not False:
+                right = wanted.relu() if comparable is None else wanted
+                error = ((found.double().cpu() - right).norm() / right.norm()).item()
+                ok, figures = error <= LAYER_ERROR[precision], {"relative_error": float(f"{error:.1e}")}
+            if ok is not False:
+                figures["TFLOP_per_s"] = round(flops * rate(kit, work) / 1e12, 3)
+        # torch's own ways may be wrong here: that is a finding of this kit, and no fault of the networks
+        yield record(what, ok if "ours" in way else None, **figures, **({} if ok is not False else {"wrong": True}))
+
+
+def _folded(layer: Conv3d, image: torch.Tensor, precision: str) -> torch.Tensor:
+    with autocast(image.device, precision):
+        return layer._folded(image)
+
+
+def check_graphs(kit: Kit) -> Iterator[dict]:
+    """A frame replayed from a CUDA graph against one that is launched kernel by kernel."""
+    if not kit.on_gpu:
+        yield record("CUDA graph of a frame", None, left_out="a CPU has none")
+        return
+    for name in ("delta", "parallel5"):
+        network, lr = build(name).to(kit.device), frame(*kit.sizes.lr).to(kit.device)
+        with torch.inference_mode(), autocast(kit.device, kit.half):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    network.upscale(lr)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                replayed = network.upscale(lr)
+            lr.copy_(lr.flip(-1))
+            graph.replay()
+            most = GREY * (replayed - network.upscale(lr)).abs().max().item()
+        yield record(f"{name}: graph against launches", most == 0, most_grey_levels=most)
+        works = {"launches": _upscaling(kit, network, kit.half, None), "graph": graph.replay}
+        for found in compare_rates(kit, works, 1, "frames_per_s"):
+            yield {**found, "what": f"{name}: {found['what']}"}
+
+
+def check_memory(kit: Kit) -> Iterator[dict]:
+    """What a plan states of a step and of a frame against what they take."""
+    from hpc_vsr.experiment import Experiment, TrainSettings
+    from hpc_vsr.manifest import read_manifest
+    from hpc_vsr.training_plan import memory_of_rank
+
+    manifest = read_manifest(kit.dataset)
+    side = min(kit.sizes.patch, *manifest.lr_size)
+    experiment = Experiment(data=kit.dataset, out=kit.folder / "none", train=TrainSettings(
+        batch_size=kit.sizes.batch, patch_size=side, precision=kit.half))
+    network = build("delta")
+    stated = memory_of_rank(experiment, network, manifest, 1, on_gpu=kit.on_gpu)
+    if not kit.on_gpu:
+        yield record("stated for a step of Delta", None, stated_GB=round(stated / 1e9, 3))
+        return
+    step = _training(kit, network.to(kit.device), kit.half, None, side)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):
+        step()
+    kit.finish()
+    free, total = torch.cuda.mem_get_info(kit.device)
+    context = total - free - torch.cuda.memory_reserved()
+    taken = context + torch.cuda.max_memory_reserved()
+    yield record("a step of Delta", stated >= taken, stated_GB=round(stated / 1e9, 3), taken_GB=round(taken / 1e9, 3),
+                 context_GB=round(context / 1e9, 3), tensors_GB=round(torch.cuda.max_memory_allocated() / 1e9, 3))
+
+
+@contextlib.contextmanager
+def _tf32() -> Iterator[None]:
+    """As torch computes unless it is told otherwise, and products as well."""
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = FULL
+
+
+def _ways(kit: Kit, name: str) -> Iterator[tuple[str, Network, str, torch.memory_format | None]]:
+    """(name, network, precision, layout of its tensors)."""
+    ours = build(name, "plain").to(kit.device)
+    plain = stock(ours)
+    half = kit.half
+    if kit.on_gpu:
+        yield "stock, TF32", plain, "TF32", None
+    yield "stock, fp32", plain, "fp32", None
+    yield f"stock, {half}", plain, half, None
+    yield f"stock, {half}, channels last", _channels_last(stock(ours)), half, torch.channels_last_3d
+    yield "ours, fp32", ours, "fp32", None
+    yield f"ours, {half}", ours, half, None
+    yield f"ours, {half}, with the Wiener filters", build(name).to(kit.device), half, None
+
+
+def _channels_last(network: Network) -> Network:
+    """The weights of all convolutions laid out with the channels last."""
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
+            layout = torch.channels_last if isinstance(module, torch.nn.Conv2d) else torch.channels_last_3d
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+    return network
+
+
+@contextlib.contextmanager
+def _computing(kit: Kit, precision: str) -> Iterator[None]:
+    with _tf32() if precision == "TF32" else autocast(kit.device, precision):
+        yield
+
+
+def _laid_out(values: torch.Tensor, layout: torch.memory_format | None) -> torch.Tensor:
+    return values if layout is None else values.contiguous(memory_format=layout)
+
+
+def _result(kit: Kit, network: Network, precision: str, layout: torch.memory_format | None) -> torch.Tensor:
+    lr = _laid_out(frame(*kit.sizes.lr).to(kit.device), layout)
+    with torch.inference_mode(), _computing(kit, precision):
+        return network.upscale(lr, tile=0).float().cpu()
+
+
+def _upscaling(kit: Kit, network: Network, precision: str, layout: torch.memory_format | None) -> Callable[[], None]:
+    lr = _laid_out(frame(*kit.sizes.lr).to(kit.device), layout)
+
+    def work() -> None:
+        with torch.inference_mode(), _computing(kit, precision):
+            network.upscale(lr, tile=0)
+    return work
+
+
+def _training(kit: Kit, network: Network, precision: str, layout: torch.memory_format | None, side: int = 0
+              ) -> Callable[[], None]:
+    side = side or kit.sizes.patch
+    whole, scale = side + 2 * network.reach, 4 if network.has_flow else 2
+    lr = _laid_out(frame(whole, whole, kit.sizes.batch).to(kit.device), layout)
+    hr = kit.random(kit.sizes.batch, 1, scale * (side - 2), scale * (side - 2))
+    step = _step(kit, network, precision)
+    return lambda: step(lr, hr)
+
+
+def _step(kit: Kit, network: Network, precision: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    network.requires_grad_(True)
+    objective = Objective(network, 0.0)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-9)  # the weights stay, and with them what is compared
+
+    def step(lr: torch.Tensor, hr: torch.Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with _computing(kit, precision):
+            loss = objective(lr, hr, "charbonnier")
+            if precision == "TF32":
+                loss.backward()
+        if precision != "TF32":
+            loss.backward()
+        optimiser.step()
+    return step
+
+
+def rates_of(name: str, estimate: float) -> Item:
+    return Item(f"rates: {name}", lambda kit: check_rates(kit, name), estimate, limit=2.5 * estimate)
+
+
+def profile_of(name: str) -> Item:
+    return Item(f"profile: {name}", lambda kit: check_profile(kit, name), estimate=6, limit=40)
+
+
+MACHINE = Item("machine", check_machine, estimate=6, limit=60)
+LOADER = Item("loader", check_loader, estimate=8, limit=40)
+LAYERS_ITEM = Item("ways of a layer", check_layers, estimate=20, limit=60)
+GRAPHS = Item("CUDA graphs", check_graphs, estimate=8, limit=40)
+MEMORY = Item("memory", check_memory, estimate=3, limit=30)
