@@ -79,6 +79,11 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     assert finding.state == "broken" and "No space left on device; make room" in finding.found
 
 
+def test_a_long_name_of_a_folder_leaves_room_for_what_was_found():
+    text = format_findings([Finding("storage", "/scratch/" + 12 * "long-name/", "ok", "word " * 30)])
+    assert text.count("word") == 30
+
+
 def test_long_findings_are_wrapped_under_their_column():
     text = format_findings([Finding("A", "b", "warning", "word " * 40, "do this")])
     lines = text.splitlines()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warning", "broken"]
-WIDTH = 110
+WIDTH, LEAST = 110, 50  # of the table, and of its last column beside long names of folders
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def format_findings(findings: Iterable[Finding]) -> str:
                          zip((finding.state, finding.topic, finding.check), widths, strict=True))
         text = finding.found + (f"\n-> {finding.advice}" if finding.advice else "")
         wrapped = [line for part in text.splitlines() for line in
-                   textwrap.wrap(part, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)]
+                   textwrap.wrap(part, max(LEAST, WIDTH - len(indent)), break_long_words=False, break_on_hyphens=False)]
         lines += [f"{head}  {wrapped[0]}", *(indent + line for line in wrapped[1:])]
     counts = [f"{sum(finding.state == state for finding in findings)} {state}" for state in ("ok", "warning", "broken")]
     return "\n".join([*lines, "", ", ".join(counts)])

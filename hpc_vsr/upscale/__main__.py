@@ -21,7 +21,7 @@ from hpc_vsr.config import Parser, as_dict
 from hpc_vsr.errors import BAD_INPUT, InputError, exit_status
 from hpc_vsr.gpus import own_device
 from hpc_vsr.mpi import abort_together, connect, on_main_rank, ranks_on_node
-from hpc_vsr.precision import warn_of_bf16
+from hpc_vsr.precision import device_name, warn_of_bf16
 from hpc_vsr.upscale import field, images, video
 from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscaler import Upscaler, load
@@ -71,6 +71,10 @@ def _load(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
     choice = comm.bcast(choice)
     upscaler = upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
     own_device(upscaler.device)
+    names = sorted(set(comm.allgather(device_name(upscaler.device))))
+    if comm.rank == 0 and len(names) > 1:
+        print(f"warning: the ranks compute on {' and '.join(names)}: the last digits of their frames may differ",
+              file=sys.stderr)
     return upscaler
 
 
