@@ -31,7 +31,7 @@ FULL_RANGE = 2
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
 SEEK_ATTEMPTS = 2
-# Tags that are no UTF-8: PyAV 19 replaces what it cannot read by itself, and has no such option any more.
+# Tags that are no UTF-8: PyAV 19 hands on their bytes by itself (PEP 383), and has no such option any more.
 READ_TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 # A playlist (HLS, DASH, concat) named as a video could lead to other files or addresses: its readers are left out.
 THIS_FILE_ALONE = {**READ_TAGS, "options": {"protocol_whitelist": "file", "format_whitelist": (
