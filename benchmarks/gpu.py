@@ -15,9 +15,11 @@ On a machine without a network: `pip download` there is one, see benchmarks/READ
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,11 +42,12 @@ def items_of(part: str, seconds: float) -> list:
 
     if part == "train":
         return trainings.items(seconds)
-    return [speed.MACHINE, correctness.DELTA, speed.rates_of("delta", 30), speed.profile_of("delta"),
-            correctness.OTHERS, speed.rates_of("parallel5", 45), speed.profile_of("parallel5"), speed.LAYERS_ITEM,
-            speed.GRAPHS, correctness.NETWORKS, commands.TRAINING, correctness.DDP, commands.RESUME, commands.BAD_STEPS,
-            commands.BATCHES, speed.LOADER, commands.EVALUATION, commands.UPSCALING, commands.TWO_RANKS, speed.MEMORY,
-            commands.DOCTOR, commands.MEMORY_FAILURE, commands.EXPORT]
+    # a profiler stays attached to its process and may slow launches: the rates come before it
+    return [speed.MACHINE, correctness.DELTA, speed.rates_of("delta", 30), correctness.OTHERS,
+            speed.rates_of("parallel5", 45), speed.LAYERS_ITEM, speed.GRAPHS, speed.LOADER, speed.profile_of("delta"),
+            speed.profile_of("parallel5"), correctness.NETWORKS, commands.TRAINING, correctness.DDP, commands.RESUME,
+            commands.BAD_STEPS, commands.BATCHES, commands.EVALUATION, commands.UPSCALING, commands.TWO_RANKS,
+            speed.MEMORY, commands.DOCTOR, commands.MEMORY_FAILURE, commands.EXPORT]
 
 
 class Worker:
@@ -55,11 +58,14 @@ class Worker:
 
     def run(self, item: Any, seconds: float) -> Iterator[dict]:
         """Records of a check, which may take so long; at the end one with its `seconds`."""
+        if self.process is not None and self.process.poll() is not None:  # since the last check
+            self.stop()
         fresh = self.process is None
         if fresh:
             self._start()
-        self.process.stdin.write(f"{json.dumps({'item': item.name, 'seconds': seconds})}\n".encode())
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has just died, which is found when it is read from
+            self.process.stdin.write(f"{json.dumps({'item': item.name, 'seconds': seconds})}\n".encode())
+            self.process.stdin.flush()
         deadline = time.monotonic() + seconds + (STARTING if fresh else 0.0)
         while True:
             line = self._read_line(deadline)
@@ -137,6 +143,7 @@ def work(arguments: argparse.Namespace) -> None:
         if kit.on_gpu:
             import torch
 
+            torch.cuda.synchronize()  # a context that a kernel has poisoned ends this process here
             torch.cuda.empty_cache()
         print(json.dumps({"end": True}), file=answers)
 
@@ -146,6 +153,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
     arguments.out.mkdir(parents=True, exist_ok=True)
     results, deadline = arguments.out / f"{arguments.part}.jsonl", time.monotonic() + arguments.seconds
     results.unlink(missing_ok=True)
+    shutil.rmtree(arguments.out / f"work-{arguments.part}", ignore_errors=True)  # runs of before would count as done
     worker, records = Worker(arguments), []
     with results.open("a") as stream:
 

@@ -246,8 +246,9 @@ def told_of_loaders() -> Iterator[None]:
     """A `Failed` of one line where PyTorch, at whatever moment, raises that one of its loader processes has died."""
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter from the pipe through which batches come
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        raise Failed(f"a loader process (train.num_workers) has died, often for want of memory "
-                     f"({str(error).splitlines()[0]}); the same command goes on from the last checkpoint") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise Failed(f"a loader process (train.num_workers) has died, often for want of memory ({reason}); the same "
+                     "command goes on from the last checkpoint") from None

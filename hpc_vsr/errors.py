@@ -21,6 +21,7 @@ STORAGE = {  # what a file system may answer at any moment, and what helps
 }
 # what torch, oneDNN, an extension module of Python and the loader of libraries say when they get none
 NO_MEMORY = ("out of memory|(can't|cannot) allocate memory|could not create a primitive|can't start new thread"
+             "|alloc_failed|unable to find an engine"  # cuBLAS, and cuDNN without room for any of its ways
              "|error return without exception|failed to map segment|cannot create shared object descriptor")
 
 

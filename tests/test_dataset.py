@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, num_bytes
-from hpc_vsr.errors import InputError
+from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, num_bytes, told_of_loaders
+from hpc_vsr.errors import Failed, InputError
 from hpc_vsr.manifest import read_manifest
 
 CPU = torch.device("cpu")
@@ -136,3 +136,13 @@ def test_frames_are_kept_in_what_the_job_may_take(manifest, monkeypatch, room, r
     monkeypatch.setattr("hpc_vsr.dataset.free_memory", lambda: int(room * num_bytes(manifest, "train")))
     assert choose_memory(manifest, "auto", CPU, ranks) == kept
     assert choose_memory(manifest, "always", CPU, ranks) == CPU and choose_memory(manifest, "never", CPU, ranks) is None
+
+
+@pytest.mark.parametrize("error, is_told", [
+    (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+    (ConnectionResetError(104, "Connection reset by peer"), True), (EOFError(), True), (RuntimeError("other"), False),
+])
+def test_a_loader_process_that_died_is_told_however_it_is_noticed(error, is_told):
+    with pytest.raises(Failed if is_told else RuntimeError) as told, told_of_loaders():
+        raise error
+    assert ("a loader process" in str(told.value)) == is_told

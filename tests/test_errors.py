@@ -29,6 +29,8 @@ def test_a_failure_of_storage_is_named(error, line):
     (MemoryError("Unable to allocate 3 GiB"), True),
     (RuntimeError("could not create a primitive"), True),  # oneDNN
     (RuntimeError("can't start new thread"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("GET was unable to find an engine to execute this computation"), True),  # cuDNN
     (SystemError("error return without exception set"), True),
     (ImportError("scipy/a.so: failed to map segment from shared object"), True),
     (ImportError("a.so: cannot open shared object file: No such file or directory"), False),

@@ -23,12 +23,17 @@ KIT = ROOT / "benchmarks" / "gpu.py"
 CPU = torch.device("cpu")
 
 
+# A quiet machine needs half of 120; here other tests compute beside it, and nothing is to be left out.
+SECONDS = 400
+
+
 def command(part: str, out: Path, *more) -> list[str]:
-    return [sys.executable, str(KIT), "--part", part, "--device", "cpu", "--seconds", "120", "--out", str(out), *more]
+    return [sys.executable, str(KIT), "--part", part, "--device", "cpu", "--seconds", str(SECONDS), "--out", str(out),
+            *more]
 
 
 def run_kit(part: str, out: Path, *more, environment: dict[str, str] | None = None) -> list[dict]:
-    done = subprocess.run(command(part, out, *more), capture_output=True, text=True, timeout=300, check=False,
+    done = subprocess.run(command(part, out, *more), capture_output=True, text=True, timeout=SECONDS + 60, check=False,
                           env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
     records = gpu.read_records(out / f"{part}.jsonl")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +45,7 @@ def run_kit(part: str, out: Path, *more, environment: dict[str, str] | None = No
 @pytest.mark.parametrize("part", ["check", "train"])
 def test_a_whole_part_on_a_cpu(part, tmp_path):
     records = run_kit(part, tmp_path)
-    for item in gpu.items_of(part, 120):
+    for item in gpu.items_of(part, SECONDS):
         own = [found for found in records if found["item"] == item.name]
         assert len(own) > 1 and own[-1]["what"] == "time", item.name
     assert not [found for found in records if "error" in found or found["ok"] is False]
@@ -105,7 +110,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize("name, told", [("crash", "ended with status -6"), ("hang", "was killed after 0 s"),
                                         ("right", None)])
 def test_a_check_that_crashes_or_hangs_costs_itself_alone(monkeypatch, name, told):
-    monkeypatch.setattr(gpu, "STARTING", 3.0)
+    monkeypatch.setattr(gpu, "STARTING", 3.0)  # seconds
     worker = Planted(argparse.Namespace())
     seconds = 0.3 if name == "hang" else 30
     first = list(worker.run(Item(name, None, 1, 30), seconds))
@@ -116,6 +121,16 @@ def test_a_check_that_crashes_or_hangs_costs_itself_alone(monkeypatch, name, tol
         assert len(first) == 1 and first[0]["pid"] == second[0]["pid"]
     else:
         assert first[1]["ok"] is False and told in first[1]["error"] and first[0]["pid"] != second[0]["pid"]
+
+
+def test_a_process_that_dies_between_two_checks_is_replaced():
+    worker = Planted(argparse.Namespace())
+    first = next(worker.run(Item("right", None, 1, 30), 30))
+    worker.process.kill()
+    worker.process.wait()
+    second = list(worker.run(Item("right", None, 1, 30), 30))
+    worker.stop()
+    assert second[0]["ok"] and second[0]["pid"] != first["pid"]
 
 
 def test_for_what_no_time_is_left_is_named(tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from gpu_kit.kit import Item, Kit, Wrong, last_line, record
 NETWORKS = ("delta", "parallel5")
 # Of the time of the whole part, as `--seconds` gives it.
 SHARE_OF_TRAINING, SHARE_OF_CURVES = 0.26, 0.03
-STARTING = 6.0  # seconds of a share, for a process that loads torch
+STARTING = 12.0  # seconds of a share, for a process that loads torch and tunes the Wiener filter
+ON_CPU = 20.0  # seconds, at most: a CPU is there to try the kit
+KEPT = 25.0  # seconds of what is left for a training, for the evaluation after it
 SAFETY = 0.85  # of the rest is planned for the steps; validation and checkpoint take what is left
 CURVES = ("bf16", "fp16", "fp32")
 
@@ -57,7 +59,8 @@ def check_preprocess(kit: Kit) -> Iterator[dict]:
 
 def check_training(kit: Kit, name: str, share: float) -> Iterator[dict]:
     """A network for a share of the time, and its figures on the test split."""
-    data, run = data_of(kit), kit.folder / name
+    share = share if kit.on_gpu else min(share, ON_CPU)
+    begun, data, run = time.monotonic(), data_of(kit), kit.folder / name
     common = [*settings_of(kit, name), "--data", data]
     probe = kit.folder / f"probe-{name}"
     steps = 40 if kit.on_gpu else 8
@@ -65,6 +68,7 @@ def check_training(kit: Kit, name: str, share: float) -> Iterator[dict]:
                 "--train.validate_every", 0)
     rates = [line["samples_per_second"] for line in _lines(probe) if "samples_per_second" in line]
     rate = rates[-1] / (16 if kit.on_gpu else 2)
+    share = min(share, kit.seconds - (time.monotonic() - begun) - KEPT)
     steps = max(20, int(SAFETY * (share - STARTING) * rate))
     warmup = min(100, steps // 10)
     yield record(f"{name}: rate", None, steps_per_s=round(rate, 2), planned_steps=steps, planned_s=round(share, 1))
