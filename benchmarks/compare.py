@@ -134,7 +134,7 @@ LOAD_BEFORE = round(os.getloadavg()[0], 2)  # when the benchmark began
 
 def describe_machine() -> dict[str, Any]:
     """What the figures depend on."""
-    from hpc_vsr.precision import device_name
+    from hpc_vsr.models.precision import device_name
 
     return {"cpu": device_name(torch.device("cpu")), "cores": len(os.sched_getaffinity(0)),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "", "load_before": LOAD_BEFORE,

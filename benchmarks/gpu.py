@@ -119,9 +119,9 @@ def work(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the checks of signals send some; this process is killed otherwise
     from gpu_kit.kit import Kit, Wrong, end_with_parent
 
-    from hpc_vsr.gpus import choose_device, own_device
-    from hpc_vsr.memory import keep_freed_memory
-    from hpc_vsr.precision import device_name
+    from hpc_vsr.models.precision import device_name
+    from hpc_vsr.system.gpus import choose_device, own_device
+    from hpc_vsr.system.memory import keep_freed_memory
 
     end_with_parent()
     keep_freed_memory()

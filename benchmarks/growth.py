@@ -22,10 +22,12 @@ import torch  # noqa: E402
 from clips import make_clip  # noqa: E402
 from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
 
-from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
-from hpc_vsr.memory import keep_freed_memory  # noqa: E402
-from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
-from hpc_vsr.precision import autocast, choose_precision  # noqa: E402
+from hpc_vsr.models.build import build_model  # noqa: E402
+from hpc_vsr.models.network import Network  # noqa: E402
+from hpc_vsr.models.precision import autocast, choose_precision  # noqa: E402
+from hpc_vsr.models.settings import ModelSettings  # noqa: E402
+from hpc_vsr.system.gpus import choose_device, own_device  # noqa: E402
+from hpc_vsr.system.memory import keep_freed_memory  # noqa: E402
 from preprocess import run_child  # noqa: E402
 
 

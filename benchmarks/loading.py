@@ -36,16 +36,18 @@ from compare import Comparison, build_parser, publish, take_turns  # noqa: E402
 from networks import training  # noqa: E402
 from torch.utils.data import DataLoader, Dataset, IterableDataset  # noqa: E402
 
-from hpc_vsr.dataset import Patches, Split, load_batches  # noqa: E402
-from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
-from hpc_vsr.manifest import read_manifest  # noqa: E402
-from hpc_vsr.memory import keep_freed_memory  # noqa: E402
-from hpc_vsr.models import ModelSettings, Network, build_model  # noqa: E402
-from hpc_vsr.mpi import connect  # noqa: E402
-from hpc_vsr.precision import choose_precision  # noqa: E402
-from hpc_vsr.preprocess import preprocess  # noqa: E402
-from hpc_vsr.recipe import Recipe  # noqa: E402
-from hpc_vsr.splits import REACH  # noqa: E402
+from hpc_vsr.data.build import preprocess  # noqa: E402
+from hpc_vsr.data.manifest import read_manifest  # noqa: E402
+from hpc_vsr.data.recipe import Recipe  # noqa: E402
+from hpc_vsr.data.samples import Patches, Split, load_batches  # noqa: E402
+from hpc_vsr.data.splits import REACH  # noqa: E402
+from hpc_vsr.models.build import build_model  # noqa: E402
+from hpc_vsr.models.network import Network  # noqa: E402
+from hpc_vsr.models.precision import choose_precision  # noqa: E402
+from hpc_vsr.models.settings import ModelSettings  # noqa: E402
+from hpc_vsr.system.gpus import choose_device, own_device  # noqa: E402
+from hpc_vsr.system.memory import keep_freed_memory  # noqa: E402
+from hpc_vsr.system.mpi import connect  # noqa: E402
 
 WORKERS = (0, 2)
 SHUFFLE = 64  # windows in a shuffle buffer

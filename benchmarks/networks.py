@@ -27,12 +27,14 @@ import torch  # noqa: E402
 from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
 from torch import nn  # noqa: E402
 
-from hpc_vsr.gpus import choose_device, own_device  # noqa: E402
-from hpc_vsr.memory import keep_freed_memory, peak_memory  # noqa: E402
-from hpc_vsr.models import ModelSettings, Network, build_model, count_flops  # noqa: E402
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
-from hpc_vsr.optim import Objective  # noqa: E402
-from hpc_vsr.precision import autocast, choose_precision  # noqa: E402
+from hpc_vsr.models.build import build_model  # noqa: E402
+from hpc_vsr.models.network import Network, count_flops  # noqa: E402
+from hpc_vsr.models.precision import autocast, choose_precision  # noqa: E402
+from hpc_vsr.models.settings import ModelSettings  # noqa: E402
+from hpc_vsr.system.gpus import choose_device, own_device  # noqa: E402
+from hpc_vsr.system.memory import keep_freed_memory, peak_memory  # noqa: E402
+from hpc_vsr.training.objective import Objective  # noqa: E402
 
 SIGMA, NOISE = 3.0, 1e-3
 MATRIX = 2048

@@ -37,9 +37,10 @@ def child(arguments) -> None:
     from compare import rate_of, take_turns
     from networks import training, upscaling
 
-    from hpc_vsr.memory import keep_freed_memory
-    from hpc_vsr.models import ModelSettings, build_model
-    from hpc_vsr.precision import choose_precision
+    from hpc_vsr.models.build import build_model
+    from hpc_vsr.models.precision import choose_precision
+    from hpc_vsr.models.settings import ModelSettings
+    from hpc_vsr.system.memory import keep_freed_memory
 
     keep_freed_memory()
     cpu, found = torch.device("cpu"), []

@@ -79,9 +79,9 @@ def do_write(video: Path, out: Path) -> Callable[[], None]:
 
 
 def do_ours(video: Path, out: Path) -> Callable[[], None]:
-    from hpc_vsr.mpi import connect
-    from hpc_vsr.preprocess import preprocess
-    from hpc_vsr.recipe import Recipe
+    from hpc_vsr.data.build import preprocess
+    from hpc_vsr.data.recipe import Recipe
+    from hpc_vsr.system.mpi import connect
 
     comm = connect()
 

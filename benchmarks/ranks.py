@@ -35,8 +35,8 @@ MICRO_BATCHES = 4
 
 def rank(arguments) -> None:
     """One process: prints the samples a second of each way that this number of ranks has."""
-    from hpc_vsr.distributed import join_ranks
-    from hpc_vsr.memory import keep_freed_memory
+    from hpc_vsr.system.memory import keep_freed_memory
+    from hpc_vsr.system.ranks import join_ranks
 
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -50,9 +50,10 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
     """The precision, and {way: samples a second}."""
     from torch.nn.parallel import DistributedDataParallel
 
-    from hpc_vsr.models import ModelSettings, build_model
-    from hpc_vsr.optim import Objective
-    from hpc_vsr.precision import autocast, choose_precision
+    from hpc_vsr.models.build import build_model
+    from hpc_vsr.models.precision import autocast, choose_precision
+    from hpc_vsr.models.settings import ModelSettings
+    from hpc_vsr.training.objective import Objective
 
     torch.manual_seed(0)
     network = build_model(ModelSettings(name=arguments.model, skip="none", input="plain"), 1, 2, 3.0, 1e-3)

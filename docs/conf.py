@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from hpc_vsr import __version__
-from hpc_vsr.cli import STAGES
+from hpc_vsr.__main__ import STAGES
 
 project, version, release = "hpc-vsr", __version__, __version__
 copyright = "the authors of hpc-vsr, MIT"  # noqa: A001 - the name that Sphinx reads

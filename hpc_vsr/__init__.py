@@ -16,7 +16,7 @@ import typing
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if typing.TYPE_CHECKING:
-    from hpc_vsr.upscaler import load
+    from hpc_vsr.upscale.upscaler import load
 
 __all__ = ["load"]
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str):
     if name == "load":  # torch is imported when it is wanted
-        from hpc_vsr.upscaler import load
+        from hpc_vsr.upscale.upscaler import load
 
         return load
     raise AttributeError(f"module 'hpc_vsr' has no attribute {name!r}")

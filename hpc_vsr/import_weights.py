@@ -5,157 +5,12 @@ The run is evaluated and reported like one trained here; nothing in the file is 
 
 from __future__ import annotations
 
-import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from hpc_vsr import files
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid, save_checkpoint
-from hpc_vsr.config import Parser, as_dict
-from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.evaluate import EvaluateSettings
-from hpc_vsr.lock import only_writer
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.models import ModelSettings
-from hpc_vsr.runs import DataTerms, RunFolder, network_state
-
-SIGMA, SCALE = 3.0, 2  # the degradation of the report
-UNUSED = ("twodConvBlock12.0", "twodConvBlock12.2", "twodConvBlock22.0", "twodConvBlock22.2", "twodConvBlock52.0",
-          "twodConvBlock52.2", "output2dlayer2")  # stored in the published files, without a part in the network
-
-
-def published_names() -> dict[str, str]:
-    """{layer of `Parallel5`: layer in the published files}; each has a ``weight`` and a ``bias``."""
-    names = {"last": "output2dlayer"}
-    for stream in range(5):
-        number = stream + 1
-        names[f"heads.{stream}.0"] = f"first2dConv{number}"
-        names[f"heads.{stream}.2"] = f"twodConvBlock{number}1.1"
-        names.update({f"enlarge.{stream}.{layer}": f"twodConvBlock{number}3.{layer + 1}" for layer in (0, 2, 4)})
-    for block, stream in enumerate((2, 3)):
-        names.update({f"blocks.{block}.block.{layer}": f"twodConvBlock{stream + 1}2.{layer}" for layer in (0, 2)})
-    for part, number in (("enter_3d", 1), ("block_3d_a.block", 2), ("between", 3), ("block_3d_b.block", 4)):
-        names.update({f"{part}.{layer}": f"threedConvBlock{number}.{layer}" for layer in (0, 2)})
-    for layer in (0, 2, 4):
-        names[f"after.{layer}"] = f"threedConvBlock5.{layer + 1}"
-        names[f"leave_3d.{layer}"] = f"threedConvBlock5.{layer + 7}"
-    return names
-
-
-def convert_weights(published: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Weights of a `Network` around `Parallel5` from those in a published file.
-
-    Parameters
-    ----------
-    published : mapping
-        State dict with the authors' names, with or without DataParallel's "module." before them.
-    own : mapping
-        State dict of the network, for names and shapes.
-    where : str
-        Named in errors.
-
-    Raises
-    ------
-    InputError
-        If a name is missing, unknown, or has another shape; the message lists them.
-    """
-    published = {name.removeprefix("module."): value for name, value in published.items()}
-    wanted = {f"core.{layer}.{kind}": f"{name}.{kind}" for layer, name in published_names().items()
-              for kind in ("weight", "bias")}
-    unused = {f"{name}.{kind}" for name in UNUSED for kind in ("weight", "bias")}
-    missing = sorted(name for name in wanted.values() if name not in published)
-    unknown = sorted(set(published) - set(wanted.values()) - unused)
-    shaped = sorted(f"{theirs} is {tuple(published[theirs].shape)} instead of {tuple(own[ours].shape)}"
-                    for ours, theirs in wanted.items()
-                    if theirs in published and published[theirs].shape != own[ours].shape)
-    faults = [f"{kind} {len(names)}: {', '.join(names[:4])}{', ...' * (len(names) > 4)}"
-              for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape", shaped)) if names]
-    if faults:
-        raise InputError(f"{where}: does not hold the published weights of 5-parallel; {'; '.join(faults)}")
-    return {ours: published[theirs].float().contiguous() for ours, theirs in wanted.items()}
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file by name, on the CPU; `InputError` if it holds anything else. Nothing is run."""
-    files.check_input_file(path, "a file of PyTorch weights")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"{path}: is not a plain file of weights: loading it would run code that it holds, "
-                         "or it is damaged; save its state_dict() alone") from None
-    except Exception as error:  # a damaged file fails in many ways inside torch
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"{path}: is not a PyTorch file ({reason})") from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise InputError(f"{path}: holds no weights by name; save the network's state_dict()")
-    for name, value in content.items():
-        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
-        if not (plain and value.is_floating_point() and not value.is_quantized and torch.isfinite(value).all()):
-            raise InputError(f"{path}: {name} is no plain tensor of finite floating-point numbers")
-    return content
-
-
-def import_weights(path: Path, out: Path, data: Path | None, output_range: Sequence[float]) -> RunFolder:
-    """Write a run folder with the published weights in `path`; returns it. `InputError` if it holds another run."""
-    settings = ModelSettings(name="parallel5", value_range=255.0, output_range=list(output_range), init="torch")
-    terms = DataTerms(channels=1, scale=SCALE, sigma=SIGMA, noise=0.0, offset=0.0, extent=255.0,
-                      fingerprint="published", is_video=True)
-    weights = convert_weights(read_state_dict(path), terms.build(settings).state_dict(), str(path))
-    run = RunFolder(out)
-    run.check_name()
-    if data is not None:
-        _check_data(data)
-    origin = {"file": path.name, "sha256": files.sha256(path)}
-    try:
-        config = run.read_config() if run.config.exists() else {}
-    except InputError:  # damaged or of an earlier version; it is written anew where the weights are these
-        if not _holds(run, weights):
-            raise
-        config = {}
-    if config and config.get("imported") != origin:
-        raise InputError(f"{out}: holds another run; choose another --out or delete that folder")
-    if data is None and config.get("data") is not None:
-        data = Path(config["data"])
-    if out.is_dir() and not run.config.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: is not empty and holds no run; choose another --out")
-    files.create_folder(out)
-    with only_writer(out):
-        files.write_sealed(run.config, {
-            "data": str(data) if data else None, "out": str(out), "model": as_dict(settings), "train": None,
-            "evaluate": as_dict(EvaluateSettings()), "data_fingerprint": terms.fingerprint, "imported": origin})
-        run.checkpoints.mkdir(exist_ok=True)
-        save_checkpoint(run.checkpoints, _state(settings, terms, weights), 0, keep=1, best_score=None)
-    return run
-
-
-def _holds(run: RunFolder, weights: dict[str, Tensor]) -> bool:
-    path = newest_valid(run.checkpoints)
-    found = load_checkpoint(path)["weights"] if path else {}
-    return found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in weights)
-
-
-def _check_data(data: Path) -> None:
-    """Raise `InputError` unless the data set is one that these weights can be measured on."""
-    manifest = read_manifest(data)
-    if (manifest.scale, len(manifest.channels), manifest.is_8bit) != (SCALE, 1, True):
-        raise InputError(f"{data}: has {len(manifest.channels)} channels of {manifest.content['dtype']} for "
-                         f"{manifest.scale} times; these weights are for luma of 8 bit and {SCALE} times")
-
-
-def _state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
-    """A checkpoint that can be used and not continued."""
-    return {**network_state(settings, terms, weights), "network": weights, "optimiser": {}, "scaler": {},
-            "rng": torch.get_rng_state(), "step": 0, "samples_seen": 0, "best_psnr": None, "best_step": 0,
-            "bad_steps": 0}
+from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system.parser import Parser
 
 
 def build_parser() -> Parser:
@@ -172,6 +27,9 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
+    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    from hpc_vsr.evaluation.published import import_weights
+
     run = import_weights(arguments.weights, arguments.out, arguments.data, arguments.output_range)
     data = "" if arguments.data else " --data data/NAME"
     print(f"{run.path}: 5-parallel with the weights of {arguments.weights.name}\n"

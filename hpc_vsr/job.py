@@ -12,222 +12,34 @@ the next life of the job goes on from there.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import time
-import traceback
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal
 
-import submitit
+from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.sweep import choose_point
+from hpc_vsr.system.errors import CAN_CONTINUE, Stopped, exit_status
+from hpc_vsr.system.parser import Parser
 
-from hpc_vsr import preprocess
-from hpc_vsr.cluster import restarts
-from hpc_vsr.config import Parser
-from hpc_vsr.errors import CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
-from hpc_vsr.evaluate import evaluate_if_needed
-from hpc_vsr.experiment import Experiment
-from hpc_vsr.gpus import VARIABLE as CUDA_VISIBLE_DEVICES
-from hpc_vsr.jobfile import add_job_file, list_pending, read_job
-from hpc_vsr.lock import remove_left
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.requeue import Life, go_back
-from hpc_vsr.runs import RunFolder
-from hpc_vsr.signals import StopFlag, follow_launcher, interrupt_on_sigterm, release_signals
-from hpc_vsr.sweep import choose_point
-from hpc_vsr.train import train
-
-FIRST_PORT, NUM_PORTS = 20000, 12000  # below those that the system gives out by itself
-MAIN_RANK_SECONDS = 120
+if typing.TYPE_CHECKING:
+    from hpc_vsr.cluster.jobs import ReportJob
 
 
-class _Resubmitted:
-    """A callable that submitit may start again from its beginning: its work goes on where it was."""
+def __getattr__(name: str) -> Any:
+    """Jobs that were in a queue before their classes moved name them here."""
+    if name in ("PreprocessJob", "TrainJob", "ReportJob"):
+        from hpc_vsr.cluster import jobs
 
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        return submitit.helpers.DelayedSubmission(self)
-
-
-@dataclass(frozen=True)
-class PreprocessJob(_Resubmitted):
-    """Makes the data set of a recipe on all MPI ranks of the job.
-
-    Attributes
-    ----------
-    recipe : Path
-    out : Path
-        Folder of the data set.
-    """
-
-    recipe: Path
-    out: Path
-
-    def __call__(self) -> int:
-        _obey_launcher()
-        release_signals()
-        status = exit_status(preprocess.main, ["--recipe", str(self.recipe), "--out", str(self.out)])
-        return told_to(submitit.JobEnvironment(), status)
-
-
-@dataclass(frozen=True)
-class TrainJob(_Resubmitted):
-    """Trains an experiment on all ranks of the job, and goes back to the queue when it is stopped before its end.
-
-    Attributes
-    ----------
-    experiment : Experiment
-    max_requeues : int
-    """
-
-    experiment: Experiment
-    max_requeues: int = 0
-
-    def __call__(self) -> int:
-        environment = submitit.JobEnvironment()
-        return told_to(environment, self.run(environment))
-
-    def run(self, environment: submitit.JobEnvironment) -> int:
-        """Exit status of this rank."""
-        with StopFlag() as stop:
-            follow_launcher()
-            export_ranks(environment)
-            if environment.cluster != "slurm" or environment.global_rank != 0:
-                status = exit_status(lambda _: train(self.experiment, stop))
-                if environment.cluster == "slurm" and status == CAN_CONTINUE:
-                    # srun would end the main rank a minute after the first one, perhaps before SLURM has answered it
-                    time.sleep(MAIN_RANK_SECONDS)
-                return status
-            return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).live(
-                lambda: train(self.experiment, stop)))
-
-
-@dataclass(frozen=True)
-class ReportJob(_Resubmitted):
-    """Measures the networks of experiments and writes one report of them; one rank.
-
-    Attributes
-    ----------
-    experiments : tuple of Experiment
-    out : Path
-        Folder of the report.
-    """
-
-    experiments: tuple[Experiment, ...]
-    out: Path
-
-    def __call__(self) -> int:
-        _obey_launcher()
-        release_signals()
-        return told_to(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
-
-    def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
-        for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
-            remove_left(folder)  # what was finished before is not started again, and would keep it
-        for experiment in self.experiments:
-            run = RunFolder(experiment.out)
-            try:
-                if not run.config.exists():
-                    raise InputError(f"{run.path}: its training has not begun, or died before its first step; its log "
-                                     "says why")
-                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
-            except Stopped:  # before the time limit; the job goes back to the queue
-                raise
-            except InputError as error:
-                if len(self.experiments) == 1:
-                    raise
-                print(f"{run.path}: not measured: {error}", file=sys.stderr, flush=True)
-            except Exception:  # the report of the others is wanted
-                if len(self.experiments) == 1:
-                    raise
-                print(f"{run.path}: not measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        runs = [RunFolder(experiment.out) for experiment in self.experiments]
-        from hpc_vsr.report import write_report  # matplotlib, which what submits and lists jobs does without
-
-        write_report(runs, self.out, self.experiments[0].evaluate.split)
-        missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
-        if missing:
-            raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
-                         f"report in {self.out} has the others; mend what the log says of them and launch again")
-
-
-@dataclass(frozen=True)
-class OnGpus:
-    """Another callable, which sees some of the GPUs of this machine.
-
-    Attributes
-    ----------
-    work : callable
-    ids : str
-        What CUDA_VISIBLE_DEVICES is for it: numbers, UUIDs or MIG slices.
-    """
-
-    work: Callable[[], int]
-    ids: str
-
-    def __call__(self) -> int:
-        os.environ[CUDA_VISIBLE_DEVICES] = self.ids  # read when a process first asks for its GPUs
-        return self.work()
-
-
-def _obey_launcher() -> None:
-    """A stage that saves nothing at SIGTERM ends at once when the `launch` that waits for it does, or is told to."""
-    if submitit.JobEnvironment().cluster == "local":
-        interrupt_on_sigterm()
-        follow_launcher()
-
-
-def told_to(environment: submitit.JobEnvironment, status: int) -> int:
-    """The status as the job's result; on SLURM a failure also fails the task, so that the job shows it and ends."""
-    if environment.cluster == "slurm" and status not in (DONE, CAN_CONTINUE):
-        raise RuntimeError(f"the stage ended with exit status {status}; its log says why")
-    return status
-
-
-def export_ranks(environment: submitit.JobEnvironment) -> None:
-    """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for `hpc_vsr.train`.
-
-    The port follows from the job's number and its restarts, so two jobs on one node do not meet.
-    """
-    one_node = environment.num_nodes == 1
-    variables = {
-        "RANK": environment.global_rank,
-        "WORLD_SIZE": environment.num_tasks,
-        "LOCAL_RANK": environment.local_rank,
-        "LOCAL_WORLD_SIZE": environment.num_tasks // environment.num_nodes,
-        "MASTER_ADDR": "127.0.0.1" if one_node else environment.hostnames[0],
-        "MASTER_PORT": FIRST_PORT + zlib.crc32(f"{environment.job_id} {restarts()}".encode()) % NUM_PORTS,
-    }
-    os.environ.update({name: str(value) for name, value in variables.items()})
-    if one_node and Path("/sys/class/net/lo").exists():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a laptop's host name often leads nowhere
-
-
-def environment_of_step(device: str) -> submitit.JobEnvironment:
-    """Of this rank in a SLURM job; `InputError` outside of one, where srun was forgotten, or with too few GPUs."""
-    if "SLURM_JOB_ID" not in os.environ:
-        raise InputError("hpc-vsr job: runs inside a SLURM job; elsewhere use "
-                         "'python -m hpc_vsr.launch --cluster local'")
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NUM_TASKS" not in os.environ:
-        raise InputError(f"hpc-vsr job: the job has {os.environ['SLURM_NTASKS']} tasks and this is one process: "
-                         "start it with 'srun python -m hpc_vsr job ...'")
-    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
-    environment = submitit.JobEnvironment()
-    gpus, tasks = os.environ.get("SLURM_GPUS_ON_NODE", "0"), environment.num_tasks // environment.num_nodes
-    if gpus.isdecimal() and 0 < int(gpus) < tasks and device != "cpu":
-        raise InputError(f"hpc-vsr job: {tasks} tasks and {gpus} GPU{'s' * (int(gpus) > 1)} on each node: one rank "
-                         f"drives one GPU; sbatch --ntasks-per-node={gpus}, or ask for more GPUs")
-    if gpus.isdecimal() and int(gpus) > tasks and environment.global_rank == 0:
-        print(f"warning: {gpus} GPUs on each node and {tasks} task{'s' * (tasks > 1)}: one rank drives one GPU; "
-              f"sbatch --ntasks-per-node={gpus} uses all", file=sys.stderr)
-    return environment
+        return getattr(jobs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _report(report: ReportJob, max_requeues: int) -> None:
     """Before the time limit the job goes back to the queue; what was measured by then is not measured again."""
+    from hpc_vsr.cluster.requeue import go_back
 
     def stop(*_) -> None:
         raise Stopped(f"{report.out}: not finished; the same command continues")
@@ -257,7 +69,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(len(experiments))
     elif arguments.action == "options":
         print(job.resources.sbatch_options())
-    elif arguments.action == "report":
+    else:
+        _work(job, experiments, arguments)
+
+
+def _work(job: JobFile, experiments: list[Experiment], arguments: Any) -> None:
+    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    from hpc_vsr.cluster.jobs import ReportJob, TrainJob, environment_of_step
+
+    if arguments.action == "report":
         _report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
     else:
         experiment = choose_point(experiments, arguments.point, str(arguments.config))

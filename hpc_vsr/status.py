@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_vsr import cluster
-from hpc_vsr.config import Parser
-from hpc_vsr.errors import Failed, InputError, exit_status
-from hpc_vsr.experiment import Experiment, has_finished
-from hpc_vsr.history import read_history
-from hpc_vsr.holder import describe
-from hpc_vsr.jobfile import JobFile, add_job_file, read_job
-from hpc_vsr.lock import is_held, read_lock
-from hpc_vsr.progress import format_seconds
-from hpc_vsr.runs import RunFolder
-from hpc_vsr.submit import DATA, REPORT, key, read_record
+from hpc_vsr.cluster.record import DATA, REPORT, read_record, run_key
+from hpc_vsr.experiment.finished import has_finished
+from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.history import read_history
+from hpc_vsr.system import slurm as cluster
+from hpc_vsr.system.errors import Failed, InputError, exit_status
+from hpc_vsr.system.holder import describe
+from hpc_vsr.system.lock import is_held, read_lock
+from hpc_vsr.system.parser import Parser
+from hpc_vsr.system.progress import format_seconds
 
 HEADS = ("run", "state", "step", "of", "best (dB)", "steps/s", "left", "job", "")
 NUMBERS = (2, 3, 4, 5, 6)
@@ -92,8 +93,9 @@ def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
             queue = cluster.read_queue()
         except Failed as failed:
             print(f"{failed}; shown is what the run folders say", file=sys.stderr)
-    runs = [_read_run(experiment, numbers.get(key(experiment.out), ""), queue, job.logs) for experiment in experiments]
-    ours = {key(experiment.out) for experiment in experiments}
+    runs = [_read_run(experiment, numbers.get(run_key(experiment.out), ""), queue, job.logs)
+            for experiment in experiments]
+    ours = {run_key(experiment.out) for experiment in experiments}
     foreign = [number for run, number in numbers.items() if run not in ours and number in (queue or {})]
     others = [f"{what} is {STATES.get(queue[number].state, 'running')}: job {number}, {queue[number].reason}"
               for what, number in (("data set", read_record(job.data).get(DATA)), ("report", record.get(REPORT)))

@@ -24,8 +24,9 @@ import torch
 from slurm_clone import Clone
 from stages import run_stage
 
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
-from hpc_vsr.files import SEAL, write_sealed
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.system.files import SEAL, write_sealed
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
@@ -156,7 +157,7 @@ def train_tiny(dataset: Path, out: Path, *more, **options) -> subprocess.Complet
 
 
 def final_weights(run: Path) -> dict[str, torch.Tensor]:
-    state = load_checkpoint(newest_valid(run / "checkpoints"))
+    state = load_checkpoint(Checkpoints(run / "checkpoints").newest())
     return {**{f"network.{name}": value for name, value in state["network"].items()},
             **{f"average.{name}": value for name, value in state["weights"].items()}}
 

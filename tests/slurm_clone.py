@@ -12,8 +12,9 @@ from pathlib import Path
 from slurm_cluster import Cluster
 from slurm_processes import wait_until
 
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
-from hpc_vsr.history import read_history
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.history import read_history
+from hpc_vsr.runs.state import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY")  # a node failure is requeued
@@ -90,7 +91,7 @@ class Clone:
         return found
 
     def weights(self, name: str) -> dict:
-        state = load_checkpoint(newest_valid(self.folder / "runs" / name / "checkpoints"))
+        state = load_checkpoint(Checkpoints(self.folder / "runs" / name / "checkpoints").newest())
         return {"step": state["step"], **state["network"]}
 
     def losses(self, name: str) -> list:

@@ -16,10 +16,13 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
           "import_weights", "job")
+# What the stages load when they are wanted; torch alone takes seconds.
+LOADED = ("training.trainer", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
+          "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
 OWN = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: several processes share the cores of a machine
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
-_processes.set_forkserver_preload([f"hpc_vsr.{stage}" for stage in FORKED] + [__name__])
+_processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
 
 
 def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:

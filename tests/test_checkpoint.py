@@ -8,21 +8,23 @@ import shutil
 import pytest
 import torch
 
-from hpc_vsr import files
-from hpc_vsr.checkpoint import find_best, is_valid, load_checkpoint, newest_valid, save_checkpoint
-from hpc_vsr.runs import DataTerms
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
+from hpc_vsr.runs.trained import DataTerms
+from hpc_vsr.system import files
+from hpc_vsr.system.files import is_valid
 
 
 @pytest.mark.parametrize("best_stays", [True, False])
 def test_without_its_name_the_best_checkpoint_is_known_to_the_newest(trained, tmp_path, capsys, best_stays):
     folder = shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
-    best, newest = find_best(folder), newest_valid(folder)
+    best, newest = Checkpoints(folder).best(), Checkpoints(folder).newest()
     state = {**load_checkpoint(newest), "step": 9}
-    save_checkpoint(folder, state, 9, keep=9, best_score=None)
+    save_checkpoint(Checkpoints(folder), state, 9, keep=9, best_score=None)
     (folder / "best.json").write_text("{")
     if not best_stays:
         best.write_bytes(best.read_bytes()[:-1])
-    assert find_best(folder) == (best if best_stays else folder / "step-00000009.pt")
+    assert Checkpoints(folder).best() == (best if best_stays else folder / "step-00000009.pt")
     assert (f"{best}: is damaged or lost; step-00000009.pt" in capsys.readouterr().err) != best_stays
 
 
@@ -30,14 +32,14 @@ def test_without_its_name_the_best_checkpoint_is_known_to_the_newest(trained, tm
 def test_what_a_damaged_newer_checkpoint_left_is_pruned_before_a_good_one(trained, tmp_path, keep):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    state = load_checkpoint(newest_valid(trained / "checkpoints"))
+    state = load_checkpoint(Checkpoints(trained / "checkpoints").newest())
     for step in (1000, 2000):
-        save_checkpoint(folder, state, step, keep=9, best_score=1.0 if step == 1000 else None)
+        save_checkpoint(Checkpoints(folder), state, step, keep=9, best_score=1.0 if step == 1000 else None)
     damaged = folder / "step-00002000.pt"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     (folder / ".step-00000900.pt.partial").touch()  # a kill left it
     for step in (1100, 1200):
-        assert is_valid(save_checkpoint(folder, state, step, keep=keep, best_score=None))
+        assert is_valid(save_checkpoint(Checkpoints(folder), state, step, keep=keep, best_score=None))
     left = {path.name for path in folder.glob("*.pt")}
     assert left == {"step-00001000.pt", "step-00001200.pt"} | ({"step-00001100.pt"} if keep == 2 else set())
     assert not list(folder.glob(".*"))

@@ -5,8 +5,9 @@ from typing import Literal
 
 import pytest
 
-from hpc_vsr.config import Parser, as_dict, fingerprint, from_dict
-from hpc_vsr.errors import InputError, Stopped, exit_status
+from hpc_vsr.system.config import as_dict, fingerprint, from_dict
+from hpc_vsr.system.errors import InputError, Stopped, exit_status
+from hpc_vsr.system.parser import Parser
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from hpc_vsr.dataset import Patches, Split, choose_memory, load_batches, num_bytes, told_of_loaders
-from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.manifest import read_manifest
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Patches, Split, choose_memory, load_batches, num_bytes, told_of_loaders
+from hpc_vsr.system.errors import Failed, InputError
 
 CPU = torch.device("cpu")
 
@@ -133,7 +133,7 @@ def test_a_missing_or_short_shard_is_refused(dataset, tmp_path):
 
 @pytest.mark.parametrize(("room", "ranks", "kept"), [(2, 1, CPU), (1.9, 1, None), (2, 2, None), (4, 2, CPU)])
 def test_frames_are_kept_in_what_the_job_may_take(manifest, monkeypatch, room, ranks, kept):
-    monkeypatch.setattr("hpc_vsr.dataset.free_memory", lambda: int(room * num_bytes(manifest, "train")))
+    monkeypatch.setattr("hpc_vsr.data.samples.free_memory", lambda: int(room * num_bytes(manifest, "train")))
     assert choose_memory(manifest, "auto", CPU, ranks) == kept
     assert choose_memory(manifest, "always", CPU, ranks) == CPU and choose_memory(manifest, "never", CPU, ranks) is None
 

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hpc_vsr.degrade import Degradation, blur, crop_to_multiple, degrade
-from hpc_vsr.errors import InputError
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import blur, crop_to_multiple, degrade
+from hpc_vsr.system.errors import InputError
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hpc_vsr
-from hpc_vsr.distributed import Ranks
+from hpc_vsr.system.ranks import Ranks
 
 VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID",
              "LOCAL_WORLD_SIZE")

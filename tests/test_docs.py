@@ -90,7 +90,7 @@ def test_the_handbook_builds_without_a_warning(tmp_path):
     commands = (tmp_path / "html" / "reference" / "commands.html").read_text()
     python = (tmp_path / "html" / "reference" / "python.html").read_text()
     assert "--back_projection" in commands and run_stage("upscale", "--help").stdout.splitlines()[2] in commands
-    assert "hpc_vsr.upscaler.Upscaler.upscale" in python
+    assert "hpc_vsr.upscale.upscaler.Upscaler.upscale" in python
 
 
 def test_the_dry_runs_of_the_cluster_tutorial_run_as_they_stand(project):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from stages import run_stage
 
-from hpc_vsr.doctor import Finding, arithmetic, format_findings, slurm, storage
+from hpc_vsr.doctor import arithmetic, slurm, storage
+from hpc_vsr.doctor.findings import Finding, format_findings
 from hpc_vsr.doctor.storage import check_storage
 from hpc_vsr.models.blocks import Conv3d
 

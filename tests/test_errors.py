@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hpc_vsr.errors import FAILED, exit_status, memory_failure, storage_failure
+from hpc_vsr.system.errors import FAILED, exit_status, memory_failure, storage_failure
 
 HDF5 = "Can't write data (file write failed: errno = {}, error message = '...')"
 

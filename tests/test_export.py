@@ -15,10 +15,12 @@ from conftest import assert_refused
 from stages import run_stage
 
 import hpc_vsr
-from hpc_vsr import export as stage
-from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.models import ModelSettings, build_model
-from hpc_vsr.runs import DataTerms, RunFolder, Trained
+from hpc_vsr.export import __main__ as stage
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.trained import DataTerms, Trained
+from hpc_vsr.system.errors import Failed, InputError
 
 pytestmark = pytest.mark.slow
 

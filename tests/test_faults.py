@@ -15,11 +15,11 @@ CAMPAIGN = ROOT / "tests" / "faults"
 # A training that does not compare its shards with their checksums, and shards whose HR frames were painted over.
 BLIND = f"""
 import sys
-import hpc_vsr.manifest as manifest
+import hpc_vsr.data.manifest as manifest
 manifest.check_shards = lambda *arguments: None
 sys.path.insert(0, {str(CAMPAIGN)!r})
 import damage
-from hpc_vsr.shards import locate_planes
+from hpc_vsr.data.shards import locate_planes
 
 def paint_over(path, way, rng):
     for shard in path.parent.glob("train-*.h5"):

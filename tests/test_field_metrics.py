@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpc_vsr.field_metrics import measure_field, power_spectra, summarise_spectra, wavenumbers
+from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
 
 
 @pytest.fixture

@@ -14,19 +14,24 @@ from pretended_gpus import pretend_gpus
 from stages import run_stage
 from torch import Tensor
 
-from hpc_vsr import progress, scores, trainer, upscaler
-from hpc_vsr.checkpoint import save_checkpoint
-from hpc_vsr.dataset import Split
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Split
+from hpc_vsr.data.values import from_unit, to_unit
 from hpc_vsr.doctor import arithmetic
-from hpc_vsr.experiment import Experiment, TrainSettings
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.methods import Method
-from hpc_vsr.models import ModelSettings, build_model
+from hpc_vsr.evaluation import measure as scores
+from hpc_vsr.evaluation.methods import Method
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
 from hpc_vsr.models.blocks import as_on_gpu
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import save_checkpoint
+from hpc_vsr.system import progress
 from hpc_vsr.train import main as train
-from hpc_vsr.training_plan import format_plan, memory_of_rank
-from hpc_vsr.upscaler import load
-from hpc_vsr.values import from_unit, to_unit
+from hpc_vsr.training import trainer
+from hpc_vsr.training.plan import format_plan, memory_of_rank
+from hpc_vsr.upscale import upscaler
+from hpc_vsr.upscale.upscaler import load
 
 sys.path.append(str(ROOT / "benchmarks"))
 
@@ -52,7 +57,7 @@ def test_a_checkpoint_has_its_tensors_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", lambda state, stream: saved.append(state))
     state = {"weights": {"a": torch.ones(1)}, "optimiser": {"state": {0: {"exp_avg": torch.zeros(2)}}}, "step": 3,
              "list": [torch.ones(3)]}
-    save_checkpoint(tmp_path, state, 3, 2, None)
+    save_checkpoint(Checkpoints(tmp_path), state, 3, 2, None)
     assert {id(tensor) for tensor in moved} == {id(state["weights"]["a"]), id(state["list"][0]),
                                                 id(state["optimiser"]["state"][0]["exp_avg"])}
     assert saved[0]["step"] == 3

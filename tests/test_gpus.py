@@ -11,14 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import submitit
 import torch
 from conftest import ROOT, assert_refused, torchrun
 from pretended_gpus import MIG, pretend_gpus, uuid
 
-from hpc_vsr import gpus, job, launch
-from hpc_vsr.distributed import backend_of, join_ranks
-from hpc_vsr.errors import InputError
-from hpc_vsr.gpus import Placed, check_placements, choose_device, has_code_for, ids_for_launch
+from hpc_vsr import launch
+from hpc_vsr.cluster import jobs
+from hpc_vsr.system import gpus
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.gpus import Placed, check_placements, choose_device, has_code_for, ids_for_launch
+from hpc_vsr.system.ranks import backend_of, join_ranks
 
 OF_JOBS = ("SLURM_GPUS_ON_NODE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "RANK", "WORLD_SIZE",
            "LOCAL_RANK", gpus.SHARE, gpus.VARIABLE)
@@ -162,8 +165,8 @@ patch = pytest.MonkeyPatch()
 if os.environ.get("TASKS_ARE_BOUND"):  # srun --gpus-per-task=1
     patch.setenv("CUDA_VISIBLE_DEVICES", os.environ["LOCAL_RANK"])
 pretend_gpus(patch, int(os.environ["GPUS"]))
-from hpc_vsr import distributed
-from hpc_vsr.errors import exit_status
+from hpc_vsr.system import ranks as distributed
+from hpc_vsr.system.errors import exit_status
 patch.setattr(distributed, "backend_of", lambda device: "gloo")
 
 def join(_argv):
@@ -219,10 +222,10 @@ def test_srun_with_fewer_gpus_than_tasks_is_refused(monkeypatch, gpus_on_node, t
                         "SLURM_JOB_NODELIST": "a", "SLURM_GPUS_ON_NODE": gpus_on_node}.items():
         monkeypatch.setenv(name, value)
     if refused is None:
-        assert job.environment_of_step(device).num_tasks == int(tasks)
+        assert jobs.environment_of_step(device).num_tasks == int(tasks)
     else:
         with pytest.raises(InputError, match=refused):
-            job.environment_of_step(device)
+            jobs.environment_of_step(device)
 
 
 # launch --cluster local
@@ -250,10 +253,10 @@ def test_a_local_launch_that_wants_more_gpus_is_refused(machine, count, visible,
 
 def test_the_ranks_of_a_local_launch_see_its_gpus(tmp_path):
     """Through submitit, which shows the first GPUs of the machine unless it is overruled."""
-    executor = launch.submitit.LocalExecutor(tmp_path)
+    executor = submitit.LocalExecutor(tmp_path)
     executor.update_parameters(tasks_per_node=2, timeout_min=5)
     see = functools.partial(os.getenv, gpus.VARIABLE)
-    assert executor.submit(job.OnGpus(see, uuid(2))).results() == [uuid(2)] * 2
+    assert executor.submit(jobs.OnGpus(see, uuid(2))).results() == [uuid(2)] * 2
     assert executor.submit(see).results() == [""] * 2
 
 

@@ -12,16 +12,18 @@ import xarray
 from conftest import ROOT, moving_pattern
 from stages import run_stage
 
-from hpc_vsr.config import Parser
-from hpc_vsr.experiment import Experiment, check_fit
-from hpc_vsr.jobfile import JobFile
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.optim import Objective
-from hpc_vsr.runs import DataTerms, RunFolder, load_trained
-from hpc_vsr.signals import StopFlag
-from hpc_vsr.splits import WINDOW
-from hpc_vsr.sweep import expand, read_sweep
-from hpc_vsr.train import train
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.splits import WINDOW
+from hpc_vsr.experiment.checks import check_fit
+from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.sweep import expand, read_sweep
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.trained import DataTerms, load_trained
+from hpc_vsr.system.parser import Parser
+from hpc_vsr.system.signals import StopFlag
+from hpc_vsr.training.objective import Objective
+from hpc_vsr.training.trainer import train
 
 JOBS = sorted(ROOT.glob("jobs/*.toml"))
 PATCH = 10

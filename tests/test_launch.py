@@ -13,7 +13,7 @@ from conftest import ROOT, TINY, assert_refused
 from stages import run_stage
 from test_train import assert_equal_to_the_bit
 
-from hpc_vsr.cluster import outside_of_job
+from hpc_vsr.system.slurm import outside_of_job
 
 pytestmark = pytest.mark.slow
 

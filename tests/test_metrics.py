@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.metrics import list_profiles, luma, measure, temporal_error
-from hpc_vsr.scores import Scores
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.evaluation.measure import Scores
+from hpc_vsr.metrics.image import list_profiles, luma, measure, temporal_error
+from hpc_vsr.system.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -6,22 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hpc_vsr.degrade import Degradation, degrade
-from hpc_vsr.errors import InputError
-from hpc_vsr.models import (
-    Enlarge,
-    ModelSettings,
-    Reduce,
-    back_project,
-    blocks,
-    build_model,
-    count_flops,
-    count_parameters,
-)
-from hpc_vsr.models.blocks import Conv2dToFew, Conv3d
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.models import blocks
+from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, count_parameters
+from hpc_vsr.models.build import build_model
 from hpc_vsr.models.delta import Delta
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.network import count_flops
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.models.reduce import Reduce, back_project
+from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.models.tiles import PROBE
-from hpc_vsr.precision import autocast
+from hpc_vsr.system.errors import InputError
 
 pytestmark = pytest.mark.compute
 OURS = ModelSettings(skip="wiener", input="deconvolved", n_2d=1, n_3d=1)

@@ -14,9 +14,9 @@ from conftest import ROOT, assert_refused, find_mpiexec, moving_pattern, write_v
 from stages import run_stage
 from test_preprocess import contents
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.mpi import Alone, connect
-from hpc_vsr.sources.video import open_video
+from hpc_vsr.media.video_source import open_video
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.mpi import Alone, connect
 
 
 @pytest.mark.mpi

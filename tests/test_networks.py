@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from conftest import ROOT, assert_refused
 from stages import run_stage
 
-from hpc_vsr.import_weights import UNUSED, convert_weights, published_names
-from hpc_vsr.models import ModelSettings, build_model, count_flops, count_parameters, warp
-from hpc_vsr.models.flow import FlowPyramid, photometric_error
+from hpc_vsr.evaluation.published import UNUSED, convert_weights, published_names
+from hpc_vsr.models.blocks import count_parameters
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.flow import FlowPyramid, photometric_error, warp
+from hpc_vsr.models.network import count_flops
 from hpc_vsr.models.parallel5 import Parallel5
 from hpc_vsr.models.previous import FrameNetwork, Previous
+from hpc_vsr.models.settings import ModelSettings
 
 pytestmark = pytest.mark.compute
 

@@ -14,12 +14,12 @@ import yaml
 from conftest import ROOT
 from stages import run_stage
 
-from hpc_vsr.cli import STAGES
-from hpc_vsr.config import Parser
-from hpc_vsr.jobfile import JobFile
-from hpc_vsr.recipe import Recipe
-from hpc_vsr.site import read_site
-from hpc_vsr.sweep import expand, read_sweep
+from hpc_vsr.__main__ import STAGES
+from hpc_vsr.cluster.site import read_site
+from hpc_vsr.data.recipe import Recipe
+from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.sweep import expand, read_sweep
+from hpc_vsr.system.parser import Parser
 
 CONDA_NAMES = {"docstring-parser": "docstring_parser", "matplotlib": "matplotlib-base", "torch": "pytorch",
                "opencv-python-headless": "py-opencv"}

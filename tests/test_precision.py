@@ -14,17 +14,13 @@ from conftest import TINY, assert_refused, portable, rewrite, train_tiny, write_
 from stages import run_stage
 
 import hpc_vsr
-from hpc_vsr import precision, train
-from hpc_vsr.bf16 import Timing, find_wrong_layers, measure_convolutions
-from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.models import ModelSettings, blocks, build_model
-from hpc_vsr.precision import (
-    Choice,
-    check_precision,
-    choose_precision,
-    device_name,
-    go_on,
-)
+from hpc_vsr import train
+from hpc_vsr.models import blocks, precision
+from hpc_vsr.models.bf16 import Timing, find_wrong_layers, measure_convolutions
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.precision import check_precision, choose_precision, device_name, go_on
+from hpc_vsr.models.settings import Choice, ModelSettings
+from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.upscale.__main__ import main as upscale_main
 
 # typed out, for torch reads the limits as it is loaded

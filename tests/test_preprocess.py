@@ -20,9 +20,10 @@ import xarray
 from conftest import ROOT, assert_refused, moving_pattern, write_video
 from stages import run_stage
 
-from hpc_vsr.degrade import Degradation, degrade
-from hpc_vsr.lock import only_writer
-from hpc_vsr.sources.video import open_video
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.media.video_source import open_video
+from hpc_vsr.system.lock import only_writer
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -173,7 +174,7 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
     for num_frames in (30, 150):
         path = write_video(tmp_path / f"{num_frames}.mkv", np.repeat(moving_pattern(30, 360, 640), num_frames // 30, 0),
                            codec="mpeg4")
-        code = ("import sys; from hpc_vsr.memory import peak_memory; from hpc_vsr.preprocess import main;"
+        code = ("import sys; from hpc_vsr.system.memory import peak_memory; from hpc_vsr.preprocess import main;"
                 "main(sys.argv[1:]); print(peak_memory())")
         done = subprocess.run([sys.executable, "-c", code, "--video", str(path), "--shards", "3", "--out",
                                str(tmp_path / f"d{num_frames}")], capture_output=True, text=True, check=True,

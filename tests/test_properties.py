@@ -12,14 +12,15 @@ from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hpc_vsr.config import Parser, read_toml
-from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_sealed, write_sealed
-from hpc_vsr.history import read_history
-from hpc_vsr.jobfile import JobFile
-from hpc_vsr.recipe import Recipe
-from hpc_vsr.splits import REACH, WINDOW, SplitFractions, plan_shards, split_frames
-from hpc_vsr.sweep import read_sweep
+from hpc_vsr.data.recipe import Recipe
+from hpc_vsr.data.splits import REACH, WINDOW, SplitFractions, plan_shards, split_frames
+from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.sweep import read_sweep
+from hpc_vsr.runs.history import read_history
+from hpc_vsr.system.config import read_toml
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import read_sealed, write_sealed
+from hpc_vsr.system.parser import Parser
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from conftest import assert_refused, moving_pattern, rewrite, train_tiny, write_
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from stages import run_stage
 
-from hpc_vsr.dataset import Split
-from hpc_vsr.manifest import read_manifest
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Split
 
 pytestmark = pytest.mark.slow
 

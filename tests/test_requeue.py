@@ -10,12 +10,14 @@ import torch
 from conftest import ROOT, assert_refused
 from stages import run_stage
 
-from hpc_vsr import job, report, requeue
-from hpc_vsr.checkpoint import save_checkpoint
-from hpc_vsr.errors import Failed, Stopped
-from hpc_vsr.experiment import Experiment
-from hpc_vsr.requeue import Life, go_back
-from hpc_vsr.runs import RunFolder
+from hpc_vsr import job
+from hpc_vsr.cluster import jobs, requeue
+from hpc_vsr.cluster.requeue import Life, go_back
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.report import write
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.state import save_checkpoint
+from hpc_vsr.system.errors import Failed, Stopped
 
 SCONTROL = """#!/bin/sh
 echo "$@" >>{calls}
@@ -45,7 +47,7 @@ def slurm(tmp_path, monkeypatch):
 
 def run_at(folder, step: int) -> RunFolder:
     run = RunFolder(folder / "run")
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.checkpoints.folder.mkdir(parents=True, exist_ok=True)
     if step:
         save_checkpoint(run.checkpoints, {"step": step, "x": torch.zeros(1)}, step, keep=2, best_score=None)
     return run
@@ -112,13 +114,13 @@ def test_a_report_of_many_runs_goes_back_before_its_time_limit(slurm, tmp_path, 
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()
         experiments.append(Experiment(data=tmp_path, out=tmp_path / name))
-    monkeypatch.setattr(job, "read_manifest", lambda _: None)
-    monkeypatch.setattr(job, "evaluate_if_needed", lambda *_: os.kill(os.getpid(), signal.SIGUSR2))
-    monkeypatch.setattr(report, "write_report", lambda *_: pytest.fail("it was reported"))
+    monkeypatch.setattr(jobs, "read_manifest", lambda _: None)
+    monkeypatch.setattr(jobs, "evaluate_if_needed", lambda *_: os.kill(os.getpid(), signal.SIGUSR2))
+    monkeypatch.setattr(write, "write_report", lambda *_: pytest.fail("it was reported"))
     before = signal.getsignal(signal.SIGUSR2)
     try:
         with pytest.raises(Stopped):
-            job._report(job.ReportJob(tuple(experiments), tmp_path / "report"), 2)
+            job._report(jobs.ReportJob(tuple(experiments), tmp_path / "report"), 2)
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert calls.read_text().splitlines()[-1] == "requeue incomplete 7"

@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 print("loading", flush=True)
 sys.stdin.readline()
-from hpc_vsr.signals import StopFlag
+from hpc_vsr.system.signals import StopFlag
 with StopFlag() as stop:
     print(stop.name)
 """

@@ -9,10 +9,10 @@ import pytest
 import xarray
 from conftest import SAMPLE, moving_pattern, write_video
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.sources.colour import select_channels
-from hpc_vsr.sources.images import open_images
-from hpc_vsr.sources.video import open_video
+from hpc_vsr.media.colour import select_channels
+from hpc_vsr.media.image_source import open_images
+from hpc_vsr.media.video_source import open_video
+from hpc_vsr.system.errors import InputError
 
 
 def decode_all(path) -> np.ndarray:
@@ -179,7 +179,7 @@ def field_file(tmp_path):
 
 
 def test_a_field_keeps_its_values_and_units_and_fills_gaps(field_file):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     path, values = field_file
     source = open_field(path, "vorticity")
@@ -196,14 +196,14 @@ def test_a_field_keeps_its_values_and_units_and_fills_gaps(field_file):
 
 
 def test_a_field_without_that_variable_lists_what_it_has(field_file):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     with pytest.raises(InputError, match=r"no variable 'vort'; it has: vorticity\('time', 'level', 'lat', 'lon'\)"):
         open_field(field_file[0], "vort")
 
 
 def test_a_field_in_several_files_is_one(tmp_path):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     values = np.random.default_rng(0).normal(size=(13, 16, 18)).astype(np.float32)
     lat = ("lat", np.linspace(60, 45, 16), {"units": "degrees_north"})
@@ -226,7 +226,7 @@ def test_a_field_in_several_files_is_one(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 def test_a_zarr_store_is_a_field(field_file, tmp_path):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     with xarray.open_dataset(field_file[0]) as dataset:
         dataset.to_zarr(tmp_path / "field.zarr")
@@ -242,7 +242,7 @@ def test_a_zarr_store_is_a_field(field_file, tmp_path):
     ({"units": "km h-1"}, "in km h-1, in a.nc"),
 ])
 def test_files_that_do_not_belong_together_are_refused(tmp_path, change, words):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     for name, given in (("a.nc", {}), ("b.nc", change)):
         times = given.get("time", np.arange(5.0) + 5 * (name == "b.nc"))
@@ -255,7 +255,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, change, words):
 
 
 def test_a_coordinate_with_gaps_becomes_grid_points(tmp_path):
-    from hpc_vsr.sources.field import open_field
+    from hpc_vsr.media.field_source import open_field
 
     lat = np.linspace(60, 45, 16)
     lat[3] = np.nan

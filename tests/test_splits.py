@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.splits import REACH, SplitFractions, plan_shards, split_frames
+from hpc_vsr.data.splits import REACH, SplitFractions, plan_shards, split_frames
+from hpc_vsr.system.errors import InputError
 
 
 @pytest.mark.parametrize("num_frames", [15, 16, 40, 109, 300, 12345])

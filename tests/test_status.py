@@ -9,7 +9,7 @@ from conftest import assert_refused, train_tiny
 from stages import run_stage
 from test_launch import job  # noqa: F401 - a fixture
 
-from hpc_vsr.lock import only_writer
+from hpc_vsr.system.lock import only_writer
 
 pytestmark = pytest.mark.slow
 

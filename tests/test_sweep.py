@@ -11,8 +11,8 @@ import pytest
 from conftest import assert_refused
 from stages import run_stage
 
-from hpc_vsr.experiment import Experiment
-from hpc_vsr.sweep import expand, read_sweep
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.sweep import expand, read_sweep
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,16 @@ import pytest
 import torch
 from conftest import TINY, assert_equal_to_the_bit, final_weights, records, rewrite, torchrun, train_tiny
 
-import hpc_vsr.precision
-from hpc_vsr import train, trainer
-from hpc_vsr.checkpoint import is_valid, load_checkpoint, newest_valid
-from hpc_vsr.dataset import Split
-from hpc_vsr.errors import exit_status
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.optim import learning_rate, loss_of
+import hpc_vsr.models.precision
+from hpc_vsr import train
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Split
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system.files import is_valid
+from hpc_vsr.training import trainer
+from hpc_vsr.training.objective import learning_rate, loss_of
 
 pytestmark = pytest.mark.compute
 
@@ -60,7 +63,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     assert not is_valid(newest)
-    assert load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 6
+    assert load_checkpoint(Checkpoints(run / "checkpoints").newest())["step"] < 6
     done = train_tiny(dataset, run)
     assert done.returncode == 0 and "resumed at step" in done.stderr, done.stderr
     assert_equal_to_the_bit(run, trained)
@@ -97,7 +100,7 @@ def test_half_precision_follows_full_precision(dataset, trained, tmp_path, preci
     """Until the scaler of fp16 leaves out a step: its first factor is meant to be too large. A CPU stands in for a GPU.
     """
     monkeypatch.setattr(trainer, "check_precision", lambda *arguments: None)
-    monkeypatch.setattr(hpc_vsr.precision, "check_precision", lambda *arguments: None)
+    monkeypatch.setattr(hpc_vsr.models.precision, "check_precision", lambda *arguments: None)
     words = ["--data", dataset, "--out", tmp_path / "r", *TINY, "--train.precision", precision]
     assert exit_status(train.main, [str(word) for word in words]) == 0
     ours, theirs = ([line["loss"] for line in records(run) if "loss" in line] for run in (tmp_path / "r", trained))
@@ -113,7 +116,8 @@ def test_micro_batches_learn_what_the_whole_batch_learns(dataset, trained, tmp_p
     assert done.returncode == 0, done.stderr
     losses = [[line["loss"] for line in records(run) if "loss" in line] for run in (tmp_path / "r", trained)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    one, other = (load_checkpoint(newest_valid(run / "checkpoints"))["network"] for run in (tmp_path / "r", trained))
+    one, other = (load_checkpoint(Checkpoints(run / "checkpoints").newest())["network"]
+                  for run in (tmp_path / "r", trained))
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
 
@@ -124,7 +128,7 @@ def test_the_published_setting_runs_too(dataset, tmp_path):
                       "--train.loss", "mse", "--train.final_lr", 1, "--train.ema_decay", 0, "--train.augment", "false",
                       "--train.warmup_steps", 0, "--train.steps", 3)
     assert done.returncode == 0, done.stderr
-    state = load_checkpoint(newest_valid(tmp_path / "r" / "checkpoints"))
+    state = load_checkpoint(Checkpoints(tmp_path / "r" / "checkpoints").newest())
     for name, value in state["network"].items():
         assert torch.equal(value, state["weights"][name]), name
 

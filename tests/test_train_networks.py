@@ -11,7 +11,7 @@ from conftest import train_tiny
 from stages import run_stage
 from test_train import assert_equal_to_the_bit, records, torchrun
 
-from hpc_vsr.checkpoint import load_checkpoint
+from hpc_vsr.runs.state import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

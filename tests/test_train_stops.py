@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, assert_equal_to_the_bit, assert_refused, records, rewrite, train_tiny
 
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
-from hpc_vsr.config import from_dict
-from hpc_vsr.experiment import Experiment, has_finished
-from hpc_vsr.lock import only_writer
-from hpc_vsr.runs import RunFolder
+from hpc_vsr.experiment.finished import has_finished
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.system.config import from_dict
+from hpc_vsr.system.lock import only_writer
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +57,7 @@ def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained_
     process.send_signal(stop_signal)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75 and "the same command continues" in err, err
-    assert load_checkpoint(newest_valid(run / "checkpoints"))["step"] < 40
+    assert load_checkpoint(Checkpoints(run / "checkpoints").newest())["step"] < 40
     assert train_tiny(dataset, run, *LONG).returncode == 0
     assert_equal_to_the_bit(run, trained_long)
 
@@ -94,8 +96,9 @@ def test_killed_before_the_best_checkpoint_was_named_it_is_named_again(dataset, 
 
 IN_VALIDATION = """
 import os, signal, sys
-from hpc_vsr import train, trainer
-from hpc_vsr.errors import exit_status
+from hpc_vsr import train
+from hpc_vsr.training import trainer
+from hpc_vsr.system.errors import exit_status
 real, left = trainer.validate, [{number}]
 
 def validate(*arguments):
@@ -123,7 +126,7 @@ def test_stopped_in_a_validation_it_has_saved_and_validates_in_its_next_life(dat
     for step, number in ((3, 1), (6, 2)):  # where TINY validates; its second life begins with what is due
         done = train_until_validation(dataset, run, stop_signal, number)
         assert done.returncode == (75 if stop_signal == "SIGUSR2" else -9), done.stderr
-        state = load_checkpoint(newest_valid(run / "checkpoints"))
+        state = load_checkpoint(Checkpoints(run / "checkpoints").newest())
         assert state["step"] == step and not has_finished(RunFolder(run), from_dict(Experiment, state["config"], ""))
         assert not [record for record in records(run) if record["step"] == step and "validation" in record]
     done = train_tiny(dataset, run, "--train.checkpoint_every", 100)

@@ -10,11 +10,11 @@ import sys
 import pytest
 from conftest import ROOT, assert_refused, records, train_tiny
 
-from hpc_vsr.experiment import Experiment, TrainSettings
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.models import ModelSettings
-from hpc_vsr.runs import DataTerms
-from hpc_vsr.training_plan import memory_of_rank
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.trained import DataTerms
+from hpc_vsr.training.plan import memory_of_rank
 
 
 @pytest.mark.parametrize("more", [("--train.patch_size", 999), ("--train.num_frames", 999)])
@@ -32,9 +32,9 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_takes_the_memory_that_its_plan_states(dataset, tmp_path, monkeypatch):
-    fresh = subprocess.run([sys.executable, "-c", "import hpc_vsr.train, hpc_vsr.memory as memory; "
+    fresh = subprocess.run([sys.executable, "-c", "import hpc_vsr.train, hpc_vsr.system.memory as memory; "
                             "print(memory.process_memory())"], cwd=ROOT, capture_output=True, text=True, check=True)
-    monkeypatch.setattr("hpc_vsr.training_plan.process_memory", lambda: int(fresh.stdout))  # not that of the tests
+    monkeypatch.setattr("hpc_vsr.training.plan.process_memory", lambda: int(fresh.stdout))  # not that of the tests
     experiment = Experiment(data=dataset, out=tmp_path / "r", model=ModelSettings(),
                             train=TrainSettings(batch_size=32, patch_size=16, steps=2, warmup_steps=1, validate_every=0,
                                                 log_every=1, device="cpu"))

@@ -12,8 +12,8 @@ from scipy.io import netcdf_file
 from stages import run_stage
 from upscaling import upscale
 
-from hpc_vsr.sinks.field import split_bounds, split_cells, write_field
-from hpc_vsr.sources.field import open_field
+from hpc_vsr.media.field_sink import split_bounds, split_cells, write_field
+from hpc_vsr.media.field_source import open_field
 
 NUM_FRAMES, HEIGHT, WIDTH = 24, 24, 32
 
@@ -148,7 +148,7 @@ def test_zarr_and_a_part_hold_the_same(network, field, enlarged, tmp_path):
 def test_back_projection_brings_it_nearer_to_the_input(network, field, enlarged, tmp_path):
     import torch
 
-    from hpc_vsr.models import Reduce
+    from hpc_vsr.models.reduce import Reduce
 
     target = tmp_path / "out.nc"
     assert upscale(network, field, target, "--variable", "temperature", "--back_projection", 3).returncode == 0

@@ -18,9 +18,10 @@ from conftest import ROOT, SAMPLE, find_mpiexec, moving_pattern
 from stages import run_stage
 from upscaling import upscale
 
-from hpc_vsr.degrade import Degradation, degrade
-from hpc_vsr.sinks.video import choose_codec
-from hpc_vsr.sources.video import open_video
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.media.video_sink import choose_codec
+from hpc_vsr.media.video_source import open_video
 
 pytestmark = pytest.mark.slow
 

@@ -13,15 +13,17 @@ import torch
 from conftest import ROOT, SAMPLE, moving_pattern
 
 import hpc_vsr
-from hpc_vsr.blur import measure_blur
-from hpc_vsr.dataset import Split
-from hpc_vsr.degrade import Degradation, degrade
-from hpc_vsr.errors import InputError
-from hpc_vsr.manifest import read_manifest
-from hpc_vsr.resample import enlarge_plane
-from hpc_vsr.sources.video import open_video
-from hpc_vsr.splits import REACH
-from hpc_vsr.upscaler import CONTEXT, warn_of_blur, windows
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Split
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.media.chroma import enlarge_plane
+from hpc_vsr.media.video_source import open_video
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.upscale.upscaler import warn_of_blur
+from hpc_vsr.upscale.windows import CONTEXT, windows
 
 pytestmark = pytest.mark.compute
 
@@ -163,7 +165,7 @@ def test_a_network_of_a_field_wants_floats(trained, monkeypatch):
 
 @pytest.mark.parametrize(("size", "tile"), [((96, 128), 0), ((200, 160), 96)])
 def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
-    code = ("import hpc_vsr, numpy; from hpc_vsr.memory import peak_memory\n"
+    code = ("import hpc_vsr, numpy; from hpc_vsr.system.memory import peak_memory\n"
             f"network = hpc_vsr.load({str(trained)!r}, 'cpu', 'fp32', {tile})\n"
             f"print(network.memory(*{size}))\n"
             f"network.upscale(numpy.zeros((3, *{size}), 'uint8'))\n"
@@ -174,8 +176,8 @@ def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
 
 
 def test_too_little_memory_is_warned_of(network, monkeypatch, capsys):
-    monkeypatch.setattr("hpc_vsr.upscaler.free_memory", lambda: 1_000_000_000)
-    monkeypatch.setattr("hpc_vsr.upscaler.process_memory", lambda: 450_000_000)  # not that of the tests
+    monkeypatch.setattr("hpc_vsr.upscale.upscaler.free_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("hpc_vsr.upscale.upscaler.process_memory", lambda: 450_000_000)  # not that of the tests
     stated = network.state_memory(24, 32)
     assert re.fullmatch(r"up to \d+\.\d MB of memory", stated) and not capsys.readouterr().err
     network.state_memory(24, 32, processes=8)

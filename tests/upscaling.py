@@ -7,7 +7,7 @@ import io
 import subprocess
 from pathlib import Path
 
-from hpc_vsr.errors import exit_status
+from hpc_vsr.system.errors import exit_status
 from hpc_vsr.upscale.__main__ import main
 
 

@@ -19,13 +19,14 @@ from unittest import mock
 import torch
 
 from gpu_kit.kit import Item, Kit, Wrong, first_difference, last_line, record
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint
 
 POLL = 0.02
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(newest_valid(run / "checkpoints"))["network"]
+    return load_checkpoint(Checkpoints(run / "checkpoints").newest())["network"]
 
 
 def check_training(kit: Kit) -> Iterator[dict]:
@@ -34,7 +35,7 @@ def check_training(kit: Kit) -> Iterator[dict]:
     kit.command("train", *kit.arguments(run, steps=4 * kit.sizes.steps, precision=kit.half), "--model.skip", "none")
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if "loss" in line]
     yield record(f"training in {kit.half}", losses[-1] < losses[0], first_loss=losses[0], last_loss=losses[-1])
-    state = torch.load(newest_valid(run / "checkpoints"), weights_only=True)  # without map_location
+    state = torch.load(Checkpoints(run / "checkpoints").newest(), weights_only=True)  # without map_location
     devices = {value.device.type for value in _tensors(state)}
     yield record("tensors of its checkpoint", devices == {"cpu"}, on=sorted(devices))
 
@@ -47,7 +48,7 @@ def check_resume(kit: Kit) -> Iterator[dict]:
         kit.command("train", *words[0])
         with _signalled(runs[1] / "metrics.jsonl", kit.sizes.steps):
             status = kit.status("train", *words[1])
-        reached = load_checkpoint(newest_valid(runs[1] / "checkpoints"))["step"]
+        reached = load_checkpoint(Checkpoints(runs[1] / "checkpoints").newest())["step"]
         if status != 75:
             raise Wrong(f"the stopped training ended with {status} instead of 75 at step {reached}")
         kit.command("train", *words[1])
@@ -59,7 +60,7 @@ def check_resume(kit: Kit) -> Iterator[dict]:
 
 def check_bad_steps(kit: Kit) -> Iterator[dict]:
     """A batch that is NaN is left out; when all are, the training ends with a line, the last checkpoint stays."""
-    from hpc_vsr import trainer
+    from hpc_vsr.training import trainer
 
     precision = "fp16" if kit.on_gpu else "bf16"
     patience = trainer.MAX_BAD_STEPS + trainer.SCALER_SEARCH * (precision == "fp16")
@@ -89,8 +90,8 @@ def check_bad_steps(kit: Kit) -> Iterator[dict]:
 
 def check_batches(kit: Kit) -> Iterator[dict]:
     """The same batches from memory on the device, from the shards, and from loader processes with pinned memory."""
-    from hpc_vsr.dataset import Patches, Split, load_batches
-    from hpc_vsr.manifest import read_manifest
+    from hpc_vsr.data.manifest import read_manifest
+    from hpc_vsr.data.samples import Patches, Split, load_batches
 
     manifest = read_manifest(kit.dataset)
     ways = {"resident": (kit.device, 0), "shards": (None, 0), "two workers": (None, 2)}
@@ -190,7 +191,7 @@ def check_doctor(kit: Kit) -> Iterator[dict]:
 
 def check_memory_failure(kit: Kit) -> Iterator[dict]:
     """More than the card has: one line, exit status 1. On a CPU the failure is planted."""
-    from hpc_vsr.optim import Objective
+    from hpc_vsr.training.objective import Objective
 
     run = kit.folder / "too-large"
     if kit.on_gpu:

@@ -10,9 +10,9 @@ import torch
 
 from gpu_kit.kit import Item, Kit, first_difference, record
 from gpu_kit.reference import GREY, LR_SIZE, NAMES, build, frame, gradients, patch, psnr_change, recorded
-from hpc_vsr.models import Network
-from hpc_vsr.optim import Objective
-from hpc_vsr.precision import autocast
+from hpc_vsr.models.network import Network
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.training.objective import Objective
 
 # In float32 of rounding alone; 16 bits may cost a grey level at one pixel and 0.02 dB, and a tenth of the detail that
 # the network adds. A wrong kernel is off by the detail itself.

@@ -97,7 +97,7 @@ class Kit:
     @property
     def half(self) -> str:
         """The 16 bits that `auto` would take on this GPU; bf16 on a CPU."""
-        from hpc_vsr.precision import check_precision
+        from hpc_vsr.models.precision import check_precision
 
         try:
             check_precision("bf16", self.device)
@@ -149,9 +149,9 @@ class Kit:
         return said.getvalue()
 
     def status(self, stage: str, *words: Any) -> int:
-        from hpc_vsr.errors import exit_status
+        from hpc_vsr.system.errors import exit_status
 
-        name = f"hpc_vsr.{stage}.__main__" if stage in ("upscale", "doctor", "report") else f"hpc_vsr.{stage}"
+        name = f"hpc_vsr.{stage}.__main__" if stage in ("upscale", "doctor", "report", "export") else f"hpc_vsr.{stage}"
         return exit_status(importlib.import_module(name).main, [_text(word) for word in words])
 
     def start(self, stage: str, *words: Any, environment: Mapping[str, str] | None = None) -> subprocess.Popen:

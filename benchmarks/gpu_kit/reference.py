@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpc_vsr.models import ModelSettings, Network, build_model
 from hpc_vsr.models.blocks import RECURSIVE_GAIN, Conv2dToFew, Conv3d, Recursive
-from hpc_vsr.models.network import LOST
-from hpc_vsr.optim import Objective
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.network import LOST, Network
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.training.objective import Objective
 
 FILE = Path(__file__).resolve().parents[2] / "tests" / "golden" / "gpu_reference.npz"
 NAMES = ("delta", "parallel5", "previous", "flow4x")

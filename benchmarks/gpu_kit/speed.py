@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from gpu_kit.kit import Item, Kit, compare_rates, rate, record
 from gpu_kit.reference import GREY, build, frame, stock
-from hpc_vsr.gpus import FULL
-from hpc_vsr.memory import GPU_CONTEXT
-from hpc_vsr.models import Network, count_flops
 from hpc_vsr.models.blocks import Conv3d
-from hpc_vsr.optim import Objective
-from hpc_vsr.precision import autocast
+from hpc_vsr.models.network import Network, count_flops
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.system.gpus import FULL
+from hpc_vsr.system.memory import GPU_CONTEXT
+from hpc_vsr.training.objective import Objective
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Of the root mean square of a result, what rounding explains several times over: of a network, and of one layer.
@@ -99,8 +99,8 @@ def check_rates(kit: Kit, name: str) -> Iterator[dict]:
 
 def check_loader(kit: Kit) -> Iterator[dict]:
     """Training steps of Delta on batches that are there, and on batches that are cut from resident frames."""
-    from hpc_vsr.dataset import Patches, Split, load_batches
-    from hpc_vsr.manifest import read_manifest
+    from hpc_vsr.data.manifest import read_manifest
+    from hpc_vsr.data.samples import Patches, Split, load_batches
 
     network = build("delta").to(kit.device)
     manifest = read_manifest(kit.dataset)
@@ -234,9 +234,9 @@ def check_graphs(kit: Kit) -> Iterator[dict]:
 
 def check_memory(kit: Kit) -> Iterator[dict]:
     """What a plan states of a step and of a frame against what they take."""
-    from hpc_vsr.experiment import Experiment, TrainSettings
-    from hpc_vsr.manifest import read_manifest
-    from hpc_vsr.training_plan import memory_of_rank
+    from hpc_vsr.data.manifest import read_manifest
+    from hpc_vsr.experiment.settings import Experiment, TrainSettings
+    from hpc_vsr.training.plan import memory_of_rank
 
     manifest = read_manifest(kit.dataset)
     side = min(kit.sizes.patch, *manifest.lr_size)

@@ -14,9 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpc_vsr.config import Parser
-from hpc_vsr.doctor import format_findings, run_checks
-from hpc_vsr.errors import Failed, exit_status
+from hpc_vsr.system.errors import Failed, exit_status
+from hpc_vsr.system.parser import Parser
 
 
 def build_parser() -> Parser:
@@ -28,6 +27,10 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
+    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    from hpc_vsr.doctor.findings import format_findings
+    from hpc_vsr.doctor.runs import run_checks
+
     findings = []
     for finding in run_checks(arguments.folders):
         findings.append(finding)

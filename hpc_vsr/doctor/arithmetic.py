@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from hpc_vsr.doctor.findings import Finding, ask
-from hpc_vsr.errors import InputError
-from hpc_vsr.gpus import check_code_for, choose_device, own_device, why_none
-from hpc_vsr.models import ModelSettings, build_model
 from hpc_vsr.models.blocks import Conv3d
-from hpc_vsr.precision import autocast, choose_precision
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.precision import autocast, choose_precision
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.gpus import check_code_for, choose_device, own_device, why_none
 
 CHANNELS, DEPTH, SIDE = 20, 5, 64  # of a 3D layer, somewhat wider than Delta's
 LARGE = 512  # its side where a GPU's rate is measured: of a small one it would be the time of a launch

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from hpc_vsr import mpi
 from hpc_vsr.doctor.findings import Finding, ask, last_line
+from hpc_vsr.system import mpi
 
 NUM_RANKS = 2
 SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
@@ -20,7 +20,7 @@ SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
 # One write a rank: with PYTHONUNBUFFERED, two prints would mix.
 SUM_UP = """
 import os, sys, torch, torch.distributed as dist
-from hpc_vsr.gpus import choose_device, own_device
+from hpc_vsr.system.gpus import choose_device, own_device
 device = own_device(choose_device({device!r}, int(os.environ['LOCAL_RANK'])))
 dist.init_process_group('gloo' if device.type == 'cpu' else 'nccl')
 number = torch.tensor(dist.get_rank() + 1.0, device=device)

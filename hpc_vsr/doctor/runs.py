@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hpc_vsr
-from hpc_vsr import cluster
 from hpc_vsr.doctor.arithmetic import check_auto_precision, check_convolutions, check_gpus
 from hpc_vsr.doctor.findings import Finding
 from hpc_vsr.doctor.ranks import check_mpi, check_process_group, check_srun_mpi
 from hpc_vsr.doctor.slurm import check_slurm
 from hpc_vsr.doctor.storage import check_storage
-from hpc_vsr.errors import InputError
+from hpc_vsr.system import slurm as cluster
+from hpc_vsr.system.errors import InputError
 
 
 def run_checks(folders: Sequence[Path]) -> Iterator[Finding]:

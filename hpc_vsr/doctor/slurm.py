@@ -6,9 +6,9 @@ import getpass
 import re
 from collections.abc import Iterator
 
-from hpc_vsr import cluster
 from hpc_vsr.doctor.findings import Finding, ask, last_line
-from hpc_vsr.sweep import MAX_POINTS
+from hpc_vsr.experiment.sweep import MAX_POINTS
+from hpc_vsr.system import slurm as cluster
 
 OLDEST = (20, 11)
 SHOWN_PARTITIONS = 8

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpc_vsr.data.shards import try_hdf5
 from hpc_vsr.doctor.findings import Finding, ask
-from hpc_vsr.errors import InputError, storage_failure
-from hpc_vsr.files import format_bytes
-from hpc_vsr.lock import only_writer
-from hpc_vsr.shards import try_hdf5
+from hpc_vsr.system.errors import InputError, storage_failure
+from hpc_vsr.system.files import format_bytes
+from hpc_vsr.system.lock import only_writer
 
 PROBE_BYTES = 32 << 20
 SLOW = 50e6  # bytes a second

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-KernelAxes = Literal["published", "temporal"]
+from hpc_vsr.models.settings import KernelAxes
+
 RECURSIVE_GAIN = 0.1
 BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4, stride 2, padding 1
 RANGE_SLOPE = 100.0

@@ -12,16 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import (
-    Conv2dToFew,
-    KernelAxes,
-    Recursive,
-    enlarge,
-    enter_3d,
-    extract,
-    leave_3d,
-    residual_3d,
-)
+from hpc_vsr.models.blocks import Conv2dToFew, Recursive, enlarge, enter_3d, extract, leave_3d, residual_3d
+from hpc_vsr.models.settings import KernelAxes
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 8, 12

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import KernelAxes, in_full
+from hpc_vsr.models.blocks import in_full
 from hpc_vsr.models.delta import NUM_FRAMES, Delta
 from hpc_vsr.models.flow import FlowPyramid, photometric_error
 from hpc_vsr.models.previous import FrameNetwork
+from hpc_vsr.models.settings import KernelAxes
 
 CENTRE = NUM_FRAMES // 2
 TRIM = 2  # 4x pixels cut a side, besides the two that the 3D part loses, so that one LR pixel is lost in all

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from hpc_vsr.models.blocks import RangeOutput, in_full
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow4x import Flow4x
+from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
 LOST = 1  # LR pixels that a network loses at each side
 SCALE = 2  # of the networks without flow
-TILE = 384  # side in LR pixels; larger frames are computed in tiles
 
 
 class Network(nn.Module):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from hpc_vsr.models.blocks import (
     Conv2dToFew,
     Conv3d,
-    KernelAxes,
     Recursive,
     ReLU,
     enlarge,
@@ -21,6 +20,7 @@ from hpc_vsr.models.blocks import (
     residual_2d,
     residual_3d,
 )
+from hpc_vsr.models.settings import KernelAxes
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 12, 24

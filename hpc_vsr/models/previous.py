@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, KernelAxes, ReLU, enlarge, enter_3d, extract, leave_3d
+from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, ReLU, enlarge, enter_3d, extract, leave_3d
+from hpc_vsr.models.settings import KernelAxes
 
 FEATURES = 8
 

@@ -15,7 +15,7 @@ CUBIC = -0.75  # OpenCV's parameter of cubic interpolation
 
 
 class Reduce(nn.Module):
-    """(B, C, s h, s w) to (B, C, h, w): Gaussian blur, then cubic reduction, as `hpc_vsr.degrade` for float frames.
+    """(B, C, s h, s w) to (B, C, h, w): Gaussian blur and cubic reduction, as `hpc_vsr.data.degrade` for float frames.
 
     Parameters
     ----------

@@ -7,9 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.models.blocks import KernelAxes
+from hpc_vsr.system.errors import InputError
 
+KernelAxes = Literal["published", "temporal"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TILE = 384  # side in LR pixels; larger frames are computed in tiles
 SCALES = {"delta": 2, "parallel5": 2, "previous": 2, "flow4x": 4}
 
 
@@ -97,3 +99,23 @@ def check_scale(settings: ModelSettings, scale: int) -> None:
         fitting = " or ".join(name for name, own in SCALES.items() if own == scale)
         raise InputError(f"model: {settings.name} enlarges {settings.scale} times, the data set is for {scale} times; "
                          f"preprocess with --degradation.scale {settings.scale}, or use {fitting}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision and why it was chosen.
+
+    Attributes
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+    reason : str
+    device : str
+        Name of the processor or the GPU for which it was chosen.
+    """
+
+    precision: str
+    reason: str
+    device: str
+
+    def __str__(self) -> str:
+        return f"precision {self.precision}: {self.reason}"

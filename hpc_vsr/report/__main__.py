@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from hpc_vsr.config import Parser
-from hpc_vsr.errors import InputError, exit_status
-from hpc_vsr.report import write_report
-from hpc_vsr.runs import RunFolder
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system.errors import InputError, exit_status
+from hpc_vsr.system.parser import Parser
 
 
 def build_parser() -> Parser:
@@ -47,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = [RunFolder(path) for named in arguments.runs for path in _runs_in(named)]
     if not runs:
         raise InputError(f"{arguments.runs[0]}: is a report; name the runs, runs/NAME")
+    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    from hpc_vsr.report.write import write_report
+
     print(write_report(runs, arguments.out or RunFolder(arguments.runs[0]).report, arguments.split, arguments.level))
 
 

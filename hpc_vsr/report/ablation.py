@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from hpc_vsr.experiment import NEUTRAL
+from hpc_vsr.experiment.finished import NEUTRAL
 
 SEED = "train.seed"
 WITHOUT_MEANING = {f"train.{name}" for name in NEUTRAL}

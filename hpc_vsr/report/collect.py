@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from hpc_vsr.config import as_dict, from_dict
-from hpc_vsr.errors import InputError
-from hpc_vsr.experiment import TrainSettings
-from hpc_vsr.files import read_sealed
-from hpc_vsr.history import read_history
-from hpc_vsr.models import ModelSettings
+from hpc_vsr.experiment.settings import TrainSettings
+from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.report.ablation import Group, common_level, group_runs
 from hpc_vsr.report.published import published_rows
 from hpc_vsr.report.recorded import fault_of
-from hpc_vsr.runs import RunFolder
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.history import read_history
+from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import read_sealed
 
 BASELINES = ("bicubic", "wiener")
 MOST_PICTURES = 4_000_000_000  # bytes; twenty frames of 4K in ten methods are 1.6 GB

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from hpc_vsr.field_metrics import RESOLVED
+from hpc_vsr.metrics.field import RESOLVED
 from hpc_vsr.report.ablation import ablation_lines, varied_settings
 from hpc_vsr.report.collect import BASELINES, Report
 

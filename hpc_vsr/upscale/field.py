@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from hpc_vsr import __version__
-from hpc_vsr.errors import InputError
-from hpc_vsr.lock import only_writer
-from hpc_vsr.models import BLUR_REACH, Enlarge, Reduce, back_project
-from hpc_vsr.progress import Progress
-from hpc_vsr.sources.field import FieldSource, list_variables, open_field
-from hpc_vsr.splits import REACH, WINDOW
+from hpc_vsr.data.splits import REACH, WINDOW
+from hpc_vsr.media.field_source import FieldSource, list_variables, open_field
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscaler import Upscaler, check_size
+from hpc_vsr.upscale.upscaler import Upscaler, check_size
 
 FIELD_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")
 FAR = 0.5  # of the training's range of values, beyond which a field is another one
@@ -26,7 +27,7 @@ CACHED = 2 * WINDOW
 
 
 def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
-    """Upscale a variable of a field, unless that was finished before; see `hpc_vsr.sinks.field.write_field`.
+    """Upscale a variable of a field, unless that was finished before; see `hpc_vsr.media.field_sink.write_field`.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
 
 
 def _upscale(settings: UpscaleSettings, upscaler: Upscaler, plan: FieldPlan) -> None:
-    from hpc_vsr.sinks.field import write_field
+    from hpc_vsr.media.field_sink import write_field
 
     source, frames = plan.source, plan.frames
     project = _back_projection(settings, upscaler, source)
@@ -94,7 +95,7 @@ class FieldPlan:
 
     def is_finished(self) -> bool:
         """`InputError` if something else is there."""
-        from hpc_vsr.sinks.field import is_written
+        from hpc_vsr.media.field_sink import is_written
 
         return is_written(self.output, self.fingerprint)
 
@@ -102,7 +103,7 @@ class FieldPlan:
 def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> FieldPlan:
     """Check the input and the output; writes nothing."""
     try:
-        import hpc_vsr.sinks.field  # noqa: F401
+        import hpc_vsr.media.field_sink  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
     if upscaler.for_video or upscaler.channels != 1:

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import torch
 
-from hpc_vsr.sources.planes import GREY
-from hpc_vsr.splits import REACH
-from hpc_vsr.upscaler import Upscaler
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.media.planes import GREY
+from hpc_vsr.upscale.upscaler import Upscaler
 
 
 def enlarge_window(window: np.ndarray, upscaler: Upscaler, compare: bool) -> np.ndarray:

@@ -12,24 +12,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hpc_vsr.errors import InputError
-from hpc_vsr.files import (
-    create_folder,
-    remove_left_together,
-    write_whole,
-)
-from hpc_vsr.lock import only_writer
-from hpc_vsr.mpi import on_main_rank, ranks_on_node
-from hpc_vsr.precision import Choice
-from hpc_vsr.progress import Progress
-from hpc_vsr.resample import enlarge_plane
-from hpc_vsr.sources.images import ImageSource, open_images
-from hpc_vsr.sources.planes import GREY
-from hpc_vsr.splits import REACH
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.media.chroma import enlarge_plane
+from hpc_vsr.media.image_source import ImageSource, open_images
+from hpc_vsr.media.planes import GREY
+from hpc_vsr.models.settings import Choice
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import create_folder, remove_left_together, write_whole
+from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.mpi import on_main_rank, ranks_on_node
+from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, warn_of_blur, windows
+from hpc_vsr.upscale.upscaler import Upscaler, check_size, warn_of_blur
+from hpc_vsr.upscale.windows import CONTEXT, spread, windows
 
 RECORD = "upscale.json"
 PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}

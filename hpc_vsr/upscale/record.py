@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpc_vsr.config import as_dict, from_dict
-from hpc_vsr.errors import InputError
-from hpc_vsr.files import read_json, write_json_once
-from hpc_vsr.precision import Choice, go_on
-from hpc_vsr.upscaler import Upscaler
+from hpc_vsr.models.precision import go_on
+from hpc_vsr.models.settings import Choice
+from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import read_json, write_json_once
+from hpc_vsr.upscale.upscaler import Upscaler
 
 
 def join_upscaling(record: Path, fingerprint: str, facts: dict[str, Any], upscaler: Upscaler, differs: str) -> Choice:

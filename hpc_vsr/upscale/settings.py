@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hpc_vsr.config import as_dict, fingerprint
-from hpc_vsr.errors import InputError
-from hpc_vsr.models.network import TILE
-from hpc_vsr.precision import Precision
-from hpc_vsr.sinks.video import Codec
+from hpc_vsr.media.tags import Codec
+from hpc_vsr.models.settings import TILE, Precision
+from hpc_vsr.system.config import as_dict, fingerprint
+from hpc_vsr.system.errors import InputError
 
 
 @dataclass(frozen=True)

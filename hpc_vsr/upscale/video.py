@@ -18,21 +18,10 @@ from typing import Any
 import numpy as np
 
 from hpc_vsr import __version__
-from hpc_vsr.errors import Failed, InputError
-from hpc_vsr.files import (
-    check_free_space,
-    check_input_file,
-    create_folder,
-    is_valid,
-    record_checksum,
-    sha256,
-)
-from hpc_vsr.lock import only_writer
-from hpc_vsr.mpi import on_main_rank, ranks_on_node
-from hpc_vsr.precision import Choice
-from hpc_vsr.progress import Progress
-from hpc_vsr.resample import enlarge_plane
-from hpc_vsr.sinks.video import (
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.media.chroma import enlarge_plane
+from hpc_vsr.media.planes import PlaneFormat, find_format, nearest_format
+from hpc_vsr.media.video_sink import (
     QUALITY,
     Encoding,
     check_container,
@@ -42,13 +31,18 @@ from hpc_vsr.sinks.video import (
     read_comment,
     write_segment,
 )
-from hpc_vsr.sources.planes import PlaneFormat, find_format, nearest_format
-from hpc_vsr.sources.video import MATRICES, VideoSource, open_video
-from hpc_vsr.splits import REACH
+from hpc_vsr.media.video_source import MATRICES, VideoSource, open_video
+from hpc_vsr.models.settings import Choice
+from hpc_vsr.system.errors import Failed, InputError
+from hpc_vsr.system.files import check_free_space, check_input_file, create_folder, is_valid, record_checksum, sha256
+from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.mpi import on_main_rank, ranks_on_node
+from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscaler import CONTEXT, Upscaler, check_size, spread, to_luma, warn_of_blur, windows
+from hpc_vsr.upscale.upscaler import Upscaler, check_size, warn_of_blur
+from hpc_vsr.upscale.windows import CONTEXT, spread, to_luma, windows
 
 PLAN = "plan.json"
 BT601 = 6  # the matrix of what was RGB, code of ISO/IEC 23091-2

@@ -15,8 +15,8 @@ from inputs import write_clip, write_field, write_images
 from sandbox import Outcome, call, files_below, run, silent
 from world import World
 
-from hpc_vsr.dataset import Split
-from hpc_vsr.manifest import check_shards, read_manifest
+from hpc_vsr.data.manifest import check_shards, read_manifest
+from hpc_vsr.data.samples import Split
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = [ROOT / "preprocess" / "sample" / name for name in ("diamond.mp4", "diamond_lr.mkv")]
@@ -36,7 +36,7 @@ _own_variables: dict[Path, str] = {}
 
 def add_own(folder: Path) -> None:
     """Mutate the files of that folder as well."""
-    from hpc_vsr.sources.field import list_variables
+    from hpc_vsr.media.field_source import list_variables
 
     _own.extend(sorted(path for path in folder.iterdir() if path.is_file()))
     for path in _own:

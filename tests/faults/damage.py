@@ -12,7 +12,7 @@ from campaign import LOST, Kind, Result, verdict
 from sandbox import run
 from world import TINY, World, weights
 
-from hpc_vsr.files import sha256
+from hpc_vsr.system.files import sha256
 
 WAYS = ("a flipped bit", "a truncated file", "a deleted file", "a block of zeros")
 

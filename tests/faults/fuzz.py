@@ -16,8 +16,15 @@ import atheris
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 with atheris.instrument_imports(include=["hpc_vsr", "tomllib", "jsonargparse"]):
-    from hpc_vsr import checkpoint, config, files, history, jobfile, manifest, recipe, shards, site, sweep
-    from hpc_vsr.errors import InputError
+    from hpc_vsr.cluster import site
+    from hpc_vsr.data import manifest, recipe, shards
+    from hpc_vsr.experiment import jobfile, sweep
+    from hpc_vsr.runs import history
+    from hpc_vsr.runs import state as checkpoint
+    from hpc_vsr.runs.checkpoints import read_facts
+    from hpc_vsr.system import files
+    from hpc_vsr.system.errors import InputError
+    from hpc_vsr.system.parser import Parser
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 
@@ -32,7 +39,7 @@ def settings(content: bytes) -> None:
     """A job file, a recipe and a sweep."""
     path = write("any.toml", content)
     for kind, option in ((jobfile.JobFile, "--config"), (recipe.Recipe, "--recipe")):
-        parser = config.Parser("fuzz", "")
+        parser = Parser("fuzz", "")
         parser.add_settings(kind, option, also=("sweep",))
         with contextlib.suppress(InputError):
             parser.parse([option, str(path)])
@@ -60,7 +67,10 @@ def histories(content: bytes) -> None:
 
 
 def checkpoints(content: bytes) -> None:
-    checkpoint.load_checkpoint(write("step-00000001.pt", content))
+    path = write("step-00000001.pt", content)
+    with contextlib.suppress(InputError):
+        read_facts(path)
+    checkpoint.load_checkpoint(path)
 
 
 def frames(content: bytes) -> None:

@@ -17,7 +17,7 @@ from parsers import write_anything
 from sandbox import Outcome, call, run
 from world import TINY, World
 
-from hpc_vsr.files import record_checksum
+from hpc_vsr.system.files import record_checksum
 
 
 class Payload:
@@ -92,7 +92,7 @@ def _(world: World, folder: Path) -> str:
 
 @case("published weights that call a program")
 def _(world: World, folder: Path) -> str:
-    from hpc_vsr import import_weights
+    from hpc_vsr.evaluation import published as import_weights
 
     torch.save({"conv.weight": Payload(folder / "pwned")}, folder / "w.pth")
     return refused(

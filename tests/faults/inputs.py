@@ -22,7 +22,7 @@ def write_images(folder: Path, clip: Path, num_frames: int) -> Path:
     def write() -> None:
         import cv2
 
-        from hpc_vsr.sources.video import open_video
+        from hpc_vsr.media.video_source import open_video
 
         folder.mkdir()
         for index, (frame, _) in enumerate(open_video(clip, "rgb").read(0, num_frames)):

@@ -14,7 +14,7 @@ from campaign import LOST, NOT_TRIED, Kind, Result, verdict
 from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, limit_file_size, small_disk
 from world import TINY, Stage, World, weights
 
-from hpc_vsr.errors import CAN_CONTINUE
+from hpc_vsr.system.errors import CAN_CONTINUE
 
 
 def _finish(kind: str, stage: Stage, folder: Path, before: list) -> Result:

@@ -146,9 +146,10 @@ def main() -> None:
 def evaluate_all(runs: Path, data: Path) -> None:
     """In this process, which has torch already; as the stage does it."""
     sys.path.insert(0, str(ROOT))
-    from hpc_vsr.evaluate import EvaluateSettings, evaluate
-    from hpc_vsr.manifest import read_manifest
-    from hpc_vsr.runs import RunFolder
+    from hpc_vsr.data.manifest import read_manifest
+    from hpc_vsr.evaluation.evaluate import evaluate
+    from hpc_vsr.experiment.settings import EvaluateSettings
+    from hpc_vsr.runs.folder import RunFolder
 
     manifest = read_manifest(data)
     for path in sorted(runs.iterdir()):

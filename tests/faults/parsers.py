@@ -14,12 +14,12 @@ from campaign import LOST, Kind, Result, verdict
 from sandbox import call, run
 from world import TINY, World
 
-from hpc_vsr.config import Parser
-from hpc_vsr.files import record_checksum, write_sealed
-from hpc_vsr.jobfile import JobFile
-from hpc_vsr.recipe import Recipe
-from hpc_vsr.site import read_site
-from hpc_vsr.sweep import read_sweep
+from hpc_vsr.cluster.site import read_site
+from hpc_vsr.data.recipe import Recipe
+from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.sweep import read_sweep
+from hpc_vsr.system.files import record_checksum, write_sealed
+from hpc_vsr.system.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = (
@@ -192,7 +192,7 @@ def _shard(world: World, rng: random.Random, folder: Path) -> Result:
 
 def reseal_shards(data: Path) -> None:
     """Have dataset.json confirm the shards as they are now."""
-    from hpc_vsr.files import sha256
+    from hpc_vsr.system.files import sha256
 
     content = json.loads((data / "dataset.json").read_text())
     del content["content_sha256"]

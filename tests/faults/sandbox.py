@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_vsr import evaluate, export, launch, preprocess, train
-from hpc_vsr.errors import exit_status
+from hpc_vsr import evaluate, launch, preprocess, train
+from hpc_vsr.export import __main__ as export
 from hpc_vsr.report import __main__ as report
+from hpc_vsr.system.errors import exit_status
 from hpc_vsr.upscale import __main__ as upscale
 
 STAGES = {

@@ -17,14 +17,15 @@ from kills import start_ranks
 from sandbox import Outcome, Process, call, run
 from world import TINY, World, weights
 
-from hpc_vsr import trainer as training
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
-from hpc_vsr.dataset import Split
-from hpc_vsr.manifest import read_manifest
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.data.samples import Split
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.training import trainer as training
 
 
 def _finite_weights(out: Path) -> str | None:
-    state = load_checkpoint(newest_valid(out / "checkpoints"))
+    state = load_checkpoint(Checkpoints(out / "checkpoints").newest())
     good = all(tensor.isfinite().all() for part in ("weights", "network") for tensor in state[part].values())
     return None if good else "weights that are not finite were saved"
 

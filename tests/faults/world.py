@@ -12,7 +12,8 @@ from pathlib import Path
 from inputs import must, write_clip, write_field, write_images
 from sandbox import AtOperation, Outcome, Process, call, files_below, run
 
-from hpc_vsr.checkpoint import load_checkpoint, newest_valid
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.state import load_checkpoint
 
 TINY = [
     "--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
@@ -206,7 +207,7 @@ class World:
 
 def weights(run_folder: Path) -> dict[str, str]:
     """Digests of the tensors of the last checkpoint, and its step."""
-    state = load_checkpoint(newest_valid(run_folder / "checkpoints"))
+    state = load_checkpoint(Checkpoints(run_folder / "checkpoints").newest())
     tensors = {f"{part}.{name}": tensor for part in ("weights", "network") for name, tensor in state[part].items()}
     return {
         "step": str(state["step"]),

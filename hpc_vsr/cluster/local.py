@@ -1,0 +1,230 @@
+"""The stages of a job file on this machine, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import submitit
+import torch
+
+from hpc_vsr.cluster.jobs import OnGpus, PreprocessJob, ReportJob, TrainJob
+from hpc_vsr.cluster.site import Cluster, Site
+from hpc_vsr.cluster.submit import format_scripts, submit
+from hpc_vsr.experiment.checks import check_batch
+from hpc_vsr.experiment.finished import check_same_settings
+from hpc_vsr.experiment.jobfile import (
+    JobFile,
+    MissingSource,
+    check_source,
+    list_pending,
+    needs_data,
+)
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.sweep import check_all
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system.errors import BAD_INPUT, CAN_CONTINUE, DONE, FAILED, Failed, InputError, Stopped
+from hpc_vsr.system.files import create_folder
+from hpc_vsr.system.gpus import ids_for_launch, why_none
+from hpc_vsr.system.mpi import library
+from hpc_vsr.system.signals import StopFlag, launching
+from hpc_vsr.training.plan import format_plan
+
+POLL_SECONDS = 0.5
+TELL_SECONDS = 10.0  # until a rank is asked again, which may not have listened yet
+MINUTES_OF_A_YEAR = 60 * 24 * 365
+
+
+def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> None:
+    """Submit data, training and report; locally also wait for them, show the log and print the table.
+
+    Parameters
+    ----------
+    job : JobFile
+    experiments : list of Experiment
+        The runs: one, or the points of a sweep.
+    cluster : {"local", "debug", "slurm"}
+    site : Site
+
+    Raises
+    ------
+    InputError
+        If a data set is not complete, the cluster is not there, or a job says that its input is wrong.
+    Stopped
+        If training was asked to stop and can continue.
+    """
+    resources = job.resources
+    check_job(job, experiments, cluster)
+    if cluster == "slurm":
+        print(submit(job, experiments, site), flush=True)
+        return
+    if resources.nodes > 1:
+        raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
+    create_folder(job.logs)
+    LocalChain(job, experiments, cluster).run()
+
+
+def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
+    """Raise `InputError` for what can be known before anything is submitted."""
+    resources = job.resources
+    for experiment in experiments:
+        check_same_settings(RunFolder(experiment.out), experiment)
+        if experiment.train.device == "cuda" and not resources.gpus_per_node:
+            raise InputError('train.device: is "cuda", and resources.gpus_per_node is 0; set it to the GPUs of a node')
+    if cluster == "local":
+        ids_for_launch(resources.gpus_per_node)
+    world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
+    if not needs_data(job):
+        check_all(experiments, world_size)
+        return
+    check_source(job.recipe)
+    for experiment in experiments:
+        check_batch(experiment.train, world_size)
+    if cluster == "slurm" and resources.preprocess_nodes * resources.preprocess_ranks > 1 and library() is None:
+        raise InputError("resources.preprocess_ranks: several ranks want MPI, and mpi4py finds none; "
+                         "pip install 'hpc-vsr[mpi]', or set preprocess_ranks to 1")
+
+
+def on_cpu(experiment: Experiment) -> Experiment:
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device="cpu"))
+
+
+class LocalChain:
+    """The chain of a job file on this machine, one stage after the other."""
+
+    def __init__(self, job: JobFile, experiments: list[Experiment], cluster: Cluster):
+        self.job, self.experiments, self.cluster = job, experiments, cluster
+        wanted = job.resources.gpus_per_node
+        self.gpus = ids_for_launch(wanted)
+        if not wanted:
+            self.experiments = [on_cpu(experiment) for experiment in experiments]
+            if torch.cuda.device_count():
+                print("training on the CPU: resources.gpus_per_node is 0; --resources.gpus_per_node N "
+                      "--resources.ranks_per_node N trains on N GPUs of this machine", file=sys.stderr)
+        elif not self.gpus:
+            print(f"warning: training on the CPU: {why_none()}", file=sys.stderr)
+
+    def run(self) -> None:
+        """A run that fails does not keep the others from being trained."""
+        job, resources = self.job, self.job.resources
+        if needs_data(job):
+            self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
+            check_all(self.experiments, resources.ranks_per_node)
+        pending, alone = list_pending(self.experiments), len(self.experiments) == 1
+        if not alone:
+            print(f"{job.out}: {len(self.experiments)} runs, {len(self.experiments) - len(pending)} finished before",
+                  file=sys.stderr)
+        for experiment in pending or (self.experiments if alone else []):  # a single finished run says so
+            name = "training" if alone else f"training of {RunFolder(experiment.out).name}"
+            try:
+                self._wait(TrainJob(experiment), name, resources.ranks_per_node, self.gpus)
+            except (InputError, Failed) as error:
+                if alone:
+                    raise
+                print(f"failed: {error}", file=sys.stderr, flush=True)
+        try:
+            report = ReportJob(tuple(self.experiments), job.report)
+            self._wait(report, "report", 1, self.gpus.partition(",")[0])
+        finally:
+            if (job.report / "report.md").exists():
+                print((job.report / "report.md").read_text(encoding="utf-8"))
+                print(f"report: {job.report / 'index.html'}", flush=True)
+
+    def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, gpus: str = "") -> None:
+        """Show the log of the job's first rank while it runs; a signal is handed on, so that it saves what it has.
+
+        `gpus` are the ids of those that it may use, as in CUDA_VISIBLE_DEVICES.
+        """
+        if self.cluster == "debug":
+            self._judge(stage, submitit.DebugExecutor(self.job.logs).submit(work))
+            return
+        with StopFlag() as stop:
+            with launching():
+                job = self._executor(num_tasks).submit(OnGpus(work, gpus) if gpus else work)
+            shown, told = 0, -math.inf
+            while not job.done():
+                shown = _show_from(job.paths.stdout, shown)
+                if stop.name and time.monotonic() - told > TELL_SECONDS:
+                    print(f"{stop.name}: {stage} is asked to save and end", file=sys.stderr, flush=True)
+                    os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller hands it on to all ranks
+                    told = time.monotonic()
+                time.sleep(POLL_SECONDS)
+            _show_from(job.paths.stdout, shown)
+            self._judge(stage, job, stop.name)
+
+    def _judge(self, stage: str, job: submitit.Job, stopped_by: str | None = None) -> None:
+        """Raise what the exit statuses of a job's ranks mean."""
+        try:
+            statuses = job.results()
+        except submitit.core.utils.UncompletedJobError:
+            statuses = None
+        if stopped_by and statuses != [DONE] * len(statuses or [FAILED]):
+            raise Stopped(f"{stage}: ended by {stopped_by}; the same command continues")
+        if statuses is None:
+            raise Failed(f"{stage}: ended without a result; see {job.paths.stdout}")
+        if BAD_INPUT in statuses:
+            raise InputError(f"{stage}: {_last_error(job.paths.stdout) or f'see {self.job.logs}'}")
+        if CAN_CONTINUE in statuses:
+            raise Stopped(f"{stage}: saved; the same command continues")
+        if stage == "report" and any(status != DONE for status in statuses):
+            raise Failed("the report lists what is missing")
+        if any(status != DONE for status in statuses):
+            raise Failed(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
+                         f"see {self.job.logs}")
+
+    def _executor(self, num_tasks: int) -> submitit.Executor:
+        executor = submitit.LocalExecutor(self.job.logs)
+        # submitit hides all GPUs from a job that asks for none, and gives one that asks the first of the machine,
+        # whatever the user was given: OnGpus names them; [resources] has the limits of a queue, and here there is none
+        executor.update_parameters(tasks_per_node=num_tasks, stderr_to_stdout=True, timeout_min=MINUTES_OF_A_YEAR)
+        return executor
+
+
+def _show_from(log: Path, position: int) -> int:
+    """Print what a log has gained since `position`, without submitit's own lines; return the new position."""
+    if not log.exists():
+        return position
+    with log.open("rb") as stream:
+        stream.seek(position)
+        text = stream.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.decode(errors="replace").splitlines():
+        if not line.startswith(("submitit ", "error: ")):
+            print(line, file=sys.stderr, flush=True)
+    return position + len(whole)
+
+
+def _last_error(log: Path) -> str:
+    """What a stage said was wrong, if its log has it."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else ""
+
+
+def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> str:
+    """The plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
+    resources = job.resources
+    pending = list_pending(experiments)
+    points = "" if len(experiments) == 1 else "\n".join(
+        [f"sweep    {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
+         *(f"{number:>8} {experiment.out}{'' if experiment in pending else ' (finished)'}"
+           for number, experiment in enumerate(experiments))]) + "\n"
+    try:
+        check_job(job, experiments, cluster)
+    except MissingSource as error:  # the scripts can be read all the same
+        print(f"warning: {error}", file=sys.stderr)
+    if cluster == "slurm":
+        return points + format_scripts(job, experiments, site)
+    ranks = resources.ranks_per_node
+    plan = (f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else
+            format_plan(experiments[0], ranks, on_gpus=bool(ids_for_launch(resources.gpus_per_node))))
+    return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
+            f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
+
+

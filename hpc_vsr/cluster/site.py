@@ -1,0 +1,125 @@
+"""What is particular to a cluster: ``slurm/sites/NAME.toml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hpc_vsr.system.config import from_dict, read_toml
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.parser import Parser
+
+Cluster = Literal["local", "debug", "slurm"]
+PROJECT = "{project}"
+Mpi = Literal["auto", "pmi2", "pmix", "cray_shasta"]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Where SLURM runs a kind of job; what is not given is left to the cluster.
+
+    Attributes
+    ----------
+    partition, account, qos, constraint : str
+        ``{project}`` stands for the name of the allocation.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+    def __post_init__(self):
+        for key, value in self.given().items():
+            if re.search(r"\s|[*?\[]", value):
+                raise InputError(f"{key}: expected a name without spaces, '*', '?' and '[', found {value!r}")
+
+    def given(self) -> dict[str, str]:
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is particular to a cluster.
+
+    Attributes
+    ----------
+    setup : list of str
+        Shell lines before the work, such as `module load` or the activation of an environment.
+    mpi : str
+        What `srun --mpi` starts ranks with: pmi2 (MPICH), pmix (Open MPI), or auto, which asks the MPI of mpi4py.
+    gpu_type : str
+        How the cluster names its GPUs, where it wants that: v100-32 makes ``--gpus-per-node=v100-32:4``.
+    gpu, cpu : Queue
+        For training on GPUs; for preprocessing, the report, and training without a GPU.
+    """
+
+    setup: tuple[str, ...] = ()
+    mpi: Mpi = "auto"
+    gpu_type: str | None = None
+    gpu: Queue = dataclasses.field(default_factory=Queue)
+    cpu: Queue = dataclasses.field(default_factory=Queue)
+
+
+def read_site(path: Path | None, project: str | None = None) -> Site:
+    """Settings of a cluster from a TOML file; the generic one if none is given.
+
+    Raises
+    ------
+    InputError
+        If the file has a mistake, or wants the name of an allocation and none is given.
+    """
+    if path is None:
+        return Site()
+    table = _with_project(read_toml(path), project, path)
+    setup = table.pop("setup", [])
+    if not isinstance(setup, list) or not all(isinstance(line, str) for line in setup):
+        raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
+    try:
+        site = from_dict(Site, table, str(path))
+    except InputError as error:  # what a Queue itself refuses does not know of the file
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+    return dataclasses.replace(site, setup=tuple(setup))
+
+
+def _with_project(value: Any, project: str | None, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_project(item, project, path) for key, item in value.items()}
+    if not isinstance(value, str) or PROJECT not in value:
+        return value
+    if project is None:
+        raise InputError(f"{path}: {value!r} wants the name of your allocation: add --project NAME "
+                         "('accounts' or 'sacctmgr show associations user=$USER' lists yours)")
+    if not re.fullmatch(r"[\w.-]+", project):
+        raise InputError(f"--project: expected a name of letters, digits, '-', '_' and '.', found {project!r}")
+    return value.replace(PROJECT, project)
+
+
+def options(queue: Queue) -> str:
+    """The options of sbatch for a queue, to stand unquoted on a command line: the shell splits them at spaces alone."""
+    return " ".join(f"--{key}={value}" for key, value in queue.given().items())
+
+
+def format_shell(site: Site) -> str:
+    """The site as lines of shell that set HPC_VSR_GPU, HPC_VSR_CPU, HPC_VSR_MPI and HPC_VSR_SETUP."""
+    variables = {"HPC_VSR_GPU": options(site.gpu), "HPC_VSR_CPU": options(site.cpu), "HPC_VSR_MPI": site.mpi,
+                 "HPC_VSR_SETUP": "\n".join(site.setup)}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def add_site(parser: Parser) -> None:
+    """Add --site and --project to a command line; `site_of` reads them."""
+    parser.add_argument("--site", type=Path | None, default=None, metavar="FILE",
+                        help="TOML file of the cluster, slurm/sites/NAME.toml")
+    parser.add_argument("--project", type=str | None, default=None, metavar="NAME",
+                        help="your allocation, which the site's accounts are named after")
+
+
+def site_of(arguments: Any) -> Site:
+    return read_site(arguments.site, arguments.project)
+
+

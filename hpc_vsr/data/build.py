@@ -1,0 +1,211 @@
+"""Writes the data set of a recipe, all MPI ranks together; only what is missing."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hpc_vsr.data.degrade import crop_to_multiple, degrade
+from hpc_vsr.data.manifest import NAME, Manifest, write_manifest
+from hpc_vsr.data.recipe import Plan, Recipe, plan_dataset, threads_per_rank
+from hpc_vsr.data.shards import list_shard_files, read_attribute, read_entry, write_shard
+from hpc_vsr.data.splits import REACH, ShardPlan
+from hpc_vsr.system import files
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.mpi import on_main_rank
+from hpc_vsr.system.progress import Progress
+
+
+def check_output(plan: Plan) -> dict[str, str]:
+    """Check that the output folder can take this data set, and make it.
+
+    Returns
+    -------
+    dict
+        {name: SHA-256} of the shards, if the data set is complete.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another data set, cannot be written or has too little room.
+    """
+    folder = plan.recipe.folder
+    wanted = plan.content["fingerprint"]
+    recorded: dict[str, str] = {}
+    content = _recorded(folder)
+    if content is not None:
+        found = content.get("fingerprint")
+        if found != wanted:
+            raise InputError(f"{folder}: holds another data set (fingerprint {found}, this one is {wanted}); "
+                             "choose another --out or delete that folder")
+        with contextlib.suppress(KeyError, TypeError):
+            recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
+    elif folder.is_dir():
+        ours, shards = {plan.name for plan in plan.shards}, {path.name for path in list_shard_files(folder)}
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        foreign = sorted(set(foreign) - shards - ({NAME} if shards else set()))
+        if foreign:
+            raise InputError(f"{folder}: holds other files ({foreign[0]}); a data set wants a folder of its own, "
+                             "choose another --out")
+        for path in list_shard_files(folder):
+            if path.name.startswith("."):
+                continue  # what a killed process left: it is written again or removed
+            if path.name not in ours or read_attribute(path, "dataset_fingerprint") not in (wanted, None):
+                raise InputError(f"{folder}: holds part of another data set ({path.name}); "
+                                 "choose another --out or delete that folder")
+    finished = sum(path.stat().st_size for path in list_shard_files(folder))
+    made = not folder.exists()
+    files.create_folder(folder)
+    try:
+        files.check_free_space(folder, max(0, plan.num_bytes - finished))
+    except InputError:
+        if made:
+            folder.rmdir()
+        raise
+    return recorded
+
+
+def _recorded(folder: Path) -> dict | None:
+    """The content of dataset.json, or None where there is none; a damaged one is made anew from its shards."""
+    if not (folder / NAME).exists():
+        return None
+    try:
+        return files.read_sealed(folder / NAME, "it is written anew, and every shard is checked by itself")
+    except InputError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What killed processes left under temporary names."""
+    for path in list_shard_files(folder):
+        if path.name.startswith("."):
+            path.unlink()
+
+
+def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Decode frames start..stop-1 and yield (lr, hr, valid) of each; see `hpc_vsr.data.shards.write_shard`."""
+    degradation = plan.recipe.degradation
+    for frame, valid in plan.source.read(start, stop):
+        hr = crop_to_multiple(frame, degradation.scale)
+        if valid is not None:
+            valid = crop_to_multiple(valid[None], degradation.scale)[0]
+        yield degrade(hr, degradation), hr, valid
+
+
+def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]) -> list[dict]:
+    """Write shards in one pass over the source; the frames that two neighbours share are decoded once.
+
+    `check` is called before each shard and raises if the folder has been taken over.
+    """
+    entries = []
+    for run in _contiguous_runs(pending):
+        stream = enumerate(degraded_frames(plan, run[0].start, run[-1].stop), run[0].start)
+        recent = collections.deque(maxlen=2 * REACH)
+        for shard in run:
+            check()
+            frames = _frames_of(shard, recent, stream, progress)
+            entries.append(write_shard(plan.recipe.folder / shard.name, shard, frames, plan.attributes))
+    return entries
+
+
+def _contiguous_runs(shards: Sequence[ShardPlan]) -> list[list[ShardPlan]]:
+    runs: list[list[ShardPlan]] = []
+    for shard in shards:
+        if runs and shard.start <= runs[-1][-1].stop:
+            runs[-1].append(shard)
+        else:
+            runs.append([shard])
+    return runs
+
+
+def _frames_of(shard: ShardPlan, recent: collections.deque, stream: Iterator, progress: Progress) -> Iterator:
+    yield from [triple for index, triple in recent if index >= shard.start]
+    for index, triple in stream:
+        recent.append((index, triple))
+        progress.advance()
+        yield triple
+        if index == shard.stop - 1:
+            return
+
+
+def share(items: Sequence[ShardPlan], rank: int, size: int) -> list[ShardPlan]:
+    """The contiguous part of the shards that a rank does, balanced by frames."""
+    total = sum(item.num_frames for item in items)
+    done, mine = 0, []
+    for item in items:
+        if min(size - 1, (done + item.num_frames // 2) * size // total) == rank:
+            mine.append(item)
+        done += item.num_frames
+    return mine
+
+
+def preprocess(recipe: Recipe, comm: Any) -> Manifest:
+    """Write the data set of a recipe, all ranks together inside `abort_together`; every rank returns its manifest."""
+    plan = on_main_rank(comm, lambda: plan_dataset(recipe))
+    recorded = on_main_rank(comm, lambda: check_output(plan))
+    with only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext() as lock:
+        check = lock.check if lock is not None else lambda: None
+        on_main_rank(comm, lambda: _remove_leftovers(recipe.folder))
+        cv2.setNumThreads(threads_per_rank())
+        found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes, recorded.get(shard.name)))
+                 for shard in share(plan.shards, comm.rank, comm.size)]
+        entries = {name: entry for part in comm.allgather(found) for name, entry in part if entry is not None}
+        pending = [shard for shard in plan.shards if shard.name not in entries]
+        mine = share(pending, comm.rank, comm.size) if pending else []
+        if comm.rank == 0:
+            _say_plan(plan, len(entries), comm.size)
+        with Progress(_frames_to_decode(mine), _label(comm), "frame", shown=comm.rank == 0) as progress:
+            written = write_shards(plan, mine, progress, check)
+        for part in comm.allgather(written):
+            entries.update({entry["name"]: entry for entry in part})
+        ordered = [entries[shard.name] for shard in plan.shards]
+        manifest = Manifest(recipe.folder, {**plan.content, **_values(plan, ordered), "shards": ordered})
+        check()
+        if comm.rank == 0:
+            write_manifest(manifest)
+    return manifest
+
+
+def _values(plan: Plan, entries: list[dict]) -> dict:
+    """Value range and normalisation from the training split alone."""
+    train = [entry for entry in entries if entry["split"] == "train"]
+    low, high = min(entry["hr_min"] for entry in train), max(entry["hr_max"] for entry in train)
+    if plan.content["dtype"] == "uint8":
+        normalisation = {"offset": 0.0, "extent": 255.0}
+    else:
+        normalisation = {"offset": low, "extent": high - low if high > low else 1.0}
+    return {"value_range": [low, high], "normalisation": normalisation}
+
+
+def _frames_to_decode(shards: Sequence[ShardPlan]) -> int:
+    covered = {index for shard in shards for index in range(shard.start, shard.stop)}
+    return len(covered)
+
+
+def _label(comm: Any) -> str:
+    return "preprocessing" if comm.size == 1 else f"preprocessing (rank 0 of {comm.size})"
+
+
+def _say_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
+    content = plan.content
+    finished = f", {num_finished} finished before" if num_finished else ""
+    print(f"{plan.recipe.folder}: {content['source']['frames']} frames of {plan.recipe.source_path}, "
+          f"{content['hr_size'][1]}x{content['hr_size'][0]} HR, {content['lr_size'][1]}x{content['lr_size'][0]} LR, "
+          f"{len(plan.shards)} shards{finished}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
+          file=sys.stderr, flush=True)
+
+
+def format_dataset(manifest: Manifest) -> str:
+    """'data/clip: complete, 236 train, 28 val samples, 31 MB'."""
+    size = sum(entry["bytes"] for entry in manifest.content["shards"])
+    counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in manifest.content["splits"])
+    return f"{manifest.folder}: complete, {counts} samples, {files.format_bytes(size)}"

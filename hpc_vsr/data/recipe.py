@@ -1,0 +1,202 @@
+"""A recipe and its plan: which data, and what will be written, known before the first frame is decoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.manifest import FORMAT_VERSION
+from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
+from hpc_vsr.media.colour import Channels
+from hpc_vsr.media.source import Source
+from hpc_vsr.system import files
+from hpc_vsr.system.config import as_dict, fingerprint, from_dict, read_toml
+from hpc_vsr.system.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which data: the source, what is learned from it, how it is degraded, split and sharded.
+
+    Attributes
+    ----------
+    video : Path
+        Video file of any kind that FFmpeg reads.
+    frames : Path
+        Folder of PNG, TIFF or JPEG images, taken in natural order.
+    field : Path
+        NetCDF, HDF5 or Zarr file, or a pattern in quotes for several, such as "out_*.nc"; needs --variable.
+    variable : str
+        Variable of the field, with dimensions (time, y, x).
+    out : Path
+        Folder of the data set; data/NAME of the source if not given.
+    shards : int
+        Number of files, over all splits.
+    channels : str
+        y: luma of BT.601 in full range. rgb: three channels. A field has one channel.
+    degradation : Degradation
+    split : SplitFractions
+    """
+
+    video: Path | None = None
+    frames: Path | None = None
+    field: Path | None = None
+    variable: str | None = None
+    out: Path | None = None
+    shards: int = 8
+    channels: Channels = "y"
+    degradation: Degradation = dataclasses.field(default_factory=Degradation)
+    split: SplitFractions = dataclasses.field(default_factory=SplitFractions)
+
+    def __post_init__(self):
+        given = [f"--{name}" for name in ("video", "frames", "field") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InputError("one source is wanted, --video, --frames or --field; "
+                             f"found {' and '.join(given) or 'none'}")
+        if (self.field is None) != (self.variable is None):
+            raise InputError("--field and --variable go together: the file and the name of the variable in it")
+
+        if self.field is not None and self.channels != "y":
+            raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
+
+    @property
+    def source_path(self) -> Path:
+        return self.video or self.frames or self.field
+
+    @property
+    def folder(self) -> Path:
+        stem = self.source_path.absolute().resolve().stem
+        return self.out or Path("data") / (re.sub(r"[*?\[\]]+", "", stem).strip("_-.") or "field")
+
+
+def read_recipe(path: Path, out: Path) -> Recipe:
+    """The recipe of a TOML file, for the folder `out`."""
+    return dataclasses.replace(from_dict(Recipe, read_toml(path), str(path)), out=out)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written, known before the first frame is decoded; the same on every rank.
+
+    Attributes
+    ----------
+    source : Source
+    content : dict
+        dataset.json but for the shard entries and what follows from the values.
+    shards : list of ShardPlan
+    """
+
+    recipe: Recipe
+    source: Source
+    content: dict
+    shards: list[ShardPlan]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What each shard says of itself."""
+        content = self.content
+        return {"dataset_fingerprint": content["fingerprint"], "source": content["source"]["name"],
+                "source_sha256": content["source"]["sha256"], "channels": ",".join(content["channels"]),
+                "units": content["units"], "degradation": content["degradation"]["kind"],
+                "sigma": content["degradation"]["sigma"], "scale": content["degradation"]["scale"]}
+
+    @property
+    def num_bytes(self) -> int:
+        sizes = [self.content["lr_size"], self.content["hr_size"]]
+        pixels = sum(height * width for height, width in sizes) * len(self.content["channels"])
+        return sum(plan.num_frames for plan in self.shards) * pixels * np.dtype(self.content["dtype"]).itemsize
+
+
+def open_source(recipe: Recipe) -> Source:
+    """Open the source that a recipe names, after the checks that need no decoder."""
+    if recipe.video is not None:
+        from hpc_vsr.media.video_source import open_video
+
+        files.check_input_file(recipe.video, "a video file")
+        return open_video(recipe.video, recipe.channels, num_threads=threads_per_rank())
+    if recipe.frames is not None:
+        from hpc_vsr.media.image_source import open_images
+
+        return open_images(recipe.frames, recipe.channels)
+    from hpc_vsr.media.field_source import list_field_files, open_field
+
+    for path in list_field_files(recipe.field):
+        if not path.is_dir():  # a Zarr store is a folder
+            files.check_input_file(path, "a NetCDF, HDF5 or Zarr file")
+    return open_field(recipe.field, recipe.variable)
+
+
+def plan_dataset(recipe: Recipe) -> Plan:
+    """Check the source and lay out the data set; nothing is written and at most a few frames are decoded."""
+    try:
+        source = open_source(recipe)
+    except OSError as error:
+        raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
+    scale = recipe.degradation.scale
+    lr_size = [source.height // scale, source.width // scale]
+    hr_size = [lr_size[0] * scale, lr_size[1] * scale]
+    if min(lr_size) < 8:
+        raise InputError(f"{recipe.source_path}: is {source.width}x{source.height}; "
+                         f"at least {8 * scale}x{8 * scale} pixels are needed for scale {scale}")
+    try:
+        splits = split_frames(source.num_frames, recipe.split)
+    except InputError as error:
+        raise InputError(f"{recipe.source_path}: {error}") from None
+    shards = plan_shards(splits, recipe.shards)
+    meaning = {
+        "format_version": FORMAT_VERSION,
+        "source": {"name": recipe.source_path.name, "sha256": _hash_files(source.files),
+                   "frames": source.num_frames, "height": source.height, "width": source.width,
+                   **source.description},
+        "channels": list(source.channels),
+        "dtype": source.dtype,
+        "units": source.description.get("units", "grey levels" if source.dtype == "uint8" else "1"),
+        "degradation": as_dict(recipe.degradation),
+        "lr_size": lr_size,
+        "hr_size": hr_size,
+        "splits": {split: list(block) for split, block in splits.items()},
+        "num_shards": recipe.shards,
+    }
+    content = {**meaning, "fingerprint": fingerprint(meaning), "recipe": as_dict(dataclasses.replace(recipe, out=None))}
+    return Plan(recipe, source, content, shards)
+
+
+def format_plan(plan: Plan) -> str:
+    """The plan and its size as text for --dry-run."""
+    rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
+            f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
+            f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
+    for split, (start, stop) in plan.content["splits"].items():
+        shards = [shard for shard in plan.shards if shard.split == split]
+        samples = sum(shard.num_samples for shard in shards)
+        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} samples in {len(shards)} shards")
+    return "\n".join(rows)
+
+
+def threads_per_rank() -> int:
+    """Cores of this process over the ranks that share them, so that ranks and threads do not pile up."""
+    ranks_here = max([1, *(int(os.environ[name]) for name in
+                           ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE") if name in os.environ)])
+    return max(1, len(os.sched_getaffinity(0)) // ranks_here)
+
+
+def _hash_files(paths: Sequence[Path]) -> str:
+    """SHA-256 of the one file, or of the list of names and SHA-256 of several."""
+    if len(paths) == 1:
+        return _hash_one(paths[0])
+    return fingerprint([[path.name, _hash_one(path)] for path in paths])
+
+
+def _hash_one(path: Path) -> str:
+    if path.is_file():
+        return files.sha256(path)
+    parts = sorted(part for part in path.rglob("*") if part.is_file())  # a Zarr store
+    return fingerprint([[str(part.relative_to(path)), files.sha256(part)] for part in parts])

@@ -1,0 +1,252 @@
+"""Samples of a data set: whole windows for evaluation, patches for training.
+
+Which patch is the n-th of a training run, and how it is turned, follow from (seed, n) alone. So the order is the same
+for any number of ranks and loader workers, and a resumed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hpc_vsr.data.manifest import Manifest
+from hpc_vsr.data.reader import ShardReader
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.values import to_unit
+from hpc_vsr.system.errors import Failed, InputError
+from hpc_vsr.system.memory import free_memory
+
+FRAMES_AT_ONCE = 64  # copied to where they are kept; of a shard of any size
+
+
+class Patch(NamedTuple):
+    """A training sample, values 0..1 on the training split; in a batch each has a leading B.
+
+    Attributes
+    ----------
+    lr : (C, 5, p + 2 margin, q + 2 margin) Tensor
+        Window of LR frames, with a margin that shows a filter what lies around the patch.
+    hr : (C, scale (p - 2), scale (q - 2)) Tensor
+        Centre frame without the margin and without the border that the networks lose; NaN where a field has a gap.
+    """
+
+    lr: Tensor
+    hr: Tensor
+
+
+class Split:
+    """Frames of one split by their number in the source, from shards or from memory.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    split : {"train", "val", "test"}
+    device : torch.device, optional
+        If given, all frames are kept there as they are stored; if not, they are read from the shards at each use.
+    num_frames : int
+        How many of its frames are used, the last ones; 0 uses all.
+    """
+
+    def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
+        self.manifest, self.name = manifest, split
+        entries = manifest.shards(split)
+        if not entries:
+            raise InputError(f"{manifest.folder}: has no split {split!r}; it has: "
+                             f"{', '.join(manifest.content['splits'])}")
+        self._readers = [ShardReader(manifest.folder / entry["name"], entry["first_frame"],
+                                     entry["first_frame"] + entry["frames"]) for entry in entries]
+        self.start, self.stop = self._readers[0].start, self._readers[-1].stop
+        self.first = self.stop - num_frames if num_frames else self.start
+        self.centres = range(self.first + REACH, self.stop - REACH)
+        self._memory: tuple[Tensor, Tensor] | None = None
+        if device is not None:
+            self._memory = self._load(device)
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def lr_frames(self, start: int, stop: int, rows: slice = slice(None)) -> Tensor:
+        """Rows of the LR frames start..stop-1, (stop - start, C, rows, w) as stored; at most a window's worth."""
+        if self._memory is not None:
+            return self._memory[0][start - self.start : stop - self.start, :, rows]
+        return torch.from_numpy(self._reader_of(start, stop).lr(start, stop, rows))
+
+    def hr_frame(self, index: int, rows: slice = slice(None)) -> Tensor:
+        """Rows of the HR frame of that number, (C, rows, W) as stored; NaN where the source had no value."""
+        if self._memory is not None:
+            return self._memory[1][index - self.start, :, rows]
+        return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
+
+    def window(self, centre: int) -> Tensor:
+        """(C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
+        return self.normalise(self.lr_frames(centre - REACH, centre + REACH + 1)).transpose(0, 1)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """Stored values to float32, 0..1 on the training split."""
+        return to_unit(values, self.manifest.offset, self.manifest.extent)
+
+    def _reader_of(self, start: int, stop: int) -> ShardReader:
+        return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)
+
+    def _load(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All frames, copied into two tensors that are as large as they are together."""
+        manifest, position = self.manifest, self.start
+        kind = torch.uint8 if manifest.is_8bit else torch.float32
+        lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
+                              device=device) for size in (manifest.lr_size, manifest.hr_size))
+        for reader in self._readers:  # neighbours overlap
+            while position < reader.stop:
+                stop = min(position + FRAMES_AT_ONCE, reader.stop)
+                here = slice(position - self.start, stop - self.start)
+                lr[here] = torch.from_numpy(reader.lr(position, stop))
+                hr[here] = torch.from_numpy(reader.hr(position, stop))
+                position = stop
+        return lr, hr
+
+
+def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tensor, Tensor]]:
+    """(lr, hr) of a few centre frames spread over the validation split, values 0..1 on the training split."""
+    split = Split(manifest, "val")
+    count = min(num_frames, len(split))
+    centres = [split.centres[index * len(split) // count] for index in range(count)]
+    return [(split.normalise(split.lr_frames(centre, centre + 1)[0]), split.normalise(split.hr_frame(centre)))
+            for centre in centres]
+
+
+def num_bytes(manifest: Manifest, split: str) -> int:
+    """Bytes of a split's frames in memory."""
+    start, stop = manifest.content["splits"][split]
+    pixels = sum(height * width for height, width in (manifest.lr_size, manifest.hr_size))
+    return (stop - start) * len(manifest.channels) * pixels * (1 if manifest.is_8bit else 4)
+
+
+def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int
+                  ) -> torch.device | None:
+    """The device that keeps the training frames, or None to read them from the shards.
+
+    ``auto`` keeps them when they take at most half of the free memory of a GPU; or a quarter of the machine's memory,
+    and half of what is free of it and of the job's share, over the ranks on it.
+    """
+    if resident != "auto":
+        return device if resident == "always" else None
+    wanted = num_bytes(manifest, "train")
+    if device.type == "cuda":
+        return device if wanted <= torch.cuda.mem_get_info(device)[0] // 2 else None
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = free_memory()
+    limit = min(machine // 4, machine if free is None else free // 2)
+    return device if wanted * ranks_per_node <= limit else None
+
+
+class Patches(Dataset):
+    """The endless sequence of training patches, by position.
+
+    Parameters
+    ----------
+    frames : Split
+    size : int
+        Side of a patch in LR pixels; 0 takes whole frames.
+    margin : int
+        LR pixels around a patch that a network wants to see besides it.
+    augment : bool
+        Turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half of them.
+    seed : int
+    """
+
+    def __init__(self, frames: Split, size: int, margin: int, augment: bool, seed: int):
+        height, width = frames.manifest.lr_size
+        assert size <= min(height, width), (size, height, width)
+        self.frames, self.margin, self.augment, self.seed = frames, margin, augment, seed
+        self.shape = (size, size) if size else (height, width)
+
+    def __getitem__(self, position: int) -> Patch:
+        epoch, index = divmod(position, len(self.frames))
+        sample = int(_order(self.seed, epoch, len(self.frames))[index])
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
+        height, width = self.frames.manifest.lr_size
+        top = int(random.integers(height - self.shape[0] + 1))
+        left = int(random.integers(width - self.shape[1] + 1))
+        patch = self._cut(self.frames.centres[sample], top, left)
+        if not self.augment:
+            return patch
+        turns = int(random.integers(16))
+        return _turn(patch, turns)
+
+    def _cut(self, centre: int, top: int, left: int) -> Patch:
+        rows, columns = self.shape
+        scale = self.frames.manifest.scale
+        hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+        hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
+        lr = self._with_margin(centre, top, left).transpose(0, 1)
+        return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
+
+    def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
+        """(5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
+        (rows, columns), margin = self.shape, self.margin
+        height, width = self.frames.manifest.lr_size
+        first, last = max(top - margin, 0), min(top + rows + margin, height)
+        window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
+        if margin == 0:
+            return window[..., left : left + columns]
+        take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first
+        take_columns = torch.arange(left - margin, left + columns + margin, device=window.device).clamp(0, width - 1)
+        return window[:, :, take_rows][:, :, :, take_columns]
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(length)
+
+
+def _turn(patch: Patch, turns: int) -> Patch:
+    """One of 16 symmetries: bits are reverse time, mirror rows, mirror columns, swap rows and columns (if square)."""
+    lr, hr = patch
+    if turns & 1:
+        lr = lr.flip(1)
+    sides = [side for bit, side in ((2, -2), (4, -1)) if turns & bit]
+    lr, hr = lr.flip(sides), hr.flip(sides)
+    if turns & 8 and lr.shape[-1] == lr.shape[-2]:
+        lr, hr = lr.transpose(-1, -2), hr.transpose(-1, -2)
+    return Patch(lr.contiguous(), hr.contiguous())
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    """SLURM signals every process of a step; a worker that died of it would end the run before its checkpoint."""
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank: int, world_size: int,
+                 num_workers: int, device: torch.device) -> Iterator[Patch]:
+    """A rank's part of the batches that the positions first..last-1 make, on its device, in order.
+
+    A batch of `batch_size` positions is dealt to the ranks in contiguous runs of equal length.
+    """
+    share = batch_size // world_size
+    runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
+    loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
+                        pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
+    for batch in loader:
+        yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+
+
+@contextlib.contextmanager
+def told_of_loaders() -> Iterator[None]:
+    """A `Failed` of one line where PyTorch, at whatever moment, raises that one of its loader processes has died."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter from the pipe through which batches come
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise Failed(f"a loader process (train.num_workers) has died, often for want of memory ({reason}); the same "
+                     "command goes on from the last checkpoint") from None

@@ -1,0 +1,44 @@
+"""The two baselines that every report has: bicubic enlargement, and Wiener deconvolution of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hpc_vsr.models.enlarge import Enlarge
+
+NOISE_RANGE = (1e-6, 1e-1)
+
+
+def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float) -> float:
+    """The noise-to-signal power K for which Wiener deconvolution has the least mean squared error.
+
+    Parameters
+    ----------
+    frames : sequence of (lr, hr)
+        (C, h, w) and (C, scale h, scale w) float32 of one value range: frames of the validation split. NaN in hr is
+        left out.
+    scale : int
+    sigma : float
+        Standard deviation of the blur in HR pixels.
+
+    Returns
+    -------
+    float
+        Between 1e-6 and 1e-1, to three digits. Without a blur there is nothing to deconvolve and it is 1e-1.
+    """
+    if sigma == 0:
+        return NOISE_RANGE[1]
+    from scipy.optimize import minimize_scalar  # slow to import, and tuned once a run
+
+    def error(exponent: float) -> float:
+        enlarge = Enlarge("wiener", scale, sigma, 10**exponent)
+        with torch.inference_mode():
+            return sum(torch.nanmean((enlarge(lr[None])[0] - hr) ** 2).item() for lr, hr in frames)
+
+    low, high = (math.log10(limit) for limit in NOISE_RANGE)
+    best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 0.01})
+    return float(f"{10**best.x:.2e}")

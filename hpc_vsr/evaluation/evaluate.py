@@ -1,0 +1,139 @@
+"""Measures the network of a run and the baselines on a split, and writes the figures into the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpc_vsr.data.manifest import Manifest, check_shards
+from hpc_vsr.data.samples import Split, validation_pairs
+from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.evaluation.measure import measure_flow, measure_split
+from hpc_vsr.evaluation.methods import applied_twice, baselines, network_methods
+from hpc_vsr.experiment.settings import EvaluateSettings
+from hpc_vsr.models.precision import choose_precision, warn_of_bf16
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.trained import Trained, load_trained
+from hpc_vsr.system.config import as_dict
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import read_sealed, write_sealed, write_whole
+from hpc_vsr.system.gpus import choose_device, own_device
+from hpc_vsr.system.lock import only_writer, remove_left
+from hpc_vsr.system.memory import keep_freed_memory
+
+LOCK = ".evaluate.lock"
+
+
+def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
+    """Measure bicubic, Wiener and the network of `run`, and write the result into its folder.
+
+    A run may be measured while it is trained; two processes may not measure it at once.
+
+    Raises
+    ------
+    InputError
+        If the run has no valid checkpoint, or its network does not fit the data set.
+    """
+    run.read_config()
+    with only_writer(run.path, LOCK):
+        return _evaluate(run, manifest, settings)
+
+
+def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
+    keep_freed_memory()
+    run.check_name()
+    trained = load_trained(run)
+    _check_fit(trained, manifest)
+    check_shards(manifest, {settings.split, "val"})
+    device = own_device(choose_device(settings.device))
+    noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
+    precision = _choose_precision(trained, manifest, settings, device)
+    methods = [*baselines(manifest, noise, device),
+               *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
+                                settings.back_projection, settings.first_stage)]
+    if settings.twice is not None:
+        methods.append(applied_twice(RunFolder(settings.twice), manifest, precision, device))
+    split = Split(manifest, settings.split)
+    rows, pictures = measure_split(split, methods, settings.pictures, device)
+    result = {
+        "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
+        "precision": precision, "device": device.type, "wiener_noise": noise,
+        "trained_on": trained.terms.fingerprint, "checkpoint_sha256": trained.sha256,
+        "twice_sha256": _sha256_of_twice(settings), "settings": as_dict(settings), "rows": rows,
+    }
+    if trained.network.has_flow:
+        result["flow"] = measure_flow(trained.network, split, device)
+    _say_if_replaced(run.evaluation(settings.split), manifest)
+    with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **pictures)
+    write_sealed(run.evaluation(settings.split), result)
+    return result
+
+
+def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSettings, device: torch.device) -> str:
+    """The precision of the evaluation; says on standard error which and why."""
+    network, channels = trained.network, len(manifest.channels)
+    choice = choose_precision(settings.precision, network, channels, device,
+                              rounding_shows=not manifest.is_8bit and network.skip is None, where="evaluate.precision")
+    print(choice, file=sys.stderr)
+    warning = warn_of_bf16(choice, network, channels, device) if settings.precision != "auto" else ""
+    if warning:
+        print(warning, file=sys.stderr)
+    return choice.precision
+
+
+def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
+    """`evaluate`, unless these weights were measured with these settings on this data set before."""
+    with contextlib.suppress(InputError):
+        found = read_sealed(run.evaluation(settings.split), "")
+        wanted = {"run": run.name, "checkpoint_sha256": run.checkpoints.best_sha256(),
+                  "twice_sha256": _sha256_of_twice(settings)}
+        if (all(found.get(key) == value for key, value in wanted.items())
+                and _measured_as(found["settings"]) == _measured_as(as_dict(settings))
+                and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
+            print(f"{run.path}: measured before", file=sys.stderr)
+            remove_left(run.path, LOCK)
+            return
+    evaluate(run, manifest, settings)
+
+
+def _measured_as(settings: dict) -> dict:
+    """What decides the figures of an evaluation; the figures of a CPU are those of a GPU to their last digits."""
+    return {name: value for name, value in settings.items() if name != "device"}
+
+
+def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
+    return None if settings.twice is None else RunFolder(settings.twice).checkpoints.best_sha256()
+
+
+def _say_if_replaced(path: Path, manifest: Manifest) -> None:
+    """Tell that an evaluation on another data set gives way to this one: a run has one a split."""
+    with contextlib.suppress(InputError, KeyError, TypeError):
+        before = read_sealed(path, "")["dataset"]
+        if before["fingerprint"] != manifest.fingerprint:
+            print(f"{path}: replaces the evaluation on {before['name']}", file=sys.stderr)
+
+
+def describe(manifest: Manifest) -> dict:
+    """What a report says of a data set."""
+    content = manifest.content
+    return {"name": manifest.name, "fingerprint": manifest.fingerprint,
+            **{key: content[key] for key in ("source", "channels", "dtype", "units", "degradation", "lr_size",
+                                             "hr_size", "splits", "value_range", "normalisation")}}
+
+
+def _check_fit(trained: Trained, manifest: Manifest) -> None:
+    terms = trained.terms
+    if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
+        raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}; "
+                         f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")
+    if terms.for_video != manifest.is_8bit:
+        kinds = ("grey levels of a video", "values of a field")
+        trained_for, found = kinds if not manifest.is_8bit else kinds[::-1]
+        raise InputError(f"{trained.where}: was trained for {trained_for}; {manifest.folder} has {found}")
+
+

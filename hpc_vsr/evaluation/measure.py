@@ -1,0 +1,207 @@
+"""Measure methods on the frames of a split: the rows of a report, and a few frames as pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.manifest import Manifest
+from hpc_vsr.data.samples import Split
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.evaluation.methods import Method
+from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
+from hpc_vsr.metrics.image import flow_between, list_profiles, luma, measure, psnr, temporal_error, to_8bit
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.flow import warp
+from hpc_vsr.models.network import Network
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.progress import Progress
+
+SEEN = 1e-6  # share of a gap in an LR pixel from which on the pixel depends on it
+FLOW_FRAMES = 12  # of the split, on which a learned flow is measured
+
+
+class Scores:
+    """What is recorded of one method, frame by frame, in every profile."""
+
+    def __init__(self, method: Method, manifest: Manifest):
+        self.method, self.manifest = method, manifest
+        profiles = list_profiles(manifest.is_8bit, len(manifest.channels))
+        self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
+        self.temporal: list[dict] = []
+        self.spectra: list[dict] = []
+        self.seconds = 0.0
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
+
+    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> None:
+        """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values.
+
+        Raises
+        ------
+        InputError
+            If the method made values that are not finite where HR has some; they would have no error.
+        """
+        manifest = self.manifest
+        if not np.isfinite(sr[~np.isnan(hr)]).all():
+            raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
+                             f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
+        for profile, recorded in self.frames.items():
+            if profile == "field":
+                figures = measure_field(sr, hr, manifest.offset, manifest.extent)
+                figures["lr_consistency"] = _lr_consistency(sr, hr, lr, manifest)
+                self.spectra.append(power_spectra(sr, hr))
+                recorded.append(figures)
+            else:
+                pair = [sr, hr] if manifest.is_8bit else [(values - manifest.offset) / manifest.extent
+                                                          for values in (sr, hr)]
+                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_8bit))
+        if manifest.is_8bit:
+            now = luma("paper", sr).astype(np.uint8), luma("paper", hr).astype(np.uint8)
+            if self._before is not None:
+                self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
+            self._before = now
+
+    @property
+    def num_frames(self) -> int:
+        return len(next(iter(self.frames.values())))
+
+    def row(self, split: Split, profile: str) -> dict:
+        """The row of the report in one profile."""
+        frames, method = self.frames[profile], self.method
+        columns = {key: [frame[key] for frame in frames] for key in frames[0]}
+        means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
+        finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
+        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_8bit else 1.0)
+        row = {
+            "method": method.name, "model": method.model, "params": method.num_parameters, "flops": method.flops,
+            "split": split.name, "profile": profile, "frames": len(frames),
+            "exact_frames": columns["psnr"].count(math.inf),
+            "psnr": float(np.mean(finite)) if finite else math.inf,
+            "psnr_pooled": psnr(means["mse"], data_range), **means,
+        }
+        if profile == "field":
+            row["rmse"] = math.sqrt(means["mse"])
+            row.update(self._spectral_figures())
+        if self.temporal:
+            row.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
+        row["seconds_per_frame"] = self.seconds / len(split)
+        row["per_frame"] = {"frame": list(split.centres), **columns}
+        return _without_infinity(row)
+
+    def _spectral_figures(self) -> dict:
+        k = wavenumbers(*self.manifest.hr_size)
+        means = {name: np.mean([frame[name] for frame in self.spectra], axis=0) for name in ("sr", "hr", "error")}
+        return {**summarise_spectra(k, **means),
+                "spectrum": {"wavenumber": k.tolist(), **{name: power.tolist() for name, power in means.items()}}}
+
+
+def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, device: torch.device
+                  ) -> tuple[list[dict], dict]:
+    """Measure methods on every frame of a split.
+
+    Returns
+    -------
+    rows : list of dict
+        One for each profile and method, with the figures of every frame.
+    pictures : dict
+        ``frame`` (P,), ``methods``, and ``lr``, ``hr`` and each method: (P, C, H, W) float32 in stored values.
+    """
+    manifest = split.manifest
+    scores = [Scores(method, manifest) for method in methods]
+    _warm_up(split, methods, device)
+    kept = _spread(split.centres, num_pictures)
+    pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
+    with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
+        for centre in split.centres:
+            window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
+            hr = split.hr_frame(centre).float().numpy()
+            lr = window[:, REACH].float().cpu().numpy()
+            for record in scores:
+                started = time.perf_counter()
+                sr = record.method.enlarge(window).cpu().numpy()
+                record.seconds += time.perf_counter() - started
+                sr = _fit(sr, hr) if record.method.fits_hr else sr
+                record.add(sr, hr, lr)
+                if centre in kept:
+                    pictures[record.method.name].append(sr)
+            if centre in kept:
+                pictures["lr"].append(lr)
+                pictures["hr"].append(hr)
+            progress.advance()
+    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit, len(manifest.channels))
+            for record in scores]
+    stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
+    return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
+
+
+def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> None:
+    """Enlarge a frame by each method: kernels are chosen and memory is taken before their time is counted."""
+    window = split.lr_frames(split.centres[0] - REACH, split.centres[0] + REACH + 1).transpose(0, 1).to(device)
+    with torch.inference_mode():
+        for method in methods:
+            method.enlarge(window).cpu()
+
+
+def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
+    """How well flows found on LR frames carry the HR neighbours onto the HR centre frame.
+
+    Returns
+    -------
+    dict
+        ``learned``, ``dis`` (classical flow between bicubically enlarged frames) and ``zero`` (no motion): root mean
+        square difference after warping, in the values of the data set; ``frames`` and ``pairs`` that were measured.
+    """
+    manifest = split.manifest
+    enlarge = Enlarge("bicubic", manifest.scale).to(device)
+    sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
+    centres = _spread(split.centres, FLOW_FRAMES)
+    with torch.inference_mode():
+        for centre in centres:
+            lr = split.window(centre).to(device)
+            found = network.flows(lr[None])
+            grey = [to_8bit(255 * enlarge(lr[None, :, position])[0].mean(0).cpu().numpy())
+                    for position in range(lr.shape[1])]
+            here = split.hr_frame(centre)[None].float().to(device)
+            for position, flow in found.items():
+                neighbour = split.hr_frame(centre + position - REACH)[None].float().to(device)
+                classical = torch.from_numpy(flow_between(grey[REACH], grey[position])).permute(2, 0, 1)[None]
+                flows = {"learned": flow, "dis": classical.to(device), "zero": torch.zeros_like(flow)}
+                for name, candidate in flows.items():
+                    sums[name] += torch.nanmean((warp(neighbour, candidate) - here).double() ** 2).item()
+                pairs += 1
+    return {**{name: math.sqrt(total / pairs) for name, total in sums.items()}, "frames": len(centres), "pairs": pairs}
+
+
+def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
+    """Root mean square of SR degraded again less LR, over the LR pixels that see no gap; NaN if there is none."""
+    gaps = np.isnan(hr).astype(np.float32)
+    seen = np.abs(degrade(gaps, manifest.degradation)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
+    difference = (degrade(sr, manifest.degradation) - lr)[~seen].astype(np.float64)
+    return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
+
+
+def _fit(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """`sr` with the gain and the offset that bring it nearest to `hr` in the mean square."""
+    known = ~np.isnan(hr)
+    gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
+        if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())
+    return (gain * sr + offset).astype(np.float32)
+
+
+def _spread(centres: range, count: int) -> list[int]:
+    count = min(count, len(centres))
+    return [centres[(2 * index + 1) * len(centres) // (2 * count)] for index in range(count)]
+
+
+def _without_infinity(value):
+    """Infinite PSNR (equal frames) as null: JSON has no infinity."""
+    if isinstance(value, dict):
+        return {key: _without_infinity(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinity(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

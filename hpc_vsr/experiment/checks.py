@@ -1,0 +1,37 @@
+"""Whether an experiment suits its data and the number of its ranks, before anything is written."""
+
+from __future__ import annotations
+
+from hpc_vsr.data.manifest import Manifest
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.models.settings import check_scale
+from hpc_vsr.system.errors import InputError
+
+
+def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> None:
+    """Raise `InputError` if the settings do not suit the data or the number of ranks; before anything is written."""
+    settings = experiment.train
+    check_scale(experiment.model, manifest.scale)
+    if settings.first_stage_steps and experiment.model.name != "previous":
+        raise InputError(f"train.first_stage_steps: {experiment.model.name} has no first stage of its own; "
+                         "set it to 0 or model.name to previous")
+    first, stop = manifest.content["splits"]["train"]
+    if settings.num_frames > stop - first:
+        raise InputError(f"train.num_frames: {settings.num_frames} are more than the training split has, "
+                         f"{stop - first}")
+    height, width = manifest.lr_size
+    if settings.patch_size > min(height, width):
+        raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "
+                         f"{width}x{height}")
+    check_batch(settings, world_size)
+
+
+def check_batch(settings: TrainSettings, world_size: int) -> None:
+    """Raise `InputError` if the ranks cannot share a batch equally."""
+    if settings.batch_size % world_size:
+        raise InputError(f"train.batch_size: {settings.batch_size} cannot be dealt equally to {world_size} ranks; "
+                         "choose a multiple")
+    share = settings.batch_size // world_size
+    if share % settings.micro_batches:
+        raise InputError(f"train.micro_batches: the {share} samples of a rank cannot be cut into "
+                         f"{settings.micro_batches} equal parts")

@@ -1,0 +1,108 @@
+"""What a run folder holds: whether it is this experiment, and whether it is trained to its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpc_vsr.data.manifest import Manifest, read_manifest
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.models.settings import Choice, ModelSettings
+from hpc_vsr.runs.checkpoints import read_facts
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system import files
+from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.errors import InputError
+
+# Settings that may change between a run and its resumption: they do not change what is learned.
+NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "deterministic",
+           "checkpoint_every", "micro_batches", "verify_shards")
+
+
+def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest, choice: Choice) -> None:
+    """Write config.json before any work; `InputError` if the folder holds a run of other settings or data.
+
+    `choice` is what decided the precision.
+
+    A folder in which no checkpoint was written yet has nothing to lose and takes any settings.
+    """
+    run_folder.check_name()
+    wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint, "chosen": as_dict(choice)}
+    begun = read_begun(run_folder)
+    if begun is not None:
+        check_same_settings(run_folder, experiment)
+        if begun["data_fingerprint"] != manifest.fingerprint:
+            raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
+                             "choose another --out or give the data set it was trained on")
+    elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
+        raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
+                         "choose another --out")
+    files.write_sealed(run_folder.config, wanted)
+
+
+def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
+    """Raise `InputError` if the folder holds a trained run of other settings."""
+    begun = read_begun(run_folder)
+    if begun is None:
+        return
+    found = decisive_settings(begun)
+    differing = _differences(found, _as_begun(decisive_settings(as_dict(experiment)), found))
+    if differing:
+        raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
+                         "choose another --out or delete that folder")
+
+
+def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
+    """What config.json says of a run that has a checkpoint; where it is damaged or missing, what that checkpoint says.
+    """
+    newest = run_folder.checkpoints.newest()
+    if newest is None:
+        return None
+    try:
+        return run_folder.read_config()
+    except InputError:
+        state = read_facts(newest)
+        if "config" not in state:  # imported
+            raise
+        return {**state["config"], "data_fingerprint": state["data_terms"]["fingerprint"]}
+
+
+def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
+    """Whether the run folder holds this experiment, trained to its last step on its data set as that is now."""
+    newest = run_folder.checkpoints.newest()
+    if newest is None or run_folder.checkpoints.step_of(newest) < experiment.train.steps:
+        return False
+    try:
+        if read_facts(newest).get("validation_due"):
+            return False
+        config = run_folder.read_config()
+    except InputError:  # damaged: training says so
+        return False
+    found = decisive_settings(config)
+    return (found == _as_begun(decisive_settings(as_dict(experiment)), found)
+            and config["data_fingerprint"] == read_manifest(experiment.data).fingerprint)
+
+
+def decisive_settings(config: dict) -> dict[str, Any]:
+    """The settings that decide what is learned, as {section.key: value}; what an older run does not have is as it was.
+
+    `config` is that of a run, or an experiment as a dict.
+    """
+    if config["train"] is None:
+        return {"imported": config.get("imported")}
+    sections = {"model": as_dict(from_dict(ModelSettings, config["model"], "model")),
+                "train": as_dict(from_dict(TrainSettings, config["train"], "train"))}
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
+            if not (section == "train" and key in NEUTRAL)}
+
+
+def _as_begun(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are wanted; where their precision is auto, a run keeps the one that it was begun in."""
+    auto = wanted.get("train.precision") == "auto" and "train.precision" in found
+    return {**wanted, "train.precision": found["train.precision"]} if auto else wanted
+
+
+def _differences(found: dict, wanted: dict) -> list[str]:
+    return [f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} now"
+            for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+
+

@@ -1,0 +1,89 @@
+"""What the jobs of a job file ask of a cluster: its ``[resources]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpc_vsr.system.config import check_finite
+from hpc_vsr.system.errors import InputError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the jobs of a job file ask for. The report asks for one rank without a GPU.
+
+    Attributes
+    ----------
+    nodes : int
+        Number of nodes.
+    ranks_per_node : int
+        Processes on each node; one rank drives one GPU.
+    cpus_per_rank : int
+        Cores of each process.
+    gpus_per_node : int
+        GPUs on each node; 0 trains on the CPU.
+    memory_gb : float
+        Per node; 0 leaves it to the cluster.
+    hours : float
+        Time limit of the training in the queue; a run that needs longer goes on in the next one.
+    signal_seconds : int
+        How long before the time limit the training is told to stop: room for a step and a checkpoint.
+    report_hours : float
+        Time limit of the report, which measures every run on the CPU.
+    report_memory_gb : float
+        Of the report; whole frames of 450x300 want 2 GB.
+    preprocess_nodes, preprocess_ranks : int
+        Nodes of the preprocessing, and MPI ranks on each of them, one core a rank.
+    preprocess_hours : float
+        Time limit of the preprocessing.
+    max_requeues : int
+        How often a training goes back to the queue after its time limit or a preemption; it stays out after a life
+        without a step.
+    """
+
+    nodes: int = 1
+    ranks_per_node: int = 1
+    cpus_per_rank: int = 1
+    gpus_per_node: int = 0
+    memory_gb: float = 0.0
+    hours: float = 1.0
+    signal_seconds: int = 120
+    report_hours: float = 1.0
+    report_memory_gb: float = 4.0
+    preprocess_nodes: int = 1
+    preprocess_ranks: int = 8
+    preprocess_hours: float = 1.0
+    max_requeues: int = 20
+
+    def __post_init__(self):
+        check_finite(self, "resources")
+        if min(self.nodes, self.ranks_per_node, self.cpus_per_rank, self.preprocess_nodes, self.preprocess_ranks) < 1 \
+                or min(self.gpus_per_node, self.max_requeues, self.memory_gb, self.report_memory_gb) < 0 \
+                or self.signal_seconds < 1 \
+                or min(self.hours, self.report_hours, self.preprocess_hours) <= 0:
+            raise InputError("resources: numbers of nodes, ranks, cores and signal_seconds must be at least 1, "
+                             "gpus_per_node, max_requeues and memory at least 0, hours above 0")
+        if self.hours * 3600 < self.signal_seconds + 60:
+            raise InputError(f"resources.hours: {self.hours:g} hours are less than the {self.signal_seconds} s before "
+                             "the end at which the training is told to stop (signal_seconds) and a minute of SLURM's")
+        if 0 < self.gpus_per_node < self.ranks_per_node:
+            raise InputError(f"resources: {self.ranks_per_node} ranks and {self.gpus_per_node} "
+                             f"GPU{'s' * (self.gpus_per_node > 1)} a node; one rank drives one GPU")
+
+    def sbatch_options(self) -> str:
+        """What the training asks for, as options of sbatch."""
+        options = [f"--nodes={self.nodes}", f"--ntasks-per-node={self.ranks_per_node}",
+                   f"--cpus-per-task={self.cpus_per_rank}", f"--time={max(1, round(self.hours * 60))}",
+                   f"--signal=USR2@{self.signal_seconds}"]
+        if self.gpus_per_node:
+            options.append(f"--gpus-per-node={self.gpus_per_node}")
+        if self.memory_gb:
+            options.append(f"--mem={_memory(self.memory_gb)}")
+        return " ".join(options)
+
+
+def _memory(gigabytes: float) -> str:
+    """SLURM takes whole numbers alone."""
+    return f"{round(gigabytes * 1024)}M"
+
+

@@ -1,0 +1,199 @@
+"""An experiment: which data, which network, how it is trained and measured. The job files in ``jobs/`` are these."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpc_vsr.data.splits import WINDOW
+from hpc_vsr.models.settings import ModelSettings, Precision
+from hpc_vsr.system.config import Device, check_finite
+from hpc_vsr.system.errors import InputError
+
+Loss = Literal["mse", "charbonnier"]
+Resident = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How the network is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Samples in a step, over all ranks.
+    micro_batches : int
+        Parts in which each rank computes its samples of a step, one after the other, for less memory.
+    patch_size : int
+        Side of a training patch in LR pixels; 0 takes whole frames.
+    augment : bool
+        Mirror, turn and reverse in time.
+    num_frames : int
+        Frames of the training split that are used, the last ones; 0 uses all.
+    loss : str
+        mse or charbonnier, on values 0 to model.value_range.
+    mse_from : float
+        Fraction of the steps after which the loss is mse; 1 keeps the loss.
+    flow_weight : float
+        Weight of the photometric error that trains the flow of flow4x.
+    first_stage_steps : int
+        previous: steps that train the 2D part alone, which is frozen then; 0 trains both parts together.
+    lr : float
+        Peak learning rate of Adam.
+    warmup_steps : int
+        Steps of linear growth to the peak; a cosine follows.
+    final_lr : float
+        Learning rate of the last step as a fraction of the peak; 1 keeps it constant.
+    ema_decay : float
+        Decay of the moving average of the weights; 0 uses the weights themselves.
+    clip_norm : float
+        Largest norm of the gradient; 0 does not clip.
+    precision : str
+        auto takes what is fast on the device: on a GPU bf16, or fp16 with loss scaling where there is no bf16; on a CPU
+        bf16 or fp32, whichever a short measurement finds faster. Or fp32, bf16, fp16 (GPUs only).
+    seed : int
+        Of the initialisation, the order and the augmentation.
+    validate_every : int
+        Steps between validations; 0 validates at the end alone.
+    validate_samples : int
+        Samples of the validation split used, evenly spread; 0 uses all.
+    checkpoint_every : int
+        Steps between checkpoints; validations and the end have one too.
+    keep_checkpoints : int
+        How many of the newest stay, besides the best.
+    log_every : int
+        Steps between lines in metrics.jsonl.
+    num_workers : int
+        Processes that read patches when the frames are not kept in memory.
+    resident : str
+        Whether the training frames are kept on the device: always, never, or auto if they fit.
+    device : str
+        auto, cpu or cuda.
+    deterministic : bool
+        On a GPU, take only algorithms of cuDNN that give the same bits each time, so that a resumed run is, to the bit,
+        one that was never stopped; somewhat slower. On a CPU that is so anyway, for the same number of ranks.
+    verify_shards : bool
+        Compare every byte of the training and validation shards with dataset.json at each start, a share a rank.
+    """
+
+    steps: int = 20000
+    batch_size: int = 16
+    micro_batches: int = 1
+    patch_size: int = 64
+    augment: bool = True
+    num_frames: int = 0
+    loss: Loss = "charbonnier"
+    mse_from: float = 1.0
+    flow_weight: float = 0.1
+    first_stage_steps: int = 0
+    lr: float = 1e-3
+    warmup_steps: int = 100
+    final_lr: float = 0.01
+    ema_decay: float = 0.999
+    clip_norm: float = 0.0
+    precision: Precision = "auto"
+    seed: int = 0
+    validate_every: int = 1000
+    validate_samples: int = 0
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 20
+    num_workers: int = 0
+    resident: Resident = "auto"
+    device: Device = "auto"
+    deterministic: bool = False
+    verify_shards: bool = True
+
+    def __post_init__(self):
+        check_finite(self, "train")
+        for name in ("steps", "batch_size", "micro_batches", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"train.{name}: must be at least 1, found {getattr(self, name)}")
+        for name in ("patch_size", "warmup_steps", "clip_norm", "validate_every", "validate_samples", "num_workers",
+                     "seed", "num_frames", "flow_weight", "first_stage_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name}: must not be negative, found {getattr(self, name)}")
+        if not 0 <= self.mse_from <= 1:
+            raise InputError(f"train.mse_from: must be a fraction from 0 to 1, found {self.mse_from}")
+        if self.first_stage_steps >= self.steps:
+            raise InputError(f"train.first_stage_steps: must be fewer than the {self.steps} steps of train.steps, "
+                             f"found {self.first_stage_steps}")
+        if 0 < self.num_frames < WINDOW:
+            raise InputError(f"train.num_frames: must be 0 (all) or at least {WINDOW}, found {self.num_frames}")
+        if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
+            raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
+                             f"{self.lr}, {self.final_lr} and {self.ema_decay}")
+        if self.seed >= 2**63:
+            raise InputError(f"train.seed: must be below 2^63, found {self.seed}")
+        if 0 < self.patch_size < 8:
+            raise InputError(f"train.patch_size: must be 0 (whole frames) or at least 8, found {self.patch_size}")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How the trained network is measured.
+
+    Attributes
+    ----------
+    split : str
+        test, val or train.
+    precision : str
+        In which the network computes: fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device;
+        recorded beside the figures.
+    device : str
+        auto (a GPU if there is one), cpu or cuda.
+    pictures : int
+        How many frames are kept as pictures for the report.
+    self_ensemble : bool
+        Measure also the mean over the 8 symmetries of a square, as a row of its own; takes 8 times as long.
+    back_projection : int
+        Measure also the network followed by so many steps of back-projection, as a row of its own; 0 does not.
+    first_stage : bool
+        Measure also what the 2D part alone makes of the centre frame, as rows of its own.
+    twice : Path
+        Run folder of a network for 2 times; measure also that network applied twice, on a data set for 4 times.
+    published : str
+        Which table of the published results the report sets beside ours: none, climate or diamond.
+    """
+
+    split: Literal["test", "val", "train"] = "test"
+    precision: Precision = "auto"
+    device: Device = "auto"
+    pictures: int = 3
+    self_ensemble: bool = False
+    back_projection: int = 0
+    first_stage: bool = False
+    twice: Path | None = None
+    published: Literal["none", "climate", "diamond"] = "none"
+
+    def __post_init__(self):
+        if not 1 <= self.pictures <= 20:
+            raise InputError(f"evaluate.pictures: must be 1 to 20, found {self.pictures}")
+        if not 0 <= self.back_projection <= 100:
+            raise InputError(f"evaluate.back_projection: must be 0 to 100 steps, found {self.back_projection}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A job: which data, which network, how it is trained and evaluated.
+
+    Attributes
+    ----------
+    data : Path
+        Folder of the data set, as `hpc_vsr.preprocess` writes it.
+    out : Path
+        Run folder; runs/NAME of the job file if not given.
+    model : ModelSettings
+    train : TrainSettings
+    evaluate : EvaluateSettings
+    """
+
+    data: Path
+    out: Path | None = None
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)

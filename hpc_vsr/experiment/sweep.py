@@ -1,0 +1,143 @@
+"""Sweeps: a job file that stands for many runs, one for each point of a grid.
+
+``[sweep]`` names settings and their values; the runs are all their combinations. Several grids, ``[[sweep]]``, are
+joined, and a point that two of them share is one run. A run is found again by its fingerprint, which ends its folder's
+name, whatever the rest of that name, and is never trained twice. A setting given on the command line is not swept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.experiment.checks import check_fit
+from hpc_vsr.experiment.finished import NEUTRAL, decisive_settings
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.system.config import as_dict, fingerprint, from_dict, read_toml
+from hpc_vsr.system.errors import InputError
+
+SECTION = "sweep"
+SWEPT = ("model", "train")
+MAX_POINTS = 1000  # SLURM's arrays end there
+
+
+def read_sweep(path: Path | None) -> list[dict[str, list]]:
+    """The grids of a job file, [{"model.n_2d": [1, 2, 3], ...}, ...]; none if it has no sweep.
+
+    Raises
+    ------
+    InputError
+        If a key is not a setting of the experiment or its values are not a list.
+    """
+    table = read_toml(path).get(SECTION, []) if path else []
+    grids = table if isinstance(table, list) else [table]
+    for grid in grids:
+        if not isinstance(grid, dict) or not grid:
+            raise InputError(f"{path}: [{SECTION}] wants settings with lists of values, such as "
+                             '"model.n_2d" = [1, 2, 3]')
+        for key, values in grid.items():
+            if isinstance(values, dict):
+                raise InputError(f'{path}: [{SECTION}] {key}: put the whole name in quotes, such as '
+                                 f'"{key}.{next(iter(values), "name")}" = [...]')
+            if key.split(".")[0] not in SWEPT or key.removeprefix("train.") in NEUTRAL:
+                raise InputError(f"{path}: [{SECTION}] {key!r}: a sweep is over the settings of {' and '.join(SWEPT)} "
+                                 "that change what is learned")
+            if not isinstance(values, list) or not values:
+                raise InputError(f"{path}: [{SECTION}] {key!r}: a list of values is wanted, found {values!r}")
+    return grids
+
+
+def without_given(grids: list[dict[str, list]], argv: Sequence[str] | None) -> list[dict[str, list]]:
+    """The grids without the settings that the command line gives, which overrides the file."""
+    words = {word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
+    kept = [{key: values for key, values in grid.items() if f"--{key}" not in words} for grid in grids]
+    return [grid for grid in kept if grid]
+
+
+def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> list[Experiment]:
+    """One experiment for each point of the grids, in their order, each with its own run folder; itself without grids.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its `out` becomes the folder of all runs.
+    grids : list of dict
+        As `read_sweep` gives them.
+    where : str
+        The job file, named in errors.
+    """
+    if not grids:
+        return [experiment]
+    found: dict[str, Experiment] = {}
+    for grid in grids:
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            changed = _with_settings(experiment, point, where)
+            mark = _mark(changed)
+            if mark not in found:
+                known = sorted(experiment.out.glob(f"*-{mark}"))
+                out = known[0] if known else experiment.out / f"{_label(point)}-{mark}"
+                found[mark] = dataclasses.replace(changed, out=out)
+            if len(found) > MAX_POINTS:
+                raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
+    return list(found.values())
+
+
+def check_all(experiments: list[Experiment], world_size: int) -> None:
+    """Raise `InputError` if one of them does not suit its data or the number of ranks; before any is trained."""
+    for experiment in experiments:
+        check_fit(experiment, read_manifest(experiment.data), world_size)
+
+
+def choose_point(experiments: list[Experiment], point: int | None, where: str) -> Experiment:
+    """The experiment of that number; `InputError` if a sweep has no such point, or a point is named without a sweep."""
+    if point is None and len(experiments) == 1:
+        return experiments[0]
+    if point is None:
+        raise InputError(f"{where}: has a sweep of {len(experiments)} points; name one with --point 0 to "
+                         f"{len(experiments) - 1}, or train all with 'python -m hpc_vsr.launch'")
+    if not 0 <= point < len(experiments):
+        raise InputError(f"--point: the sweep of {where} has the points 0 to {len(experiments) - 1}, found {point}")
+    return experiments[point]
+
+
+def _mark(experiment: Experiment) -> str:
+    """Eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
+    defaults = decisive_settings(as_dict(Experiment(experiment.data)))
+    settings = decisive_settings(as_dict(experiment))
+    chosen = {key: value for key, value in settings.items() if value != defaults[key]}
+    # as seen from the runs, so that they are found again where the whole project is copied to
+    data = os.path.relpath(experiment.data.resolve(), experiment.out.resolve())
+    return fingerprint([data, chosen])[:8]
+
+
+def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
+    values = as_dict(experiment)
+    for key, value in point.items():
+        *sections, name = key.split(".")
+        table = values
+        for section in sections:
+            table = table.get(section) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or name not in table:
+            valid = ", ".join(sorted(table)) if isinstance(table, dict) else ", ".join(SWEPT)
+            raise InputError(f"{where}: [{SECTION}] {key!r}: is not a setting; valid are: {valid}")
+        table[name] = value
+    return from_dict(Experiment, values, f"{where}: [{SECTION}]")
+
+
+def _label(point: dict[str, Any]) -> str:
+    parts = [f"{key.split('.')[-1]}-{_plain(value)}" for key, value in point.items()]
+    return "_".join(parts)[:100]
+
+
+def _plain(value: Any) -> str:
+    text = "-".join(map(_plain, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) \
+        else Path(value).name if isinstance(value, str) else str(value)
+    return re.sub(r"[^\w.+-]+", "-", text) or "none"

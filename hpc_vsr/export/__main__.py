@@ -1,0 +1,41 @@
+"""Export the network of a run for other programs: ONNX, torch.export, and a model card that says what it is for.
+
+The exported network takes frames as they are, (B, C, 5, h, w) of any size (B = 1 for flow4x), in grey levels 0..255
+or in the units of the field, and gives the enlarged centre frames, (B, C, s h, s w). Each file is compared with the
+network on frames of another size before it is kept.
+
+    python -m hpc_vsr.export --run runs/delta --out exports/delta
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system.parser import Parser
+
+
+def build_parser() -> Parser:
+    parser = Parser("export", __doc__)
+    parser.add_argument("--run", type=Path, required=True, help="run folder, runs/NAME")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder to write; RUN/export if not given")
+    parser.add_argument("--formats", type=Literal["onnx", "pt2", "both"], default="both",
+                        help="onnx, pt2 (torch.export) or both")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    _, arguments = build_parser().parse(argv)
+    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    from hpc_vsr.export.formats import FORMATS, export
+
+    formats = FORMATS if arguments.formats == "both" else (arguments.formats,)
+    export(RunFolder(arguments.run), arguments.out or arguments.run / "export", formats)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

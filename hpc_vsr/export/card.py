@@ -1,0 +1,102 @@
+"""A model card (Mitchell et al. 2019): what a network is for, what it was trained on, how well it did, its limits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc_vsr import __version__
+from hpc_vsr.models.blocks import count_parameters
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.trained import Trained
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import read_sealed
+
+PROFILES = {"paper": "values 0..255 (of a field: 0..1), two pixels cut a side, scikit-image's SSIM",
+            "sr": "Y in studio range, as many pixels cut a side as the scale, SSIM of Wang et al. 2004"}
+
+
+def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
+    """The card of a run's network as Markdown."""
+    terms, settings = trained.terms, trained.settings
+    config = run.read_config()
+    evaluation = _read_evaluation(run, trained)
+    for_video = terms.for_video
+    kind = "video" if for_video else "fields of a simulation"
+    values = ("grey levels 0..255" if for_video else
+              f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there")
+    blur = (f"a Gaussian blur of {terms.sigma:g} pixels (standard deviation, in pixels of the result), then every "
+            f"{terms.scale} pixels one by OpenCV's INTER_CUBIC" if terms.sigma else
+            f"every {terms.scale} pixels one by OpenCV's INTER_CUBIC, without blur")
+    batch, least = (1, 30) if trained.network.has_flow else ("B", 8)
+    lines = [
+        f"# {run.name}", "",
+        f"`{settings.name}` of hpc-vsr {__version__}: enlarges the centre of five frames of {kind} {terms.scale} "
+        f"times, {count_parameters(trained.network):,} parameters, {terms.channels} "
+        f"channel{'s' * (terms.channels > 1)}.", "",
+        "## Input and output", "",
+        f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), any h and w from {least} on, in {values}; "
+        f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same. At the ends of "
+        "a video, and at scene cuts, repeat the nearest frame of the scene.", "",
+        *_usage(files),
+        "## What it assumes", "",
+        f"That LR is HR after {blur}. Where the input is less blurred it rings at every edge; where it is more blurred "
+        f"it stays soft. `python -m hpc_vsr.upscale` measures the blur and warns.", "",
+        "## Training", "", *_training(config, trained, evaluation),
+        "## How well it did", "", *_metrics(evaluation, run.name),
+        "## Limits", "",
+        "It restores what the degradation above has made faint, from five neighbouring frames; what is gone it does "
+        "not invent. It was measured on frames of one source, after those that it was trained on; on other material it "
+        "may do worse than Wiener deconvolution: measure it there. Frames that were compressed hard, interlaced or "
+        "noisy are not what it was trained on, unless its training data were such.", "",
+        "## Licence", "",
+        _licence(config), "",
+    ]
+    return "\n".join(lines)
+
+
+def _usage(files: Sequence[Path]) -> list[str]:
+    code = {"onnx": 'onnxruntime.InferenceSession("{}").run(None, {{"frames": frames}})[0]       # numpy',
+            "pt2": 'torch.export.load("{}").module()(frames)                                    # torch'}
+    return ["```python", *(code[path.suffix[1:]].format(path.name) for path in files), "```", ""] if files else []
+
+
+def _training(config: dict, trained: Trained, evaluation: dict | None) -> list[str]:
+    if config["train"] is None:
+        return ["Weights that the authors of the 2021 report published, imported; their data are not public.", ""]
+    train = config["train"]
+    data = f"data set `{Path(config['data']).name}` (fingerprint {config['data_fingerprint']})"
+    if evaluation is not None and evaluation["dataset"]["fingerprint"] == config["data_fingerprint"]:
+        source, splits = evaluation["dataset"]["source"], evaluation["dataset"]["splits"]
+        first, stop = splits["train"]
+        data += f": frames {first} to {stop - 1} of {source['frames']} of `{source['name']}`"
+    return [f"{trained.step:,} steps of {train['batch_size']} samples, {train['loss']}, {train['precision']}, on "
+            f"{data}.", ""]
+
+
+def _metrics(evaluation: dict | None, name: str) -> list[str]:
+    if evaluation is None:
+        return ["Not measured with these weights; `python -m hpc_vsr.evaluate` does it.", ""]
+    rows = [row for row in evaluation["rows"] if row["profile"] in PROFILES and row["psnr"] is not None]
+    table = [f"| {row['method']} | {row['profile']} | {row['psnr']:.2f} | {row['ssim']:.4f} |" for row in rows
+             if row["method"] in ("bicubic", "wiener", name) and row["ssim"] is not None]
+    return [f"{evaluation['dataset']['name']}, split {evaluation['split']}, {rows[0]['frames']} frames:", "",
+            "| method | profile | PSNR (dB) | SSIM |", "|---|---|---:|---:|", *table, "",
+            *(f"`{profile}`: {meaning}." for profile, meaning in PROFILES.items()), ""]
+
+
+def _read_evaluation(run: RunFolder, trained: Trained) -> dict | None:
+    """Of the test split, if it was made with these weights."""
+    with contextlib.suppress(InputError):
+        found = read_sealed(run.evaluation("test"), "")
+        if isinstance(found, dict) and found.get("checkpoint_sha256") == trained.sha256:
+            return found
+    return None
+
+
+def _licence(config: dict) -> str:
+    if config["train"] is None:
+        return "That of the published weights: see the place that they were taken from."
+    return ("hpc-vsr is MIT. The weights belong to who trained them and may be bound by the licence of the training "
+            "data; write it here before you pass them on.")

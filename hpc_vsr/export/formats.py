@@ -1,0 +1,156 @@
+"""Writes a trained network as ONNX and torch.export, and compares each file with the network."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpc_vsr.data.splits import WINDOW
+from hpc_vsr.data.values import from_unit, to_unit
+from hpc_vsr.export.card import write_card
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.trained import Trained, load_trained
+from hpc_vsr.system.errors import Failed, InputError
+from hpc_vsr.system.files import create_folder, format_bytes, write_text, write_whole
+
+FORMATS = ("onnx", "pt2")
+TRACED, TRIED = (2, 40, 48), ((1, 33, 50), (2, 64, 40))  # batch, height, width
+TOLERANCE = 2e-4  # of the range of values: 0.05 grey levels
+
+
+class Deployed(nn.Module):
+    """The network with its change of values, as other programs call it."""
+
+    def __init__(self, trained: Trained):
+        super().__init__()
+        self.network = trained.network
+        self.offset, self.extent = trained.terms.offset, trained.terms.extent
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, C, 5, h, w) to (B, C, s h, s w), in the values that the network was trained on."""
+        out = self.network.upscale(to_unit(frames, self.offset, self.extent), tile=0)
+        return from_unit(out, self.offset, self.extent)
+
+
+def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:
+    """Write the network of a run in some formats, and its card; returns the files.
+
+    Raises
+    ------
+    InputError
+        If the folder is no run, the packages for ONNX are missing, or the folder cannot be written.
+    Failed
+        If a file computes something else than the network.
+    """
+    trained = load_trained(run)
+    if "onnx" in formats:
+        _check_packages()
+    create_folder(out)
+    whole = Deployed(trained).eval()
+    with _quiet():
+        program = trace(whole, trained)
+    written = []
+    for name, write, open_file in (("pt2", _write_pt2, _open_pt2), ("onnx", _write_onnx, _open_onnx)):
+        if name in formats:
+            path = out / f"{run.name}.{name}"
+            with write_whole(path) as temporary, _quiet():
+                write(program, trained, temporary)
+                difference = _compare(open_file(temporary), whole, trained)
+            print(f"{path}: {format_bytes(path.stat().st_size)}, differs from the network by at most {difference:.2g}")
+            written.append(path)
+    card = out / "README.md"
+    write_text(card, write_card(run, trained, written))
+    print(card)
+    return [*written, card]
+
+
+def trace(whole: Deployed, trained: Trained) -> torch.export.ExportedProgram:
+    """The graph of the network for any size, and for any batch unless it has a flow, whose sampling wants one frame."""
+    batch, *size = TRACED
+    dimensions = (3, 4) if trained.network.has_flow else (0, 3, 4)
+    frames = _frames(trained, (1 if trained.network.has_flow else batch, *size))
+    return torch.export.export(whole, (frames,),
+                               dynamic_shapes={"frames": dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC)})
+
+
+def _frames(trained: Trained, size: Sequence[int]) -> Tensor:
+    terms = trained.terms
+    random = torch.Generator().manual_seed(0)
+    values = torch.rand(size[0], terms.channels, WINDOW, *size[1:], generator=random)
+    return values * terms.extent + terms.offset
+
+
+def _write_pt2(program, _trained: Trained, path: Path) -> None:
+    with path.open("wb") as stream:  # torch wants the ending .pt2 of a path
+        torch.export.save(program, stream)
+
+
+def _open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
+    with path.open("rb") as stream:
+        return torch.export.load(stream).module()
+
+
+def _write_onnx(program, trained: Trained, path: Path) -> None:
+    # without its optimisation, which fails on this graph; onnxruntime optimises when it opens the file
+    onnx = torch.onnx.export(program, dynamo=True, input_names=["frames"], output_names=["upscaled"], optimize=False,
+                             verbose=False)
+    terms = trained.terms
+    onnx.model.metadata_props.update({
+        "scale": str(terms.scale), "channels": str(terms.channels), "blur_sigma": str(terms.sigma),
+        "values_from": str(terms.offset), "values_to": str(terms.offset + terms.extent),
+        "network": trained.settings.name})
+    onnx.save(str(path), external_data=False)
+
+
+def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda frames: torch.from_numpy(session.run(None, {"frames": frames.numpy()})[0])
+
+
+def _compare(exported: Callable[[Tensor], Tensor], whole: Deployed, trained: Trained) -> float:
+    """Greatest difference on random frames of other sizes than the traced one; `Failed` if it is more than rounding."""
+    worst = 0.0
+    for batch, *size in TRIED:
+        frames = _frames(trained, (1 if trained.network.has_flow else batch, *size))
+        with torch.inference_mode():
+            expected = whole(frames)
+            found = exported(frames)
+        if found.shape != expected.shape:
+            raise Failed(f"the exported network gives {tuple(found.shape)} for {tuple(frames.shape)}; "
+                         f"{tuple(expected.shape)} is right")
+        worst = max(worst, float(np.abs((found - expected).numpy()).max()))
+    if not worst <= TOLERANCE * trained.terms.extent:
+        raise Failed(f"the exported network differs by up to {worst:.3g} from the network of the run")
+    return worst
+
+
+def _check_packages() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise InputError(f"--formats onnx: needs {package}; 'pip install hpc-vsr[export]' brings it") from None
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 - used as a function
+    """Keep the exporter's notes on packages and on itself from the user."""
+
+    def __enter__(self):
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *problem):
+        logging.disable(logging.NOTSET)
+        super().__exit__(*problem)
+
+

@@ -1,0 +1,1 @@
+"""Reads and writes videos, images and fields, with what belongs to them: planes, colours, cuts, chroma."""

@@ -1,0 +1,229 @@
+"""One variable of a simulation (NetCDF, HDF5 or Zarr) as a source of float32 frames, read lazily through xarray."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpc_vsr.media.order import natural_order
+from hpc_vsr.system.errors import InputError
+
+LARGEST = 1e30  # in any sane unit; fill values that a file does not declare are larger, and arithmetic needs room
+PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # a filter of a Zarr array
+NETCDF3 = (b"CDF\x01", b"CDF\x02")
+
+
+class FieldSource:
+    """A (time, y, x) variable of one or more files; see `hpc_vsr.media.source.Source`.
+
+    Missing values are filled from the nearest valid one.
+    """
+
+    dtype = "float32"
+
+    def __init__(self, paths: Sequence[Path], variable: str):
+        self.files = list(paths)
+        self._arrays = [_open_variable(path, variable) for path in paths]
+        first = self._arrays[0]
+        for path, array in zip(paths, self._arrays, strict=True):
+            if _grid(array) != _grid(first):
+                raise InputError(f"{path}: {variable} is {_shape_text(array)}, in {paths[0].name} it is "
+                                 f"{_shape_text(first)}; one grid and one unit are wanted")
+        _check_order(paths, self._arrays)
+        self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
+        self.channels = (variable,)
+        self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
+        self.description = {
+            "variable": variable,
+            "units": str(first.attrs.get("units", "1")),
+            "long_name": str(first.attrs.get("long_name", variable)),
+            "dimensions": [str(name) for name in first.dims],
+            "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
+        }
+
+    def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
+        for index in range(start, stop):
+            part = bisect.bisect_right(self._starts, index) - 1
+            path, inside = self.files[part], index - self._starts[part]
+            try:
+                values = self._arrays[part][inside].values.astype(np.float32)
+            except (OSError, RuntimeError, ValueError, TypeError) as error:  # what back ends raise for damage
+                raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
+                                 f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
+            if np.isinf(values).any():
+                raise InputError(f"{path}: {self.channels[0]} is infinite somewhere in frame {inside}")
+            valid = ~np.isnan(values)
+            if np.abs(values, where=valid, out=np.zeros_like(values)).max() > LARGEST:
+                raise InputError(f"{path}: {self.channels[0]} is as large as {np.nanmax(np.abs(values)):.3g} in frame "
+                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue, else "
+                                 "choose other units")
+            if valid.all():
+                yield values[None], None
+            elif not valid.any():
+                raise InputError(f"{path}: {self.channels[0]} has no valid value in frame {inside}; "
+                                 "cut the file to the frames that have data")
+            else:
+                yield _fill_from_nearest(values, valid)[None], valid
+
+
+    def open_datasets(self) -> list:
+        """The files as xarray data sets, times as the numbers that they are stored as."""
+        import xarray
+
+        return [_open_any(xarray, path, decode_times=False) for path in self.files]
+
+
+def list_variables(path: Path) -> list[str]:
+    """Names of the variables over (time, y, x) in a file or in the first of a pattern."""
+    xarray, first = _import_xarray(), list_field_files(path)[0]
+    return [str(name) for name, array in _open_dataset(xarray, first).data_vars.items()
+            if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
+
+
+def open_field(path: Path, variable: str) -> FieldSource:
+    """Open one variable of NetCDF, HDF5 or Zarr files.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a Zarr store, or a pattern such as ``out_*.nc`` for several, which follow each other in natural order.
+    variable : str
+        A variable with the dimensions (time, y, x); others of length one are dropped.
+
+    Raises
+    ------
+    InputError
+        If xarray is not installed, a file cannot be read, the variable is missing or of another shape, or the files
+        are not in order of time.
+    """
+    return FieldSource(list_field_files(path), variable)
+
+
+def list_field_files(path: Path) -> list[Path]:
+    """The files that a path or a pattern names, in natural order; `InputError` if there is none."""
+    if path.exists() or not any(mark in path.name for mark in "*?["):
+        return [path]
+    try:
+        found = natural_order(path.parent.glob(path.name))
+    except ValueError as error:
+        raise InputError(f"{path}: is not a pattern that can be searched ({error})") from None
+    if not found:
+        raise InputError(f"{path}: no file fits this pattern")
+    return found
+
+
+def _grid(array) -> tuple:
+    """What files of one field share: dimensions, unit and coordinates, these to six digits."""
+    ends = [(axis["first"], axis["last"]) for axis in (_describe_axis(array, name) for name in array.dims[1:])]
+    rounded = [f"{first:.6g} to {last:.6g}" for first, last in ends]
+    return array.dims[1:], array.shape[1:], str(array.attrs.get("units")), rounded
+
+
+def _shape_text(array) -> str:
+    names, shape, units, ends = _grid(array)
+    axes = ", ".join(f"{name}: {count} from {span}" for name, count, span in zip(names, shape, ends, strict=True))
+    return f"({axes}) in {units}"
+
+
+def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
+    """Raise `InputError` if a file begins before the one before it ends, by the coordinate of their first dimension."""
+    name = arrays[0].dims[0]
+    if any(name not in array.coords or not len(array) for array in arrays):
+        return
+    for path, array, before in zip(paths[1:], arrays[1:], arrays, strict=False):
+        start, end = array.coords[name].values[0], before.coords[name].values[-1]
+        try:
+            is_later = bool(start > end)
+        except TypeError:
+            raise InputError(f"{path}: {name} is a {array.coords[name].dtype}, in the file before it "
+                             f"a {before.coords[name].dtype}; one kind is wanted") from None
+        if not is_later:
+            raise InputError(f"{path}: starts at {name} {start}, before the file before it ends ({end}); "
+                             "name the files in the order of time, without overlap")
+
+
+def _describe_axis(array, name) -> dict:
+    """Name, units, size, first and last value of a coordinate; the numbers of the rows if there is none."""
+    size = array.sizes[name]
+    if name not in array.coords or array.coords[name].dtype.kind not in "fiu":
+        return {"name": str(name), "units": "grid points", "size": size, "first": 0.0,
+                "last": float(size - 1)}
+    axis = array.coords[name]
+    if axis.ndim != 1 or not np.isfinite(axis.values).all():
+        return {"name": str(name), "units": "grid points", "size": size, "first": 0.0, "last": float(size - 1)}
+    return {"name": str(name), "units": str(axis.attrs.get("units", "")), "size": size, "first": float(axis.values[0]),
+            "last": float(axis.values[-1])}
+
+
+def _import_xarray():
+    try:
+        import xarray
+    except ModuleNotFoundError:
+        raise InputError("--field needs xarray; install it with 'pip install hpc-vsr[fields]'") from None
+    return xarray
+
+
+def _open_dataset(xarray, path: Path):
+    try:
+        return _open_any(xarray, path)
+    except InputError:
+        raise
+    except Exception as error:  # xarray passes on whatever its back end raises
+        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
+                         f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
+
+
+def _open_variable(path: Path, variable: str):
+    dataset = _open_dataset(_import_xarray(), path)
+    if variable not in dataset.data_vars:
+        names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
+        raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
+    array = _without_single_dimensions(dataset[variable])
+    if array.ndim != 3 or len(set(array.dims)) != 3 or array.dtype.kind not in "fiu":
+        raise InputError(f"{path}: {variable} is {array.dtype} with dimensions {tuple(map(str, array.dims))}; "
+                         "numbers over (time, y, x) are wanted")
+    return array
+
+
+def _without_single_dimensions(array):
+    """Drop dimensions of length one until three are left, but not the first: a file may hold one time step."""
+    for name in array.dims[1:]:
+        if array.ndim > 3 and array.sizes[name] == 1:
+            array = array.squeeze(name, drop=True)
+    if array.ndim > 3 and len(array) == 1:
+        array = array.squeeze(array.dims[0], drop=True)
+    return array
+
+
+def _check_store(path: Path) -> None:
+    """Raise `InputError` if reading an array of a Zarr store would unpickle it, which runs whatever it holds."""
+    for part in (path / ".zmetadata", path / "zarr.json", *path.glob("*/.zarray"), *path.glob("*/zarr.json")):
+        if part.is_file() and re.search(PICKLED, part.read_text(encoding="utf-8", errors="replace")):
+            raise InputError(f"{part}: holds pickled objects, which could run any program; write it without them")
+
+
+def _open_any(xarray, path: Path, **options):
+    _check_store(path)
+    if path.is_file():
+        with path.open("rb") as stream:
+            if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated one
+                return xarray.open_dataset(path, engine="scipy", **options)
+    try:
+        return xarray.open_dataset(path, **options)
+    except Exception:
+        if path.suffix not in (".h5", ".hdf5", ".he5"):
+            raise
+        return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
+
+
+def _fill_from_nearest(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import distance_transform_edt  # slow to import, and most fields have no gaps
+
+    nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return values[tuple(nearest)]

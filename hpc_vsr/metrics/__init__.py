@@ -1,0 +1,1 @@
+"""Figures that compare a frame with what it should be."""

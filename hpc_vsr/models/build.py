@@ -1,0 +1,69 @@
+"""The networks. Each is a plain `torch.nn.Module` with the report's input and output; `build_model` completes it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hpc_vsr.models.blocks import RangeOutput, count_parameters, initialise
+from hpc_vsr.models.delta import Delta
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.flow import warp
+from hpc_vsr.models.flow4x import Flow4x
+from hpc_vsr.models.network import Network, count_flops
+from hpc_vsr.models.parallel5 import Parallel5
+from hpc_vsr.models.previous import Previous
+from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
+from hpc_vsr.models.settings import ModelSettings, check_scale
+
+__all__ = ["BLUR_REACH", "Enlarge", "ModelSettings", "Network", "Reduce", "back_project", "build_model", "check_scale",
+           "count_flops", "count_parameters", "warp"]
+
+MAP_LEVEL = 0.5  # of the value range, where the 2D part's maps start
+
+
+def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float, noise: float) -> Network:
+    """Build an initialised network.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+    channels : int
+        Channels of a frame.
+    scale : int
+        Factor of the data set.
+    sigma, noise : float
+        Blur in HR pixels and noise-to-signal power, for Wiener deconvolution.
+
+    Raises
+    ------
+    InputError
+        If the network has another scale than the data.
+    """
+    check_scale(settings, scale)
+    core = _build_core(settings, channels)
+    if settings.init == "he":
+        initialise(core)
+        core.keep_alive(MAP_LEVEL * settings.value_range)
+    skip = sharpen = None
+    if settings.skip != "none":
+        skip = Enlarge(settings.skip, scale, sigma, noise)
+        nn.init.zeros_(core.last.weight)
+        nn.init.zeros_(core.last.bias)
+    if settings.input == "deconvolved":
+        sharpen = Enlarge("wiener", scale, sigma, noise)
+    limit = RangeOutput(*settings.output_range) if settings.output_range else None
+    return Network(core, skip, sharpen, settings.value_range, limit)
+
+
+def _build_core(settings: ModelSettings, channels: int) -> nn.Module:
+    axes = settings.kernel_axes
+    match settings.name:
+        case "delta":
+            return Delta(channels, settings.n_2d, settings.n_3d, settings.depth, axes)
+        case "parallel5":
+            return Parallel5(channels, settings.n_2d, settings.n_3d, settings.recursive_streams,
+                             settings.num_recursive_blocks, axes)
+        case "previous":
+            return Previous(channels, axes)
+        case "flow4x":
+            return Flow4x(channels, settings.n_2d, settings.n_3d, axes, residual=settings.skip != "none")

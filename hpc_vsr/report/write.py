@@ -1,0 +1,136 @@
+"""The report of one or more runs. It is a view of what `hpc_vsr.evaluate` recorded and measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.report import figures, pictures, tables
+from hpc_vsr.report.collect import Report, collect
+from hpc_vsr.report.viewer import make_viewer
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system.files import create_folder, write_json, write_text
+from hpc_vsr.system.lock import only_writer
+
+
+def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", level: float | None = None) -> str:
+    """Write a report of runs into a folder.
+
+    Parameters
+    ----------
+    runs : sequence of RunFolder
+    out : Path
+    split : str
+        Which evaluations to show.
+    level : float, optional
+        Validation PSNR in dB of which is said when each run first reached it.
+
+    Returns
+    -------
+    str
+        Its Markdown text and where the page is.
+
+    Raises
+    ------
+    InputError
+        If no run can be reported, or they were measured on different data sets.
+    """
+    report = collect(runs, split, level)
+    create_folder(out)
+    text = tables.markdown(report, lead(report, split))
+    with only_writer(out):
+        write_text(out / "metrics.csv", tables.csv_text(report))
+        write_text(out / "report.md", text)
+        write_text(out / "index.html", _page(report, split))
+        write_json(out / "report.json", report.content)
+    return f"{text}\nreport: {out / 'index.html'}"
+
+
+def lead(report: Report, split: str) -> str:
+    """What was done, in two sentences."""
+    dataset = report.content["dataset"]
+    source, degradation = dataset["source"], dataset["degradation"]
+    (height, width), (lr_height, lr_width) = dataset["hr_size"], dataset["lr_size"]
+    blur = f"a Gaussian blur of {degradation['sigma']:g} pixels and " if degradation["kind"] == "BD" else ""
+    first, stop = dataset["splits"][split]
+    measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split{_unseen(report, split)}"
+    return (f"{source['frames']} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
+            f"interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
+
+
+def _unseen(report: Report, split: str) -> str:
+    """Whether the networks have seen the frames that they are measured on."""
+    foreign = [run["name"] for run in report.content["runs"]
+               if run["trained_on"] != report.content["dataset"]["fingerprint"]]
+    if foreign:
+        were = "were" if len(foreign) > 1 else "was"
+        return f"; {', '.join(foreign)} {were} trained on another data set, which may hold some of these frames"
+    return {"test": ", which no network has seen", "val": ", which chose the weights", "train": ""}[split]
+
+
+def _unfinished(report: Report) -> str:
+    """Says of runs that were stopped, and have not been continued, how far they are."""
+    last = {name: max((step for step, _ in curves["training"]), default=0) for name, curves in report.curves.items()}
+    stopped = [f"{run['name']} is at step {last[run['name']]} of {run['train']['steps']}"
+               for run in report.content["runs"] if run["train"] and last[run["name"]] < run["train"]["steps"]]
+    return f" Not finished: {'; '.join(stopped)}." if stopped else ""
+
+
+def _page(report: Report, split: str) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("hpc_vsr.report", "."), autoescape=True,
+                                     undefined=jinja2.StrictUndefined, trim_blocks=True)
+    profile = report.main_profile
+    shown = [(pictures.png_uri(pictures.comparison(report, index)), f"comparison of frame {frame}")
+             for index, frame in enumerate(report.pictures["frame"])] if pictures.can_compare(report) else []
+    return environment.get_template("page.html.j2").render(
+        dataset=report.content["dataset"], lead=lead(report, split), split=split, failed=report.content["failed"],
+        highlights=_highlights(report, profile), device=report.content["runs"][0]["device"].upper(),
+        tables=tables.result_tables(report), comparison=tables.comparison_table(report),
+        ablation=tables.ablation_table(report), ablation_svg=figures.ablations(report),
+        flow=tables.flow_table(report), published=tables.published_table(report),
+        differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
+        viewer=make_viewer(report),
+        spectra_svg=None if "field" not in report.profiles else figures.power_spectra(report),
+        frames_svg=figures.psnr_over_frames(report, profile),
+        training_svg=figures.training_curves(report), facts=_facts(report))
+
+
+def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
+    """The answers that a reader wants first: how much better than the baselines."""
+    rows = {row["method"]: row for row in report.rows(profile)}
+    names = {run["name"] for run in report.content["runs"]}
+    networks = [row for row in report.rows(profile) if row["method"] in names]
+    if not networks or networks[0]["psnr"] is None:
+        return []
+    best = networks[0]
+    gains = [(f"{best['psnr'] - rows[name]['psnr']:+.2f} dB", f"{best['method']} over {label}")
+             for name, label in (("bicubic", "bicubic"), ("wiener", "Wiener")) if name in rows and rows[name]["psnr"]]
+    return [(f"{best['psnr']:.2f} dB", f"PSNR of {best['method']} ({profile})"), *gains,
+            (f"{best['ssim']:.3f}", f"SSIM of {best['method']}"), (f"{best['params']:,}", "parameters")]
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    dataset = report.content["dataset"]
+    source = dataset["source"]
+    facts = [("data set", f"{dataset['name']} (fingerprint {dataset['fingerprint']})"),
+             ("source", f"{source['name']}, SHA-256 {source['sha256']}"),
+             ("channels", f"{', '.join(dataset['channels'])}, {dataset['dtype']}, {dataset['units']}"),
+             ("splits", ", ".join(f"{name} {first} to {stop - 1}"
+                                  for name, (first, stop) in dataset["splits"].items()))]
+    for run in report.content["runs"]:
+        model, train = run["model"], run["train"]
+        if train is None:
+            facts.append((f"run {run['name']}", f"{model['name']}, weights of {run['imported']['file']} "
+                          f"(SHA-256 {run['imported']['sha256']})"))
+            continue
+        facts.append((f"run {run['name']}", f"{model['name']}, skip {model['skip']}, input {model['input']}, "
+                      f"{train['steps']} steps of {train['batch_size']} samples, patches of {train['patch_size']}, "
+                      f"{train['loss']}, lr {train['lr']:g}, {train['precision']}; weights of step {run['step']}, "
+                      f"evaluated in {run['precision']} on the {run['device'].upper()}"))
+    return facts
+
+
+__all__ = ["Report", "collect", "write_report"]

@@ -1,0 +1,160 @@
+"""The checkpoints of a run: which are there, which are whole, which is the newest and which the best. No torch."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import checksum_path, is_valid, partial_path, read_sealed, sha256, write_sealed
+
+BEST = "best.json"
+STEP = re.compile(r"step-(\d+)\.pt")
+
+
+class Checkpoints:
+    """The files ``step-00001000.pt`` of a folder; each is looked through once, and again after `look_again`.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._whole: dict[Path, bool] = {}
+
+    def look_again(self) -> None:
+        """Forget what was seen: a checkpoint has been written, or another process may have written one."""
+        self._whole.clear()
+
+    def path_of(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.pt"
+
+    @staticmethod
+    def step_of(path: Path) -> int:
+        return int(STEP.fullmatch(path.name)[1])
+
+    def paths(self) -> list[Path]:
+        """Whole or not, the oldest first."""
+        return sorted(path for path in self.folder.glob("step-*.pt") if STEP.fullmatch(path.name))
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether its bytes are those of its checksum."""
+        if path not in self._whole:
+            self._whole[path] = is_valid(path)
+        return self._whole[path]
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint; None if there is none."""
+        return next((path for path in reversed(self.paths()) if self.is_whole(path)), None)
+
+    def damaged(self) -> list[Path]:
+        """Checkpoints newer than the newest whole one, which a resumed training passes over."""
+        newest = self.newest()
+        return [path for path in reversed(self.paths()) if newest is None or path > newest]
+
+    def best(self) -> Path:
+        """The checkpoint with the best validation score, else, with a warning, the newest.
+
+        Where best.json is lost or damaged, the newest checkpoint knows which was the best.
+
+        Raises
+        ------
+        InputError
+            If none is whole.
+        """
+        newest = self.newest()
+        if newest is None:
+            raise InputError(f"{self.folder}: has no valid checkpoint; train it first with 'python -m hpc_vsr.train'")
+        best = self._named() or self._known_to(newest)
+        if best == newest or self.is_whole(best):
+            return best
+        print(f"warning: {best}: is damaged or lost; {newest.name}, the newest, is taken for the best", file=sys.stderr)
+        return newest
+
+    def best_sha256(self) -> str:
+        """SHA-256 of the checkpoint that `best` chooses."""
+        return sha256(self.best())
+
+    def name_best(self, step: int, score: float) -> None:
+        write_sealed(self.folder / BEST, {"file": self.path_of(step).name, "step": step, "psnr": score})
+
+    def restore_best(self, step: int, score: float) -> None:
+        """Name the best checkpoint, if it is there and another one, or none, is named."""
+        if self.is_whole(self.path_of(step)) and self._named() != self.path_of(step):
+            self.name_best(step, score)
+
+    def prune(self, keep: int, step: int) -> None:
+        """Delete all but the newest `keep` checkpoints up to `step`, which is whole, and the best one.
+
+        What is there of later steps was damaged when training went on from an earlier one.
+        """
+        paths = self.paths()
+        whole = [path for path in paths if path <= self.path_of(step) and checksum_path(path).exists()]
+        stay = {*whole[-max(1, keep):], self._named()}
+        for path in paths:
+            if path not in stay:
+                checksum_path(path).unlink(missing_ok=True)
+                path.unlink()
+        for path in self.folder.glob(partial_path(Path("*")).name):  # of a life that was killed
+            path.unlink(missing_ok=True)
+
+    def _named(self) -> Path | None:
+        try:
+            name = str(read_sealed(self.folder / BEST, "").get("file"))
+        except InputError:
+            return None
+        return self.folder / name if STEP.fullmatch(name) else None
+
+    def _known_to(self, path: Path) -> Path:
+        facts = read_facts(path)
+        return path if facts.get("best_psnr") is None else self.path_of(facts.get("best_step", 0))
+
+
+class _Mapping(dict):
+    """Stands for an OrderedDict, to which torch gives attributes."""
+
+
+class _Facts(pickle.Unpickler):
+    """Reads what torch has pickled, with nothing in place of tensors; no code is imported or run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _Mapping if name == "OrderedDict" else _nothing
+
+    def persistent_load(self, _identity: Any) -> None:
+        return None
+
+
+def _nothing(*_) -> None:
+    return None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Numbers and settings of a checkpoint, without its tensors, which are None, and without torch.
+
+    Raises
+    ------
+    InputError
+        If it was not written by this program.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # as torch writes it, so nothing can swell
+                raise pickle.UnpicklingError("it is packed")
+            facts = _Facts(io.BytesIO(archive.read(name))).load()
+        if not isinstance(facts, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(facts).__name__}")
+        if not all(isinstance(facts.get(key, 0), int) for key in ("step", "best_step")):
+            raise pickle.UnpicklingError("its steps are no numbers")
+    except Exception as error:  # a damaged file fails in many ways inside zipfile and pickle
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be loaded ({reason}); delete it") from None
+    return facts

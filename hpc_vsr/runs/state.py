@@ -1,0 +1,85 @@
+"""The content of a checkpoint: all that is needed to continue a run. It is written whole and loads without code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import write_checked
+
+TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network": dict, "optimiser": dict,
+         "scaler": dict, "rng": Tensor, "step": int, "samples_seen": int, "best_psnr": (float, int, type(None)),
+         "best_step": int, "bad_steps": int}
+
+
+def save_checkpoint(checkpoints: Checkpoints, state: dict, step: int, keep: int, best_score: float | None) -> Path:
+    """Write ``step-00001000.pt`` and then ``step-00001000.pt.sha256``, which makes it valid; prune older ones.
+
+    Parameters
+    ----------
+    checkpoints : Checkpoints
+    state : dict
+        Tensors of any device, numbers, text, and dicts and lists of them; the file has the tensors on the CPU.
+    step : int
+    keep : int
+        How many of the newest stay, besides the best one.
+    best_score : float, optional
+        The validation score if this is the best checkpoint so far.
+    """
+    path = checkpoints.path_of(step)
+    stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
+    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # `torch.load` then works on machines without a GPU
+    write_checked(path, stream.getbuffer())
+    checkpoints.look_again()
+    if best_score is not None:
+        checkpoints.name_best(step, best_score)
+    checkpoints.prune(keep, step)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict:
+    """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # as torch writes it: nothing in it is packed, so nothing can swell
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise pickle.UnpicklingError("it is packed")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways inside zipfile and torch
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be loaded ({reason}); delete it") from None
+    wrong = [key for key, kind in TYPES.items()
+             if not isinstance(state, dict) or not isinstance(state.get(key, ()), kind)
+             or kind is int and not 0 <= state[key] < 2**62]
+    if wrong:
+        raise InputError(f"{path}: is not a checkpoint of this program: its {', '.join(wrong)} are missing or wrong")
+    return state
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
+    """Load a state dict; `InputError` lists what does not fit if it is of another network."""
+    own = network.state_dict()
+    faults = [f"lacks {name}" for name in own if name not in weights]
+    faults += [f"has unknown {name}" for name in weights if name not in own]
+    for name in own:
+        found = weights.get(name)
+        if name in weights and not isinstance(found, Tensor):
+            faults.append(f"{name} is no tensor")
+        elif name in weights and found.shape != own[name].shape:
+            faults.append(f"{name} is {tuple(found.shape)} where {tuple(own[name].shape)} is wanted")
+        elif name in weights and not found.isfinite().all():
+            faults.append(f"{name} has values that are not finite")
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(f"{where}: is a checkpoint of another network, or damaged: {'; '.join(faults[:3])}{more}; "
+                         "check [model] or choose another run folder")
+    network.load_state_dict(weights)

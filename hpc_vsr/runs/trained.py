@@ -1,0 +1,112 @@
+"""The trained network of a run, and what it was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpc_vsr.data.manifest import Manifest
+from hpc_vsr.media.planes import GREY
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.network import Network
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.state import load_checkpoint, load_weights
+from hpc_vsr.system.config import as_dict, check_finite, from_dict
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import sha256
+
+
+@dataclass(frozen=True)
+class DataTerms:
+    """What a network was trained for, kept in its checkpoint: values and degradation of its data set.
+
+    Attributes
+    ----------
+    channels, scale : int
+    sigma : float
+        Blur in HR pixels.
+    noise : float
+        Noise-to-signal power of the Wiener filter, tuned on the validation split.
+    offset, extent : float
+        (value - offset) / extent is 0..1 on the training split.
+    fingerprint : str
+        Of the data set.
+    is_video : bool, optional
+        Grey levels of 8 bits; else the values of a field. Checkpoints of earlier versions do not say.
+    """
+
+    channels: int
+    scale: int
+    sigma: float
+    noise: float
+    offset: float
+    extent: float
+    fingerprint: str
+    is_video: bool | None = None
+
+    def __post_init__(self):
+        check_finite(self, "data_terms")
+        if not (1 <= self.channels <= 3 and self.scale in (2, 4) and 0 <= self.sigma <= 10 and self.noise >= 0
+                and self.extent > 0):
+            raise InputError(f"data_terms: are none that this program writes: {self}")
+
+    @classmethod
+    def of(cls, manifest: Manifest, noise: float) -> DataTerms:
+        return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
+                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_8bit)
+
+    @property
+    def for_video(self) -> bool:
+        return (self.offset, self.extent) == (0.0, GREY) if self.is_video is None else self.is_video
+
+    def build(self, settings: ModelSettings) -> Network:
+        """The initialised network for this data."""
+        return build_model(settings, self.channels, self.scale, self.sigma, self.noise)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what it was trained for."""
+
+    network: Network
+    settings: ModelSettings
+    terms: DataTerms
+    step: int
+    where: str
+    sha256: str
+
+
+def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
+    """The part of a checkpoint that `load_trained` reads."""
+    return {"model_settings": as_dict(settings), "data_terms": as_dict(terms), "weights": weights}
+
+
+def load_trained(run: RunFolder) -> Trained:
+    """The network of a run with its best validated weights, on the CPU, ready for inference.
+
+    Raises
+    ------
+    InputError
+        If the folder is no run, has no valid checkpoint, or the checkpoint is of another network than config.json.
+    """
+    config = run.read_config()
+    path = run.checkpoints.best()
+    try:
+        state, checksum = load_checkpoint(path), sha256(path)
+    except (InputError, FileNotFoundError):
+        if path.exists():
+            raise
+        run.checkpoints.look_again()
+        path = run.checkpoints.best()  # a training that goes on has pruned it meanwhile
+        state, checksum = load_checkpoint(path), sha256(path)
+    where = str(path)
+    settings = from_dict(ModelSettings, config["model"], str(run.config))
+    if from_dict(ModelSettings, state["model_settings"], where) != settings:
+        raise InputError(f"{where}: is a checkpoint of another network, {state['model_settings']}; "
+                         f"{run.config} has {config['model']}")
+    terms = from_dict(DataTerms, state["data_terms"], where)
+    network = terms.build(settings)
+    load_weights(network, state["weights"], where)
+    network.eval().requires_grad_(False)
+    return Trained(network, settings, terms, state["step"], where, checksum)

@@ -1,0 +1,163 @@
+"""Settings of a stage: defaults < TOML file < command line.
+
+A frozen dataclass has the settings of a stage. This file reads one from TOML and JSON, and answers a mistake with one
+line that says what, where and how to mend it; `hpc_vsr.system.parser` makes a command line of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.system.errors import InputError
+
+Device = typing.Literal["auto", "cpu", "cuda"]
+
+
+def read_toml(path: Path) -> dict:
+    """Parse a TOML file; `InputError` names the file and the line of a mistake."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a text file; a TOML file is wanted") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply for a file of settings") from None
+
+
+def read_toml_arguments(path: Path, settings: type, also: Sequence[str] = ()) -> list[str]:
+    """Check a TOML file against a settings dataclass and return it as ``--section.key=value`` arguments."""
+    table = {key: value for key, value in read_toml(path).items() if key not in also}
+    return list(_arguments(table, settings, str(path), "", also))
+
+
+def _arguments(table: dict, settings: type, path: str, section: str, also: Sequence[str] = ()):
+    types = typing.get_type_hints(settings)
+    names = [field.name for field in dataclasses.fields(settings)]
+    for key, value in table.items():
+        where = f"{path}: [{section}] " if section else f"{path}: "
+        if key not in names:
+            kind = "setting" if section or not isinstance(value, dict) else "section"
+            raise InputError(f"{where}has no {kind} {key!r}{did_you_mean(key, [*names, *also])}")
+        expected = types[key]
+        if dataclasses.is_dataclass(expected):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}{key!r} is a section: write [{key}] and its settings below it")
+            yield from _arguments(value, expected, path, f"{section}.{key}" if section else key)
+            continue
+        _check_type(value, expected, f"{where}{key}")
+        dotted = f"{section}.{key}" if section else key
+        yield f"--{dotted}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _check_type(value: Any, expected: Any, where: str) -> None:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes"}
+    if typing.get_origin(expected) is typing.Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise InputError(f"{where}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
+    if expected in (str | None, Path | None, Path):
+        expected = str
+    if typing.get_origin(expected) is list:
+        if not isinstance(value, list):
+            raise InputError(f"{where}: expected a list in brackets, found {value!r}")
+        for item in value:
+            _check_type(item, typing.get_args(expected)[0], where)
+        return
+    if expected not in words or value is None:
+        return
+    accepted = {float: (int, float)}.get(expected, (expected,))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        raise InputError(f"{where}: expected {words[expected]}, found {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where}: expected a finite number, found {value!r}")
+
+
+def check_finite(settings: Any, section: str) -> None:
+    """Raise `InputError` if a number of a settings dataclass is infinite or not a number."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise InputError(f"{section}.{field.name}: expected a finite number, found {item}")
+
+
+def did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
+    """The nearest valid name, and the list of all: always, or only where none is near."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{meant}; valid are: {', '.join(sorted(valid))}" if list_all or not close else meant
+
+
+def as_dict(settings: Any) -> Any:
+    """A settings dataclass as plain JSON values (paths as text, tuples as lists)."""
+    if dataclasses.is_dataclass(settings):
+        fields = dataclasses.fields(settings)
+        return {field.name: as_dict(getattr(settings, field.name)) for field in fields}
+    if isinstance(settings, dict):
+        return {key: as_dict(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [as_dict(value) for value in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+def from_dict(settings: type, values: dict, where: str) -> Any:
+    """The inverse of `as_dict`; `InputError` names `where` if a key is unknown or a type is wrong."""
+    types = typing.get_type_hints(settings)
+    names = [field.name for field in dataclasses.fields(settings)]
+    given = {}
+    for key, value in values.items():
+        if key not in names:
+            raise InputError(f"{where}: unknown setting {key!r}{did_you_mean(key, names)}")
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {key!r} is a section: write [{key}] and its settings below it")
+            given[key] = from_dict(types[key], value, f"{where}: {key}")
+        else:
+            _check_type(value, types[key], f"{where}: {key}")
+            with readable_errors():
+                given[key] = _as_declared(value, types[key])
+    missing = [field.name for field in dataclasses.fields(settings) if field.name not in given
+               and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}")
+    with readable_errors():
+        return settings(**given)
+
+
+def _as_declared(value: Any, declared: Any) -> Any:
+    """Paths of text, and floats of whole numbers, so that 0 and 0.0 are one setting."""
+    if declared in (Path, Path | None) and value is not None:
+        return Path(value)
+    if declared is float and value is not None:
+        return float(value)
+    return [float(item) for item in value] if declared == list[float] else value
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a settings dataclass or any JSON value."""
+    text = json.dumps(as_dict(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def readable_errors():
+    """`ValueError` from the checks of a settings dataclass is the user's mistake too."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OverflowError, ValueError) as error:  # a whole number may be too large to be a float
+        raise InputError(str(error)) from None

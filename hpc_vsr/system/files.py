@@ -1,0 +1,207 @@
+"""Files that appear whole or not at all, and their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.system.errors import InputError
+
+SEAL = "content_sha256"
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends without an error it becomes `path`, on disk.
+
+    A crash at any moment leaves the old file or the new one. The temporary name depends on `path` alone, so what a
+    killed process left is removed by the next one, and so is a link that a stranger left there.
+    """
+    temporary = partial_path(path)
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary name that `write_whole` uses for `path`."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8."""
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a text file in UTF-8; `InputError` if it is a link, through which a file elsewhere would be changed."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a link to another file; delete it") from None
+        raise
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file, indented, keys in the given order; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, value: dict) -> None:
+    """`write_json` of an object with a checksum of its content as its last key, which `read_sealed` compares."""
+    write_json(path, {**value, SEAL: _seal(value)})
+
+
+def read_sealed(path: Path, mend: str) -> dict:
+    """An object that `write_sealed` wrote, without its checksum; `InputError` if a value in it has changed."""
+    value = read_json(path, mend)
+    if not isinstance(value, dict) or SEAL not in value:
+        raise InputError(f"{path}: has no checksum: it is damaged, or of an earlier version; {mend}")
+    seal = value.pop(SEAL)
+    if seal != _seal(value):
+        raise InputError(f"{path}: is damaged or was changed by hand (its checksum differs); {mend}")
+    return value
+
+
+def _seal(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_json_once(path: Path, value: Any) -> None:
+    """`write_json` by whichever of several processes comes first; what the others wrote is let go.
+
+    See `remove_left_together`.
+    """
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    try:
+        write_json(temporary, value)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            temporary.replace(path)
+    except FileNotFoundError:  # another process has removed it, since the file is there
+        if not path.exists():
+            raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_left_together(path: Path) -> None:
+    """Remove what processes left that were killed in `write_json_once`, once the file is there."""
+    for left in path.parent.glob(f".*{path.name}.*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def read_json(path: Path, mend: str) -> Any:
+    """Read a JSON file; `InputError` says what is wrong with it and how to `mend` it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; {mend}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}; {mend}") from None
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, or nested without end
+        raise InputError(f"{path}: is damaged ({error}); {mend}") from None
+
+
+def write_checked(path: Path, content: bytes | memoryview) -> None:
+    """Write a file and its checksum. A valid file of that name is replaced by a valid one, with no moment between."""
+    former = f"{sha256(path)}  {path.name}\n" if is_valid(path) else ""
+    line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    if former:
+        write_text(checksum_path(path), former + line)
+    with write_whole(path) as temporary:
+        temporary.write_bytes(content)
+    write_text(checksum_path(path), line)
+
+
+def record_checksum(path: Path) -> None:
+    """Write ``NAME.sha256`` beside a file that is whole, as `sha256sum --check` reads it; `is_valid` compares."""
+    write_text(checksum_path(path), f"{sha256(path)}  {path.name}\n")
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a file is there and its bytes have the recorded checksum."""
+    try:
+        return sha256(path) in checksum_path(path).read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def checksum_path(path: Path) -> Path:
+    """Where `record_checksum` writes."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_input_file(path: Path, what: str) -> None:
+    """Raise `InputError` unless `path` is a readable file that is not empty."""
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above cannot be searched
+        raise InputError(f"{path}: is a folder; {what} is wanted")
+    if not os.path.exists(path):  # noqa: PTH110
+        raise InputError(f"{path}: not found, or a folder above it cannot be searched; {what} is wanted")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read; check its permissions")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; {what} is wanted")
+
+
+def create_folder(folder: Path) -> None:
+    """Make a folder and its parents and try that it can be written; `InputError` if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"  # one name: what a kill leaves, the next run removes
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another task of the same job may have been quicker
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+
+
+def check_free_space(folder: Path, num_bytes: int) -> None:
+    """Raise `InputError` unless the file system of `folder` has room for `num_bytes` and 64 MiB more."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes + (64 << 20):
+        raise InputError(f"{folder}: needs {format_bytes(num_bytes)}, {format_bytes(free)} are free; "
+                         "choose another --out or make room")
+
+
+def format_bytes(num_bytes: float) -> str:
+    """A size for people: '512 B', '3.4 MB', '1.2 GB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

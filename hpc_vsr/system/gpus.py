@@ -1,0 +1,238 @@
+"""Which GPU a process computes on: what it may use, what it takes, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hpc_vsr.system.config import Device
+from hpc_vsr.system.errors import InputError
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+SHARE = "HPC_VSR_SHARE_GPU"  # 1: ranks that are given the same GPU train on it together, through gloo
+FULL = "ieee"  # torch's word for float32 that is not rounded to TF32
+CU126 = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a rank computes; two ranks of one `host` and `identity` share a GPU.
+
+    Attributes
+    ----------
+    host : str
+    kind : {"cpu", "cuda"}
+    name : str
+        "NVIDIA A100-SXM4-40GB"; a slice of one has "MIG" in it.
+    identity : str
+        The UUID of the GPU: its number depends on what a process sees.
+    """
+
+    host: str
+    kind: str
+    name: str = ""
+    identity: str = ""
+
+
+def choose_device(device: Device, local_rank: int = 0) -> torch.device:
+    """The device of the `local_rank`-th process of this node; nothing is changed.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto takes a GPU if this process sees one: number `local_rank` modulo their count.
+    local_rank : int
+
+    Raises
+    ------
+    InputError
+        If "cuda" is asked for and no GPU is visible, or this torch has no code for the GPU.
+    """
+    if device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        if device == "cuda":
+            raise InputError(f'device: "cuda" is asked for and no GPU is visible: {why_none()}, or use "auto" or "cpu"')
+        return torch.device("cpu")
+    chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
+    check_code_for(chosen)
+    return chosen
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Make a GPU the one of this process, and float32 mean float32 in it: for commands, not for a library's callers."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        _set_rounding((FULL, FULL))
+    return device
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Inside, float32 convolutions and products on a GPU are not rounded to TF32; the caller's settings come back."""
+    before = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    _set_rounding((FULL, FULL))
+    try:
+        yield
+    finally:
+        _set_rounding(before)
+
+
+def _set_rounding(of: tuple[str, str]) -> None:
+    """Of convolutions and of products. The older `allow_tf32` cannot be read where a caller has used these names."""
+    torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = of
+
+
+def given_ids() -> list[str] | None:
+    """The entries of CUDA_VISIBLE_DEVICES (numbers, UUIDs or MIG slices) up to the first invalid one; None if unset.
+
+    CUDA itself stops reading at the first entry that names no GPU.
+    """
+    given = os.environ.get(VARIABLE)
+    if given is None:
+        return None
+    ids = []
+    for entry in given.split(","):
+        if not re.fullmatch(r"\d+|GPU-[\w-]+|MIG-[\w/-]+", entry.strip()):
+            break
+        ids.append(entry.strip())
+    return ids
+
+
+def why_none() -> str:
+    """Why torch sees no GPU, and what to do."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install a torch with CUDA"
+    ids = given_ids()
+    if ids == []:
+        return f"{VARIABLE}={os.environ[VARIABLE]!r} hides all GPUs; unset it, or name those to use"
+    named = f" of {VARIABLE}={os.environ[VARIABLE]}" if ids else ""
+    return (f"torch {torch.__version__} sees no GPU{named}; 'nvidia-smi' must show one and a driver for CUDA "
+            f"{torch.version.cuda}")
+
+
+def check_code_for(device: torch.device) -> None:
+    """Raise `InputError` if this torch was built without code for the GPU; its first kernel would fail."""
+    major, minor = torch.cuda.get_device_capability(device)
+    built = torch.cuda.get_arch_list()
+    if built and not has_code_for((major, minor), built):
+        older = f"; for this GPU: {CU126}" if (major, minor) < (7, 5) else "; install a newer torch"
+        raise InputError(f"device: {torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and "
+                         f"torch {torch.__version__} has code for {', '.join(built)} only{older}")
+
+
+def has_code_for(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Whether one of ``sm_90``, ``sm_90a``, ``compute_90`` (as torch lists them) runs on this compute capability.
+
+    Machine code runs on its own and later minor versions of one major version, with an ``a`` on its own alone; PTX
+    (``compute_``) on all later ones.
+    """
+    for entry in built:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", entry)
+        if found is None:
+            continue
+        of = int(found[2]), int(found[3])
+        if (of == capability if found[4] == "a" else of <= capability if found[1] == "compute" else
+                of[0] == capability[0] and of[1] <= capability[1]):
+            return True
+    return False
+
+
+def check_job_gpus(device: Device, chosen: torch.device, where: str) -> None:
+    """Raise `InputError` if the SLURM job has GPUs on this node that "auto" would leave idle, torch seeing none."""
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "0")
+    if device == "auto" and chosen.type == "cpu" and gpus not in ("", "0"):
+        raise InputError(f"{where}: the job has {gpus} GPU{'s' * (gpus != '1')} on this node, and {why_none()} "
+                         f"('python -m hpc_vsr.doctor' looks), or set {where} to cpu")
+
+
+def placement(device: torch.device) -> Placed:
+    """Where this process computes."""
+    if device.type != "cuda":
+        return Placed(socket.gethostname(), device.type)
+    properties = torch.cuda.get_device_properties(device)
+    return Placed(socket.gethostname(), device.type, properties.name,
+                  str(getattr(properties, "uuid", torch.cuda._parse_visible_devices()[device.index])))
+
+
+def shares_gpu() -> bool:
+    """Whether ranks may share a GPU, as HPC_VSR_SHARE_GPU=1 says."""
+    given = os.environ.get(SHARE, "0")
+    if given not in ("0", "1"):
+        raise InputError(f"{SHARE}: must be 0 or 1, found {given!r}")
+    return given == "1"
+
+
+def check_placements(ranks: Sequence[Placed]) -> None:
+    """Raise `InputError` unless every rank has a GPU of its own, or all compute on the CPU.
+
+    NCCL, which joins the ranks of GPUs, takes no two ranks on one GPU and no slices of one (MIG).
+
+    Parameters
+    ----------
+    ranks : sequence of Placed
+        Of rank 0, 1, ...
+    """
+    if len(ranks) == 1:
+        return
+    kinds = [one.kind for one in ranks]
+    if len(set(kinds)) > 1:
+        without, having = kinds.index("cpu"), kinds.index("cuda")
+        raise InputError(f"rank {without} on {ranks[without].host} has no GPU and rank {having} on "
+                         f"{ranks[having].host} has one; give each node its GPUs, or set train.device to cpu")
+    if kinds[0] == "cpu" or shares_gpu():
+        return
+    for number, one in enumerate(ranks):
+        if "MIG" in one.name:
+            raise InputError(f"rank {number} on {one.host} has a slice of a GPU ({one.name}), and NCCL cannot join the "
+                             "ranks of slices; train on one rank, or ask for whole GPUs")
+    together: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, one in enumerate(ranks):
+        together[one.host, one.identity].append(number)
+    for (host, _), numbers in together.items():
+        if len(numbers) > 1:
+            on_host = sum(one.host == host for one in ranks)
+            gpus = len({one.identity for one in ranks if one.host == host})
+            raise InputError(f"ranks {' and '.join(map(str, numbers))} on {host} would share one GPU "
+                             f"({ranks[numbers[0]].name}), and one rank drives one GPU: start {gpus} "
+                             f"rank{'s' * (gpus > 1)} on a node instead of {on_host} (--ntasks-per-node, "
+                             "--nproc-per-node, resources.ranks_per_node), or ask for more GPUs")
+
+
+def ids_for_launch(wanted: int) -> str:
+    """CUDA_VISIBLE_DEVICES for the ranks of a launch on this machine: the first `wanted` GPUs that it may use itself.
+
+    What the user, or the batch system, has given stays: on a shared node GPU 0 may be someone else's.
+
+    Returns
+    -------
+    str
+        Empty if none is wanted, or there is none: then the ranks compute on the CPU.
+
+    Raises
+    ------
+    InputError
+        If there are GPUs, but fewer.
+    """
+    count = torch.cuda.device_count() if wanted else 0
+    if not count:
+        return ""
+    given = given_ids()
+    if count < wanted:
+        shown = f" ({VARIABLE}={os.environ[VARIABLE]})" if given else ""
+        raise InputError(f"resources.gpus_per_node: {wanted} GPUs are asked for, and here "
+                         f"{'is' if count == 1 else 'are'} {count}{shown}; add --resources.gpus_per_node {count} "
+                         f"--resources.ranks_per_node {count}")
+    return ",".join((given or [str(number) for number in range(count)])[:wanted])
+
+
+def ranks_on_gpu(processes: int) -> int:
+    """How many of so many processes of this node share a GPU, at most."""
+    return -(-processes // max(1, torch.cuda.device_count()))

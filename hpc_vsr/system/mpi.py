@@ -1,0 +1,126 @@
+"""Ranks of the preprocessing. The only file that imports mpi4py; without a launcher nothing of MPI is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from hpc_vsr.system.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, memory_failure, storage_failure
+
+# Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
+# own step that carries its proxies.
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+SECONDS_TO_TELL = 0.5  # for the launcher to pass on the reason before it kills the rank that gave it
+
+
+class Alone:
+    """One process without MPI, with the few methods of `mpi4py.MPI.Comm` that are used here."""
+
+    rank, size = 0, 1
+
+    def bcast(self, value: Any) -> Any:
+        return value
+
+    def allgather(self, value: Any) -> list:
+        return [value]
+
+    def Abort(self, status: int) -> NoReturn:  # noqa: N802 - the name is MPI's
+        sys.exit(status)
+
+
+def connect(environment: Mapping[str, str] = os.environ) -> Any:
+    """The communicator of this job: MPI's world under a launcher, `Alone` without one.
+
+    Raises `InputError` if a launcher has started several ranks that cannot see each other, which would each do the
+    whole work and write over one another.
+    """
+    variable = next((name for name in SIZE_VARIABLES if name in environment), None)
+    expected = int(environment[variable]) if variable else 1
+    if expected == 1 and "OMPI_COMM_WORLD_SIZE" not in environment and "PMI_SIZE" not in environment:
+        return Alone()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py reports a missing libmpi as RuntimeError
+        raise InputError(f"{expected} ranks were started but mpi4py cannot be used "
+                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' brings mpi4py and MPICH"
+                         ) from None
+    comm = MPI.COMM_WORLD
+    if comm.size != expected:
+        raise InputError(
+            f"the launcher started {expected} ranks ({variable}={expected}) but MPI sees {comm.size}: "
+            "under srun add --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI); "
+            "under mpiexec use the one of the MPI that mpi4py was built with")
+    return comm
+
+
+def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
+    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, told once.
+
+    To be called inside `abort_together`, which answers whatever else `function` raises.
+    """
+    value, message = None, None
+    if comm.rank == 0:
+        try:
+            value = function()
+        except InputError as error:
+            message = str(error)
+    value, message = comm.bcast((value, message))
+    if message is not None:
+        error = InputError(message) if comm.rank == 0 else ToldElsewhere(message)
+        error.agreed = True
+        raise error
+    return value
+
+
+def ranks_on_node(comm: Any) -> int:
+    """How many ranks of the job share this node's memory; to be called by all of them."""
+    if comm.size == 1:
+        return 1
+    from mpi4py import MPI
+
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        return node.size
+    finally:
+        node.Free()
+
+
+@contextlib.contextmanager
+def abort_together(comm: Any) -> Iterator[None]:
+    """An exception on one rank ends the whole job at once, with its reason; the others would wait for ever."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if comm.size == 1 or (isinstance(error, InputError) and error.agreed):
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            print(f"rank {comm.rank}: interrupted; the same command continues", file=sys.stderr, flush=True)
+        elif isinstance(error, InputError):
+            print(f"error: rank {comm.rank}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        elif reason := str(error) if isinstance(error, Failed) else memory_failure(error) or storage_failure(error):
+            print(f"failed: rank {comm.rank}: {reason}", file=sys.stderr, flush=True)
+        else:
+            print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        time.sleep(SECONDS_TO_TELL)
+        comm.Abort(BAD_INPUT if isinstance(error, InputError) else FAILED)
+
+
+def library() -> str | None:
+    """First line of what the MPI that mpi4py finds says of itself; None without one. Does not initialise MPI."""
+    try:
+        import mpi4py
+        mpi4py.rc.initialize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    return " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split())
+
+
+def srun_type() -> str:
+    """What `srun --mpi` starts the ranks of this MPI with: pmix for Open MPI, pmi2 for MPICH and its relatives."""
+    return "pmix" if (library() or "").startswith("Open MPI") else "pmi2"

@@ -1,0 +1,190 @@
+"""Ranks of the training. It reads RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*; whatever sets them can launch it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import gc
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hpc_vsr.system.config import Device
+from hpc_vsr.system.errors import Failed, InputError, ToldElsewhere
+from hpc_vsr.system.gpus import check_job_gpus, check_placements, choose_device, own_device, placement, shares_gpu
+from hpc_vsr.system.memory import peak_memory
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where this process stands among those that train together.
+
+    Attributes
+    ----------
+    rank, world_size : int
+    device : torch.device
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def per_node(self) -> int:
+        """How many ranks share this node."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
+
+    @property
+    def num_threads(self) -> int:
+        """Cores of this rank: what SLURM gave each task, else OMP_NUM_THREADS, else its share of the machine."""
+        by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # else a task started the ranks
+        given = (by_srun and os.environ.get("SLURM_CPUS_PER_TASK")) or os.environ.get("OMP_NUM_THREADS", "")
+        by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # its own default, not the user's
+        if given.isdecimal() and int(given) > 0 and not by_torchrun:
+            return int(given)
+        return max(1, len(os.sched_getaffinity(0)) // self.per_node)
+
+    def peak_memory(self) -> int:
+        """Bytes: of the GPU, or of this process on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return peak_memory()
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Add up a few float64 numbers over all ranks; the same result on each."""
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """Call `function` on the main rank and return its value on every rank.
+
+        Its `InputError` ends every rank, told once.
+        """
+        box = [None, None]
+        if self.is_main:
+            try:
+                box[0] = function()
+            except InputError as error:
+                box[1] = str(error)
+        dist.broadcast_object_list(box)
+        if box[1] is not None:
+            raise InputError(box[1]) if self.is_main else ToldElsewhere(box[1])
+        return box[0]
+
+    def together(self, function: Callable[[], None]) -> None:
+        """Call `function` on every rank; an `InputError` on any ends all of them, told once."""
+        message = None
+        try:
+            function()
+        except InputError as error:
+            message = str(error)
+        messages = self.gather(message)
+        first = next((message for message in messages if message is not None), None)
+        if first is not None:
+            raise InputError(first) if self.is_main else ToldElsewhere(first)
+
+    def gather(self, value: Any) -> list:
+        """The value of every rank, on each of them."""
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def join_ranks(device: Device) -> Iterator[Ranks]:
+    """Join the process group, gloo for the CPU and NCCL for GPUs; one process alone is a group of one, without NCCL.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        auto takes the GPU `local_rank` modulo the number of visible ones, if there are any.
+
+    Raises
+    ------
+    InputError
+        If a GPU is asked for, or the job has one, and torch sees none; or two ranks would have the same GPU.
+    """
+    for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
+            raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
+                             "would train alone; under srun use 'python -m hpc_vsr job train', else "
+                             "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
+    rank, world_size = _number("RANK", 0), number_of_ranks()
+    if rank >= max(1, world_size):
+        raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
+    chosen = choose_device(device, _number("LOCAL_RANK", rank))
+    check_job_gpus(device, chosen, "train.device")
+    if world_size == 1:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    else:
+        _meet(backend_of(chosen), rank, world_size)
+    ranks = Ranks(rank, world_size, own_device(chosen))
+    try:
+        ranks.together(functools.partial(check_placements, ranks.gather(placement(chosen))))
+        yield ranks
+    except RuntimeError as error:  # what gloo and NCCL raise
+        if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
+            raise
+        raise Failed(f"rank {rank} of {world_size}: another rank has ended or does not answer for "
+                     f"{_patience().total_seconds():.0f} s, the HPC_VSR_PATIENCE ({str(error).splitlines()[0]}); see "
+                     "its last lines; the same command goes on from the last checkpoint") from None
+    finally:
+        gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
+        dist.destroy_process_group()
+
+
+def backend_of(device: torch.device) -> str:
+    """What joins several ranks: gloo for what lies on the CPU, NCCL for what lies on a GPU of one's own.
+
+    NCCL's waits are made to end with an exception: else a rank that has lost another waits behind a kernel until NCCL's
+    watchdog aborts the process, and no line says why.
+    """
+    if device.type == "cpu" or shares_gpu():
+        return "gloo"
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+    return "cpu:gloo,cuda:nccl"
+
+
+def number_of_ranks() -> int:
+    """How many processes train together, as whatever launched them says; `InputError` if it says no number."""
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(variable: str, default: int) -> int:
+    given = os.environ.get(variable, str(default))
+    if not given.isdecimal():
+        raise InputError(f"{variable}: must be a whole number, found {given!r}")
+    return int(given)
+
+
+def _meet(backend: str, rank: int, world_size: int) -> None:
+    try:
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_patience())
+    except ValueError as error:
+        raise InputError(f"MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: {error}") from None
+    except RuntimeError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise Failed(f"rank {rank} of {world_size}: cannot meet the others at {where} ({str(error).splitlines()[0]}); "
+                     "see their last lines; if another job has that port, choose another MASTER_PORT") from None
+
+
+def _patience() -> datetime.timedelta:
+    """How long a rank waits for another: one may be saving alone so long, and so long a hang goes unseen."""
+    given = os.environ.get("HPC_VSR_PATIENCE", "600")
+    if not given.isdecimal() or not 0 < int(given) <= 86400:
+        raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")
+    return datetime.timedelta(seconds=int(given))

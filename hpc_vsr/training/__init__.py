@@ -1,0 +1,1 @@
+"""Trains a network: plan, steps, objective, validation."""

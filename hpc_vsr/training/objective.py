@@ -1,0 +1,101 @@
+"""What an optimiser step is made of: the objective, the learning rate and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hpc_vsr.experiment.settings import Loss
+from hpc_vsr.models.blocks import in_full
+from hpc_vsr.models.network import Network
+from hpc_vsr.system.errors import InputError
+
+CHARBONNIER_EPSILON = 1e-3  # in units of the value range
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
+
+
+
+class Objective(nn.Module):
+    """What training makes small; DistributedDataParallel wraps it, so its `forward` gives the loss.
+
+    Parameters
+    ----------
+    network : Network
+    flow_weight : float
+        Weight of the photometric error of the flow, for a network that has one.
+    """
+
+    def __init__(self, network: Network, flow_weight: float):
+        super().__init__()
+        self.network, self.flow_weight = network, flow_weight
+
+    def forward(self, lr: Tensor, hr: Tensor, loss: Loss, first_stage: bool = False) -> Tensor:
+        """Mean loss of a batch, a scalar, on values 0 to the network's value range; `hr` is 0..1.
+
+        `first_stage` compares what the 2D part alone makes of the centre frame.
+        """
+        unit = self.network.value_range
+        if first_stage:
+            return loss_of(loss, self.network.first_stage(lr), hr, unit)
+        if not self.network.has_flow:
+            return loss_of(loss, self.network(lr), hr, unit)
+        sr, warp_error = self.network.with_warp_error(lr)
+        return loss_of(loss, sr, hr, unit) + self.flow_weight * unit * warp_error
+
+
+def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
+    """Mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
+
+    `unit` is the range in which the error is expressed: the report's MSE is that of 0..255. Where `hr` is NaN there is
+    no error; such pixels count in the mean, so that every pixel weighs the same on every rank.
+    """
+    known = ~torch.isnan(hr)
+    squared = torch.where(known, in_full(sr) - hr, 0.0) ** 2
+    if kind == "mse":
+        return unit**2 * squared.mean()
+    distance = torch.sqrt(squared + CHARBONNIER_EPSILON**2)
+    return unit * torch.where(known, distance, 0.0).mean()
+
+
+def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fraction: float) -> float:
+    """Learning rate of step 0..num_steps-1: linear to `peak` over `warmup` steps, then a cosine to its fraction."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
+    """Take the moments and the steps of a saved state, and nothing else; `InputError` if they are of other weights."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state = saved.get("state")
+    for index, moments in (state if isinstance(state, dict) else {None: None}).items():
+        right = (isinstance(index, int) and 0 <= index < len(parameters) and isinstance(moments, dict)
+                 and all(isinstance(moments.get(name), Tensor) and moments[name].is_floating_point()
+                         for name in (*MOMENTS, "step"))
+                 and all(moments[name].shape == parameters[index].shape for name in MOMENTS)
+                 and moments["step"].numel() == 1)
+        if not right:
+            raise InputError(f"{where}: its optimiser is of other weights, or damaged; delete that checkpoint, and the "
+                             "training goes on from the one before")
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights; what is validated and used.
+
+    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the start is forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged, current = list(self.network.parameters()), list(network.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)

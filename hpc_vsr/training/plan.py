@@ -1,0 +1,101 @@
+"""What a training will do and take, before it begins."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+
+import torch
+
+from hpc_vsr.data.manifest import Manifest, read_manifest
+from hpc_vsr.data.samples import num_bytes
+from hpc_vsr.data.splits import REACH, WINDOW
+from hpc_vsr.experiment.checks import check_fit
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.models.blocks import as_on_gpu, count_parameters
+from hpc_vsr.models.network import Network
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.runs.trained import DataTerms
+from hpc_vsr.system import files
+from hpc_vsr.system.config import as_dict
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.gpus import choose_device
+from hpc_vsr.system.memory import memory_of_gpu, peak_of_tensors, process_memory
+from hpc_vsr.training.objective import Objective
+from hpc_vsr.training.precision import settle_precision
+
+SCRATCH = 2.0  # for the bytes of the tensors; measured: 1.2 to 1.7, with what oneDNN takes and malloc cannot reuse
+COPIES = 5  # of the parameters: themselves, their gradients and averages, and the two moments of Adam
+
+
+def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = False) -> str:
+    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data.
+
+    `on_gpus` says that the ranks will have GPUs, wherever this is printed; else they have what this machine has.
+    """
+    manifest = read_manifest(experiment.data)
+    check_fit(experiment, manifest, world_size)
+    device = choose_device(experiment.train.device)
+    on_gpus = experiment.train.device != "cpu" and (on_gpus or device.type == "cuda")
+    resolved, told = _in_precision_of(device, on_gpus, experiment, manifest)
+    settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
+    used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
+    samples = min(used, manifest.num_samples("train"))
+    epochs = settings.steps * settings.batch_size / samples
+    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size,
+                                                                        on_gpus)
+    return "\n".join([
+        json.dumps(as_dict(experiment), indent=2),
+        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
+        f"{files.format_bytes(frames)} of frames",
+        f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
+        *told,
+        f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
+        f"memory   up to {files.format_bytes(memory)} {'of its GPU ' * on_gpus}a rank, with the frames kept in it "
+        f"{files.format_bytes(memory + frames)}",
+        f"run      {experiment.out}",
+    ])
+
+
+def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment, manifest: Manifest
+                     ) -> tuple[Experiment, list[str]]:
+    """The experiment as it would be trained on this machine's device, or on GPUs, and what is to be told of it."""
+    if on_gpus and device.type == "cpu":
+        settings = experiment.train
+        if settings.precision != "auto":
+            return experiment, [f"precision {settings.precision}: as asked for"]
+        resolved = dataclasses.replace(experiment, train=dataclasses.replace(settings, precision="bf16"))
+        return resolved, ["precision auto: bf16, or fp16 on GPUs without bf16"]
+    try:
+        resolved, _, told = settle_precision(experiment, manifest, device)
+    except InputError as error:
+        return experiment, [f"warning: not on this machine: {error}"]
+    return resolved, told
+
+
+def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int, on_gpu: bool = False
+                   ) -> int:
+    """Bytes that a rank takes at most, of main memory or of its GPU, without the frames.
+
+    Found by running a step, and the validation of a frame, on tensors without values.
+    """
+    settings, scale, channels = experiment.train, manifest.scale, len(manifest.channels)
+    cpu, objective = torch.device("cpu"), Objective(network, settings.flow_weight)
+    samples = settings.batch_size // (world_size * settings.micro_batches)
+    height, width = (settings.patch_size,) * 2 if settings.patch_size else manifest.lr_size
+
+    def step() -> None:
+        lr = torch.empty(samples, channels, WINDOW, height + 2 * network.reach, width + 2 * network.reach)
+        hr = torch.empty(samples, channels, scale * (height - 2), scale * (width - 2))
+        with autocast(cpu, settings.precision):
+            objective(lr, hr, settings.loss).backward()
+
+    def validation() -> None:
+        with torch.inference_mode(), autocast(cpu, settings.precision):
+            network.upscale(torch.empty(1, channels, WINDOW, *manifest.lr_size))
+
+    weights = COPIES * 4 * count_parameters(network)
+    with as_on_gpu() if on_gpu else contextlib.nullcontext():
+        tensors = max(peak_of_tensors(step), peak_of_tensors(validation))
+    return memory_of_gpu(weights + tensors) if on_gpu else process_memory() + weights + int(SCRATCH * tensors)

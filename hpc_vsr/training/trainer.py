@@ -1,0 +1,315 @@
+"""One training: its network, its optimiser, its place in the sequence of samples, and what it writes on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpc_vsr.data.manifest import Manifest, check_shards, read_manifest
+from hpc_vsr.data.samples import Patch, Patches, Split, choose_memory, load_batches, told_of_loaders, validation_pairs
+from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.experiment.checks import check_fit
+from hpc_vsr.experiment.finished import open_run_folder
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.models.blocks import count_parameters
+from hpc_vsr.models.precision import autocast, check_precision
+from hpc_vsr.models.settings import TILE
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.history import append_record, forget_after
+from hpc_vsr.runs.state import load_checkpoint, load_weights, save_checkpoint
+from hpc_vsr.runs.trained import DataTerms, network_state
+from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.errors import Failed, InputError, Stopped
+from hpc_vsr.system.files import append_text, create_folder
+from hpc_vsr.system.lock import Lock, only_writer
+from hpc_vsr.system.memory import keep_freed_memory
+from hpc_vsr.system.progress import Progress, Rate, format_seconds
+from hpc_vsr.system.ranks import Ranks, join_ranks
+from hpc_vsr.system.signals import StopFlag
+from hpc_vsr.training.objective import MovingAverage, Objective, learning_rate, restore_adam
+from hpc_vsr.training.precision import settle_precision
+from hpc_vsr.training.validation import validate
+
+MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
+SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
+
+
+class Trainer:
+    """One run: its network, its optimiser and its place in the sequence of samples."""
+
+    def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
+        self.lock = lock  # the main rank's
+        self.run_folder = RunFolder(experiment.out)
+        experiment, choice, told = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
+        ranks.together(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
+        self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
+        ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
+        self.told = told  # before the first step
+        torch.backends.cudnn.deterministic = self.settings.deterministic
+
+        if self.settings.verify_shards:
+            ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
+        # Data: training frames on the device if they fit, validation frames always from the shards
+        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
+        self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
+        self.validation = Split(manifest, "val")
+
+        # Network: every rank builds the same one
+        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # file systems lag: one looks
+        state = load_checkpoint(newest) if newest else None
+        self.terms = self._data_terms(state)
+        torch.manual_seed(self.settings.seed)
+        self.network = self.terms.build(experiment.model).to(ranks.device)
+        self.average = MovingAverage(self.network, self.settings.ema_decay)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
+        self.step, self.bad_steps, self.skipped, self.best_step, self.best_psnr = 0, 0, 0, 0, None
+        self.validation_due = False  # of the step at which an earlier life was stopped
+        for path in ranks.on_main(self.run_folder.checkpoints.damaged):
+            self._say(f"{path}: damaged or unfinished, left out")
+        if state is not None:
+            self._restore(state)
+        if ranks.is_main:
+            forget_after(self.run_folder.metrics, self.step)
+        self.objective = Objective(self.network, self.settings.flow_weight)
+        self.joined = self._wrap()
+
+    def run(self, stop: StopFlag) -> None:
+        """Train from the present step to the last one."""
+        settings, ranks = self.settings, self.ranks
+        if self.step >= settings.steps and not self.validation_due:
+            if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
+                self.run_folder.checkpoints.prune(settings.keep_checkpoints, self.step)
+            self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
+            return
+        self._say(self._summary())
+        for line in self.told:
+            self._say(line)
+        patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
+        num_workers = settings.num_workers if self.memory is None else 0
+        batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
+                               settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
+        started, loss_sum, loss_count = time.monotonic(), 0.0, 0
+        rate = Rate()  # of the steps alone: a validation or a checkpoint in between would hide that they got slower
+        with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
+            if self.validation_due:
+                self._save(self._validate(progress, stop))
+            for patch in rate.timed(batches):
+                loss = self._train_step(patch)
+                loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
+                rate.add(settings.batch_size)
+                loss_sum, loss_count = loss_sum + loss, loss_count + 1
+                progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
+                last = self.step == settings.steps
+                if self.step % settings.log_every == 0 or last:
+                    self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
+                               "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
+                               "skipped_steps": self.skipped})
+                    loss_sum, loss_count = 0.0, 0
+                if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
+                    self._save(improved=False, validation_due=self._is_validating())
+                if asked:  # the time left was for the checkpoint; what is due is measured in the next life
+                    raise self._stopped()
+                if self._is_validating():
+                    self._save(self._validate(progress, stop))
+        self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
+                  f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"{self.run_folder.path}: saved at step {self.step} of {self.settings.steps}; "
+                       "the same command continues")
+
+    def _is_validating(self) -> bool:
+        every = self.settings.validate_every
+        return self.step == self.settings.steps or bool(every and self.step % every == 0)
+
+    @property
+    def in_first_stage(self) -> bool:
+        return self.step < self.settings.first_stage_steps
+
+    def _wrap(self) -> nn.Module:
+        """Choose what is trained now, the whole network or one of its two stages, and join the ranks' gradients.
+
+        The buffers are filters that never change, so ranks do not exchange them; one rank has nothing to exchange.
+        """
+        if self.settings.first_stage_steps:
+            self.network.requires_grad_(not self.in_first_stage)
+            self.network.core.first_stage.requires_grad_(self.in_first_stage)
+        if self.ranks.world_size == 1:
+            return self.objective
+        return DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def _train_step(self, patch: Patch) -> float:
+        """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
+        settings = self.settings
+        if settings.first_stage_steps and self.step == settings.first_stage_steps:
+            self.joined = self._wrap()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        value = self._add_gradients(patch)
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
+        if torch.isfinite(norm):  # DDP averaged the gradients, so all ranks agree on the norm
+            self.scaler.step(self.optimiser)
+            self.bad_steps = 0
+        else:
+            self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
+            if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
+                raise Failed(f"{self.run_folder.path}: the gradient was not finite in {self.bad_steps} steps in a row "
+                             f"up to step {self.step}, whose updates were left out; lower train.lr or use "
+                             "train.precision fp32 or bf16; the last checkpoint stays")
+        self.scaler.update()
+        self.step += 1
+        self.average.update(self.network, self.step)
+        return value
+
+    def _add_gradients(self, patch: Patch) -> float:
+        """Gradients of the batch, micro-batch by micro-batch; ranks exchange them at the last one alone."""
+        settings, total = self.settings, 0.0
+        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
+        for number, (lr, hr) in enumerate(parts, 1):
+            apart = number < len(parts) and self.ranks.world_size > 1
+            with self.joined.no_sync() if apart else contextlib.nullcontext():
+                with autocast(self.ranks.device, settings.precision):
+                    loss = self.joined(lr, hr, kind, self.in_first_stage) / len(parts)
+                self.scaler.scale(loss).backward()
+            total = total + loss.detach()
+        return total.item()
+
+    def _learning_rate(self) -> float:
+        """Each stage has its own warm-up and cosine."""
+        settings = self.settings
+        start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
+                                                                                 settings.steps)
+        return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
+
+    def _validate(self, progress: Progress, stop: StopFlag) -> bool:
+        """Measure the averaged weights, which are saved already, and say whether they are the best yet.
+
+        In the first stage the 2D part alone is measured, which never is the best checkpoint.
+        """
+        first_stage = self.step <= self.settings.first_stage_steps
+        upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
+        self._prepare_tiles()
+        found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
+                         lambda: stop.name is not None)
+        if found is None:
+            raise self._stopped()
+        improved = (not first_stage and math.isfinite(found.psnr)
+                    and (self.best_psnr is None or found.psnr > self.best_psnr))
+        if improved:
+            self.best_psnr, self.best_step = found.psnr, self.step
+        self._log({"validation_first_stage" if first_stage else "validation": as_dict(found)})
+        note = " (first stage)" if first_stage else " (best)" if improved else ""
+        progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
+        return improved
+
+    def _prepare_tiles(self) -> None:
+        """Find how far the network sees, for frames that are validated in tiles: once, on the main rank."""
+        if max(self.manifest.lr_size) > TILE:
+            network = self.average.network
+            network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
+
+    def _data_terms(self, state: dict | None) -> DataTerms:
+        """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
+        if state is not None:
+            return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
+        manifest = self.manifest
+        if not self.experiment.model.uses_wiener:
+            return DataTerms.of(manifest, noise=0.0)
+        return DataTerms.of(manifest, self.ranks.on_main(
+            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
+
+    def _save(self, improved: bool, validation_due: bool = False) -> None:
+        """The main rank writes the checkpoint, the others wait."""
+        if self.ranks.is_main:
+            self.lock.check()
+            self.run_folder.checkpoints.folder.mkdir(exist_ok=True)
+            state = {
+                **network_state(self.experiment.model, self.terms, self.average.network.state_dict()),
+                "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
+                "step": self.step, "samples_seen": self.step * self.settings.batch_size,
+                "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.bad_steps,
+                "skipped": self.skipped,
+                "validation_due": validation_due, "config": as_dict(self.experiment),
+            }
+            save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
+                            self.best_psnr if improved else None)
+        self.ranks.barrier()
+
+    def _restore(self, state: dict) -> None:
+        where = str(self.run_folder.checkpoints.path_of(state["step"]))
+        load_weights(self.network, state["network"], where)
+        load_weights(self.average.network, state["weights"], where)
+        restore_adam(self.optimiser, state["optimiser"], where)
+        try:
+            self.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: is damaged ({error}); delete it, and the training goes on from the one before"
+                             ) from None
+        self.step, self.bad_steps = state["step"], state["bad_steps"]
+        self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
+        self.validation_due, self.skipped = state.get("validation_due", False), state.get("skipped", 0)
+        if self.ranks.is_main and self.best_psnr is not None:
+            self.run_folder.checkpoints.restore_best(self.best_step, self.best_psnr)
+
+    def _log(self, figures: dict) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.ranks.is_main:
+            self.lock.check()
+            samples = self.step * self.settings.batch_size
+            record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
+            append_record(self.run_folder.metrics, record)
+
+    def _say(self, text: str) -> None:
+        """A line on standard error and in log.txt."""
+        if self.ranks.is_main:
+            print(text, file=sys.stderr, flush=True)
+            append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _summary(self) -> str:
+        settings = self.settings
+        resumed = f"resumed at step {self.step}, " if self.step else ""
+        where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
+        return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
+                f"{count_parameters(self.network):,} parameters, {settings.steps} steps of {settings.batch_size} "
+                f"samples, {settings.precision}, {self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on "
+                f"{self.ranks.device.type}, {where}")
+
+    def _best_text(self) -> str:
+        return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
+def train(experiment: Experiment, stop: StopFlag) -> None:
+    """Train until the last step, on all ranks of the job together, or until one of them is asked to `stop`.
+
+    Raises
+    ------
+    InputError
+        If the data set, the settings or what the run folder holds do not fit.
+    Stopped
+        After SIGTERM, SIGUSR2 or Ctrl-C, when a checkpoint has been written.
+    """
+    manifest = read_manifest(experiment.data)
+    keep_freed_memory()
+    with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
+        check_fit(experiment, manifest, ranks.world_size)
+        locks: list[Lock] = []
+
+        def take_folder() -> None:
+            create_folder(experiment.out)
+            locks.append(held.enter_context(only_writer(experiment.out)))
+
+        ranks.on_main(take_folder)
+        torch.set_num_threads(ranks.num_threads)
+        Trainer(experiment, manifest, ranks, locks[0] if locks else None).run(stop)
+
+

@@ -1,0 +1,64 @@
+"""How good a network is on the validation split while it is trained; all ranks measure together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpc_vsr.data.samples import Split
+from hpc_vsr.metrics.image import PAPER_CROP, psnr
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.system.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Means over frames.
+
+    Attributes
+    ----------
+    mse : float
+        On values 0..1 of the training split.
+    psnr : float
+        Mean of the frames' PSNR in dB, with a peak of 1.
+    frames : int
+    """
+
+    mse: float
+    psnr: float
+    frames: int
+
+
+def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
+             is_stopped: Callable[[], bool] = lambda: False) -> Validation | None:
+    """Measure on frames spread evenly over the split; each rank does its share, none does padding.
+
+    Parameters
+    ----------
+    upscale : callable
+        (1, C, 5, h, w) to (1, C, H, W), values 0..1 on the training split.
+    num_samples : int
+        How many frames; 0 takes all.
+    is_stopped : callable
+        Whether this rank is to stop; if any is, between two frames, the result is None on all.
+    """
+    count = len(split)
+    wanted = min(count, num_samples or count)
+    centres = [split.centres[(2 * index + 1) * count // (2 * wanted)] for index in range(wanted)]
+    mse_sum, psnr_sum, frames = 0.0, 0.0, 0
+    with torch.inference_mode(), autocast(ranks.device, precision):
+        for centre in centres[ranks.rank :: ranks.world_size]:
+            if is_stopped():
+                break
+            window = split.window(centre).to(ranks.device)
+            hr = split.normalise(split.hr_frame(centre)).to(ranks.device)
+            error = (upscale(window[None])[0].float() - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
+            mse = torch.nanmean(error.double() ** 2).item()
+            mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
+    mse_sum, psnr_sum, total = ranks.sum([mse_sum, psnr_sum, float(frames)])
+    if total < wanted:
+        return None
+    return Validation(mse_sum / total, psnr_sum / total, int(total))
