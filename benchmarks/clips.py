@@ -13,7 +13,10 @@ SAMPLE = Path(__file__).resolve().parent.parent / "preprocess" / "sample" / "dia
 
 
 def make_clip(folder: Path, size: tuple[int, int], num_frames: int) -> Path:
-    """The bundled clip, played forth and back, enlarged to `size` (width, height); H.264 with B-frames, 4:2:0."""
+    """Write the bundled clip, played forth and back, at `size` (width, height), and return its path.
+
+    It is H.264 with B-frames, 4:2:0.
+    """
     path = folder / f"clip-{size[0]}x{size[1]}-{num_frames}.mp4"
     if path.exists():
         return path

@@ -1,7 +1,7 @@
-"""Time several ways of doing one thing in turn, print them as a table of ratios, and keep what was measured.
+"""Times several ways of doing the same work in turn, prints a table of ratios, and keeps the measurements.
 
-The machines are shared: a rate of one minute says little beside one of another. So the candidates take turns, and a
-ratio is the median of the ratios within each turn.
+The machines are shared, so a rate of one minute says little beside a rate of another. Therefore the candidates take
+turns, and a ratio is the median of the ratios within each turn.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ LIBRARIES = ("torch", "triton", "numpy", "opencv-python-headless", "av", "h5py")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates, what each took in every turn, and what they are held against.
+    """The rates of candidates in every turn.
 
     Attributes
     ----------
     title : str
-        What was done, with its size.
+        The work, with its size.
     unit : str
-        Of the rates: "frames/s".
+        Unit of the rates, such as "frames/s".
     rates : dict
-        {candidate: [rate in each turn]}; the first candidate is what the others are compared with.
+        {candidate: [rate in each turn]}; the others are compared with the first candidate.
     limit : str
-        The candidate that bounds the others, if there is one: no way of doing it is faster.
+        The candidate that bounds the others, if there is one: no way of doing the work is faster.
     notes : dict
-        {candidate: a word on it, such as its memory}.
+        {candidate: a remark, such as its memory}.
     """
 
     title: str
@@ -53,11 +53,11 @@ class Comparison:
     notes: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, candidate: str, other: str) -> float:
-        """Median over the turns of the rate of one by that of the other."""
+        """Return the median over the turns of the ratio of two rates."""
         return statistics.median(one / two for one, two in zip(self.rates[candidate], self.rates[other], strict=True))
 
     def format(self) -> str:
-        """Markdown table."""
+        """Return the comparison as a Markdown table."""
         first = next(iter(self.rates))
         heads = ["", self.unit, "lowest", "highest", f"x {first}", *([f"of {self.limit}"] if self.limit else []),
                  *(["note"] if self.notes else [])]
@@ -81,7 +81,7 @@ class Comparison:
 
 
 def take_turns(candidates: Mapping[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
-    """{candidate: what it returned in each turn}, its rate; every turn calls each once, in order."""
+    """Return {candidate: its rate in each turn}; every turn calls each candidate once, in order."""
     rates: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(turns):
         for name, measure in candidates.items():
@@ -91,7 +91,7 @@ def take_turns(candidates: Mapping[str, Callable[[], float]], turns: int) -> dic
 
 def rate_of(work: Callable[[], Any], amount: float, seconds: float = 0.0, device: torch.device | None = None
             ) -> Callable[[], float]:
-    """A candidate for `take_turns`: repeats `work`, `amount` units of it each time, for at least `seconds`."""
+    """Return a candidate for `take_turns` that repeats `work`, `amount` units each time, for at least `seconds`."""
     def measure() -> float:
         count, started = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - started < seconds:
@@ -104,11 +104,11 @@ def rate_of(work: Callable[[], Any], amount: float, seconds: float = 0.0, device
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+    """Return a parser with the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3, help="how often each candidate is measured (default: 3)")
+    parser.add_argument("--turns", type=int, default=3, help="number of times each candidate is measured (default: 3)")
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIR",
-                        help="where the figures are appended (default: benchmarks/results)")
+                        help="folder in which the figures are appended (default: benchmarks/results)")
     return parser
 
 
@@ -129,11 +129,11 @@ def publish(name: str, comparisons: Sequence[Comparison], arguments: argparse.Na
                 "limit": comparison.limit, "notes": comparison.notes, "options": options, "machine": machine}) + "\n")
 
 
-LOAD_BEFORE = round(os.getloadavg()[0], 2)  # when the benchmark began
+LOAD_BEFORE = round(os.getloadavg()[0], 2)  # at the start of the benchmark
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return the facts on which the figures depend."""
     from hpc_vsr.models.precision import device_name
 
     return {"cpu": device_name(torch.device("cpu")), "cores": len(os.sched_getaffinity(0)),
@@ -143,7 +143,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of this copy of the project; empty where there is no git, or no repository."""
+    """Return the commit of this copy of the project; empty without git or a repository."""
     with contextlib.suppress(OSError):
         return subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
                               check=False).stdout.strip()
@@ -151,14 +151,14 @@ def _commit() -> str:
 
 
 def _version(library: str) -> str:
-    """Empty if it is not there: a benchmark that decodes nothing does without PyAV."""
+    """Return the version of a library; empty if it is missing, such as PyAV where nothing is decoded."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(library)
     return ""
 
 
 def _figure(value: float) -> str:
-    """Three digits that mean something."""
+    """Return a number with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

@@ -1,15 +1,16 @@
-"""Is this GPU right, and how fast is it? Every check of the GPU path in order of worth, and real trainings, in minutes.
+"""Checks in minutes that this GPU computes correctly, and how fast: every check of the GPU path, and real trainings.
 
     python benchmarks/gpu.py --part check --seconds 330 --out results    numbers, rates, profiles, every command
     python benchmarks/gpu.py --part train --seconds 330 --out results    the clip: trained, measured, upscaled
     python benchmarks/gpu.py --part check --device cpu --seconds 120 --out results     small, to try the kit itself
     python benchmarks/gpu.py --show results/check.jsonl                                the table of earlier results
 
-What is done is on disk at once: one line a record in OUT/PART.jsonl, and the table in OUT/PART.md. A check that crashes
-or takes longer than its limit is killed and the next one has a new process; one for which no time is left is left out
-and named. Without PyAV what decodes is left out; git and a network are not needed. Exit status 1 if a check is wrong.
+Results are written to disk at once: one line per record in OUT/PART.jsonl, and the table in OUT/PART.md. The most
+important checks come first. A check that crashes or exceeds its limit is killed, and the next one gets a new process. A
+check for which no time is left is skipped and named. Without PyAV, checks that decode are skipped; git and a network
+are not needed. The exit status is 1 if a check is wrong.
 
-On a machine without a network: `pip download` there is one, see benchmarks/README.md.
+`pip download` prepares the packages for a machine without a network; see benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 STARTING = 60.0  # seconds in which a worker must have loaded torch
-COLUMNS = 110  # of the figures in a table
+COLUMNS = 110  # for the figures in a table
 
 
 def items_of(part: str, seconds: float) -> list:
-    """The checks of a part, the most irreplaceable first."""
+    """Return the checks of a part, the most important first."""
     from gpu_kit import commands, correctness, speed, trainings
 
     if part == "train":
@@ -51,13 +52,13 @@ def items_of(part: str, seconds: float) -> list:
 
 
 class Worker:
-    """A process that makes checks one after the other, until one of them kills it or has to be killed."""
+    """A process that runs checks one after the other, until one of them crashes it or it has to be killed."""
 
     def __init__(self, arguments: argparse.Namespace):
         self.arguments, self.process, self._left = arguments, None, b""
 
     def run(self, item: Any, seconds: float) -> Iterator[dict]:
-        """Records of a check, which may take so long; at the end one with its `seconds`."""
+        """Yield the records of a check, which may take `seconds`."""
         if self.process is not None and self.process.poll() is not None:  # since the last check
             self.stop()
         fresh = self.process is None
@@ -81,7 +82,7 @@ class Worker:
             yield found
 
     def stop(self) -> None:
-        """Kill the process and those that it has started."""
+        """Kill the process and all processes that it has started."""
         if self.process is not None:
             with_children = os.getpgid(self.process.pid) if self.process.poll() is None else None
             if with_children is not None:
@@ -98,7 +99,7 @@ class Worker:
                                             stdout=subprocess.PIPE, start_new_session=True)
 
     def _read_line(self, deadline: float) -> bytes | None:
-        """None if the deadline passes, or the process ends, before a whole line is there."""
+        """Return the next line, or None if the deadline passes or the process ends first."""
         while b"\n" not in self._left:
             stream = self.process.stdout
             if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -113,10 +114,10 @@ class Worker:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """A worker: names of checks come on standard input, records go to what was standard output."""
+    """Run as a worker: read names of checks from standard input and write records to the original standard output."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what anything prints goes to the log
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the checks of signals send some; this process is killed otherwise
+    os.dup2(2, 1)  # everything that is printed goes to the log
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the checks of signals send some; stop() uses SIGKILL
     from gpu_kit.kit import Kit, Wrong, end_with_parent
 
     from hpc_vsr.models.precision import device_name
@@ -149,7 +150,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> list[dict]:
-    """All checks of a part, kept as they come."""
+    """Run all checks of a part, and keep their records as they come."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     results, deadline = arguments.out / f"{arguments.part}.jsonl", time.monotonic() + arguments.seconds
     results.unlink(missing_ok=True)
@@ -185,7 +186,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
 
 
 def format_record(found: dict) -> str:
-    """'wrong  Delta, bf16  most_grey_levels 3.2'."""
+    """Return a line such as 'WRONG  Delta, bf16  most grey levels 3.2'."""
     return f"{_state(found):<6} {found['what']}  {_figures(found)}"
 
 
@@ -207,7 +208,7 @@ def _text(value: Any) -> str:
 
 
 def format_table(records: Sequence[dict]) -> str:
-    """Markdown: a table of all records, and what is wrong or was left out once more."""
+    """Return Markdown: a table of all records, then a list of what is wrong and what was left out."""
     if not records:
         return "Nothing was measured.\n"
     card = next((found["card"] for found in records if "card" in found), "unknown device")
@@ -232,7 +233,7 @@ def format_table(records: Sequence[dict]) -> str:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Of a file that may have been cut off in its last line."""
+    """Return the records of a file, whose last line may be cut off."""
     records = []
     for line in path.read_text().splitlines():
         try:
@@ -245,14 +246,14 @@ def read_records(path: Path) -> list[dict]:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["check", "train"], help="which half of the kit")
-    parser.add_argument("--seconds", type=float, default=330.0, help="for all of it; what is left then is left out "
-                        "(default: 330)")
-    parser.add_argument("--out", type=Path, help="folder of the results; work-PART in it has what the checks make")
+    parser.add_argument("--seconds", type=float, default=330.0,
+                        help="time for the whole part; checks that do not fit are left out (default: 330)")
+    parser.add_argument("--out", type=Path, help="folder of the results; the checks write into its folder work-PART")
     parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="cuda", help="(default: cuda)")
     parser.add_argument("--clip", type=Path, default=HERE.parent / "preprocess" / "sample" / "diamond.mp4",
-                        help="video of part train (default: the bundled one)")
+                        help="video for part train (default: the bundled one)")
     parser.add_argument("--only", nargs="*", metavar="WORD", help="only checks with one of these words in their name")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of results that were kept")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of earlier results")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -268,7 +269,7 @@ def main() -> int:
     if arguments.worker:
         work(arguments)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the table is written all the same
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the table is still written
     records = run(arguments)
     print(format_table(records))
     return int(any(found["ok"] is False for found in records))

@@ -1,10 +1,10 @@
-"""How the cost grows: upscaling with the size of a frame, preprocessing with the length of a video.
+"""Measures how the cost grows: of upscaling with the size of a frame, of preprocessing with the length of a video.
 
     python benchmarks/growth.py
     python benchmarks/growth.py --sizes 450x300 1920x1080 3840x2160 --lengths 500 1000 2000 4000
 
-A rate that stays the same down a column is a cost that grows in proportion. Frames whose LR side is above 384 pixels
-are upscaled in tiles; "whole" computes the largest size at once, for comparison.
+If the rate stays the same down a column, the cost grows in proportion. Frames whose LR side is above 384 pixels are
+upscaled in tiles; "whole" computes the largest size at once, for comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from preprocess import run_child  # noqa: E402
 
 
 def upscaler(network: Network, size: tuple[int, int], device: torch.device, precision: str, **tile: int):
-    """Upscales to `size` (width, height) once; megapixels a second."""
+    """Return a candidate that upscales to `size` (width, height) once; in megapixels per second."""
     def work() -> None:
         lr = torch.rand(1, 1, 5, size[1] // 2, size[0] // 2, device=device)
         with torch.inference_mode(), autocast(device, precision):
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="*", default=[500, 1000, 2000, 4000], help="frames of a video")
     parser.add_argument("--model", default="delta", choices=["previous", "delta", "parallel5"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--whole", action="store_true", help="the largest size also without tiles")
+    parser.add_argument("--whole", action="store_true", help="compute the largest size also without tiles")
     arguments = parser.parse_args()
     device = own_device(choose_device(arguments.device))
     keep_freed_memory()

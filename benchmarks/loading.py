@@ -1,17 +1,17 @@
-"""Training samples a second from the shards, against other ways of keeping the same frames, and what a step waits.
+"""Compares training samples per second from the shards with other ways of storing the same frames.
 
     python benchmarks/loading.py
-    pip install -e '.[benchmarks]'       for WebDataset and MosaicML streaming; without them they are left out, by name
+    pip install -e '.[benchmarks]'       for WebDataset and MosaicML streaming; they are left out by name if missing
 
-A sample is five LR patches and the HR patch of the centre frame, cut at random from a random window of the training
-frames, in float32. Every candidate is read once before it is timed, so all come from the memory of the operating
-system: this is the loaders' own work, not the disk's.
+It also shows how long a training step waits for its batch. A sample is five LR patches and the HR patch of the centre
+frame, cut at random from a random window of the training frames, in float32. Every candidate is read once before it is
+timed, so all data come from the memory of the operating system: this measures the loaders' own work, not the disk.
 
   PNG             a file for every LR and HR frame, torch's DataLoader, six pictures read for each sample
   WebDataset      tar files of whole windows, uncompressed arrays, a shuffle buffer
   MosaicML        MDS shards of whole windows, uncompressed arrays
-  ours, shards    the frames read from the shards for each sample
-  ours, resident  the training frames kept on the device, as training does if they fit
+  ours, shards    the frames are read from the shards for each sample
+  ours, resident  the training frames stay on the device, as in a training if they fit
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STEPS = 100_000  # more than are measured
 
 
 def cut(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random patch of a (5, h, w) window and its (2h, 2w) centre frame."""
+    """Return a random patch of a (5, h, w) window and of its (2h, 2w) centre frame."""
     top, left = (int(torch.randint(length - side + 1, ())) for length in lr.shape[1:])
     window = torch.from_numpy(np.ascontiguousarray(lr[:, top : top + side, left : left + side]))
     centre = torch.from_numpy(np.ascontiguousarray(
@@ -64,7 +64,7 @@ def cut(lr: np.ndarray, hr: np.ndarray, side: int) -> tuple[torch.Tensor, torch.
 
 
 class Pictures(Dataset):
-    """Windows of frames that are kept as PNG files."""
+    """Windows of frames that are stored as PNG files."""
 
     def __init__(self, folder: Path, num_frames: int, side: int):
         self.folder, self.num_frames, self.side = folder, num_frames, side
@@ -81,7 +81,7 @@ class Pictures(Dataset):
 
 
 class Cut(IterableDataset):
-    """Patches of the windows of another data set, without end."""
+    """Endless patches of the windows of another data set."""
 
     def __init__(self, windows, side: int):
         self.windows, self.side = windows, side
@@ -149,7 +149,7 @@ def ours(split: Split, arguments, workers: int, device: torch.device) -> Iterato
 
 
 def rate_of_loader(loader: Iterator, batch: int, seconds: float) -> Callable[[], float]:
-    """Samples a second; its first batches, for which workers start and files are opened, are not counted."""
+    """Return a candidate for samples per second; its first batches start workers and are not counted."""
     for _ in range(8):
         next(loader)
 
@@ -168,7 +168,7 @@ def build_network(device: torch.device) -> Network:
 
 def rate_of_training(loader: Iterator, batch: int, seconds: float, device: torch.device, precision: str,
                      waited: list[float]) -> Callable[[], float]:
-    """Samples a second of a training that takes its patches from `loader`; the share of waiting goes to `waited`."""
+    """Return a candidate that trains on patches from `loader`; it adds the share of waiting to `waited`."""
     step = training(build_network(device), precision, device)
 
     def measure() -> float:
@@ -236,7 +236,7 @@ def main() -> None:
             Comparison(f"Training Delta in {precision} on batches of {what}", "samples/s", steps,
                        notes={name: f"{statistics.median(shares):.1%} waiting" for name, shares in waited.items()})
         ], arguments)
-        del loaders, trainings  # workers end before their files are gone
+        del loaders, trainings  # workers must end before their files are gone
 
 
 if __name__ == "__main__":

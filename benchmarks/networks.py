@@ -1,13 +1,12 @@
-"""Frames a second of the networks, upscaling and training, against torch's own 3D convolution and against a product of
-matrices of the same arithmetic.
+"""Compares the networks' frames per second, upscaling and training, with torch's own convolutions and matrix products.
 
     python benchmarks/networks.py                                 Delta, 450x300 out, both
     python benchmarks/networks.py --model parallel5 --only upscale
     python benchmarks/networks.py --whole                         with the Wiener filter on its input and beside it
-    python benchmarks/networks.py --precisions fp32 bf16          bf16 also where auto would not take it
+    python benchmarks/networks.py --precisions fp32 bf16          bf16 even if auto would not take it
 
   stock      the same network with torch's own Conv3d and Conv2d, eager, frames in torch's default layout; on a GPU in
-             float32 as it stands, and rounded to TF32, which is what torch does unless it is told otherwise
+             float32 as it stands, and rounded to TF32, which is torch's default
   ours       as hpc_vsr computes it
   matrices   products of 2048 x 2048 matrices with as many operations as the network
 """
@@ -38,11 +37,11 @@ from hpc_vsr.training.objective import Objective  # noqa: E402
 
 SIGMA, NOISE = 3.0, 1e-3
 MATRIX = 2048
-SECONDS = 2.0  # for which a candidate is repeated, at least
+SECONDS = 2.0  # shortest time for which a candidate is repeated
 
 
 def stock(network: Network) -> Network:
-    """The same weights in torch's own convolutions."""
+    """Return the network with the same weights in torch's own convolutions."""
     plain = copy.deepcopy(network)
     for module in plain.modules():
         if isinstance(module, (Conv3d, Conv2dToFew)):
@@ -60,7 +59,7 @@ def upscaling(network: Network, lr: torch.Tensor, precision: str, device: torch.
 
 
 def training(network: Network, precision: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    """A step of training on a batch, (lr, hr)."""
+    """Return a training step, a function of a batch (lr, hr)."""
     objective = Objective(network, 0.0)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-6)
 
@@ -74,7 +73,7 @@ def training(network: Network, precision: str, device: torch.device) -> Callable
 
 
 def in_tf32(work: Callable) -> Callable:
-    """`work` with torch's own default on a GPU, which rounds what convolutions multiply to 10 bits."""
+    """Return `work` with torch's own default on a GPU, which rounds the factors of convolutions to 10 bits."""
     def rounded(*arguments) -> None:
         torch.backends.cudnn.conv.fp32_precision = "tf32"
         try:
@@ -85,7 +84,7 @@ def in_tf32(work: Callable) -> Callable:
 
 
 def product(flops: float, precision: str, device: torch.device) -> Callable[[], None]:
-    """As many operations as `flops`, in one kind of product."""
+    """Return work with as many operations as `flops`, in products of matrices."""
     matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=torch.float32 if precision == "fp32" else torch.bfloat16)
     times = max(1, round(flops / (2 * MATRIX**3)))
 
@@ -103,12 +102,12 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=32, help="side of a training patch in LR pixels (default: 32)")
     parser.add_argument("--batch", type=int, default=4, help="patches of a training step (default: 4)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 takes all cores")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 uses all cores")
     parser.add_argument("--only", choices=["upscale", "train"])
     parser.add_argument("--whole", action="store_true", help="with the input and the residual path of jobs/delta.toml")
     parser.add_argument("--precisions", nargs="*", choices=["fp32", "bf16"],
-                        help="fp32, and bf16 where auto takes it, if not given")
-    parser.add_argument("--limit", choices=["fp32", "bf16"], help="of the matrices; the fastest if not given")
+                        help="(default: fp32, and bf16 if auto takes it)")
+    parser.add_argument("--limit", choices=["fp32", "bf16"], help="precision of the matrices (default: the fastest)")
     arguments = parser.parse_args()
     device = own_device(choose_device(arguments.device))
     if arguments.threads:
@@ -156,7 +155,7 @@ def main() -> None:
 def measure(candidates: dict, flops: float, amount: float, unit: str, title: str, arguments, device: torch.device
             ) -> Comparison:
     for candidate in candidates.values():
-        candidate()  # kernels are chosen and memory is taken before the first turn
+        candidate()  # choose kernels and take memory before the first turn
     times = flops / (2 * MATRIX**3)
     candidates["matrices"] = rate_of(product(flops, arguments.limit, device), amount * max(1, round(times)) / times,
                                   SECONDS, device)

@@ -1,4 +1,4 @@
-"""Moving pictures that are computed, for tests and benchmarks."""
+"""Computes moving pictures for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def moving_pattern(num_frames: int, height: int, width: int) -> np.ndarray:
-    """(T, H, W, 3) uint8: discs and gratings that move, so that frames differ and 8 neighbours cannot be confused."""
+    """Return (T, H, W, 3) uint8: discs and gratings that move.
+
+    Frames differ, so that 8 neighbouring ones cannot be confused.
+    """
     rows, columns = np.mgrid[:height, :width]
     frames = []
     for index in range(num_frames):

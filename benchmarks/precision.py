@@ -1,14 +1,14 @@
-"""Is what `precision = "auto"` chooses the faster one? The whole network in fp32 and in bf16 beside auto's choice.
+"""Checks that `precision = "auto"` chooses the faster one: times whole networks in fp32 and in bf16.
 
     python benchmarks/precision.py                            this processor
-    python benchmarks/precision.py --limits none avx512 avx2  as processors with less, as far as this one has more
+    python benchmarks/precision.py --limits none avx512 avx2  like older processors, as far as this one has more
 
-auto times one convolution for a fraction of a second; here each network upscales a window of 40x40 LR pixels and makes
-steps of training on patches. The note names what auto chose and what it saw.
+auto times one convolution for a fraction of a second. Here each network upscales a window of 40x40 LR pixels and makes
+training steps on patches. The note shows what auto chose and what it measured.
 
-  none     what this processor has
+  none     everything that this processor has
   avx512   AVX-512 without bf16 (Skylake, Cascade Lake)
-  avx2     no AVX-512 (Zen 2, Zen 3), as `make test PORTABLE=1`
+  avx2     no AVX-512 (Zen 2, Zen 3), as in `make test PORTABLE=1`
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIGMA, NOISE = 3.0, 1e-3
 
 
 def child(arguments) -> None:
-    """Print what one kind of processor gives: [{title, rates, note}, ...]."""
+    """Print the figures of one kind of processor: [{title, rates, note}, ...]."""
     import torch
     from compare import rate_of, take_turns
     from networks import training, upscaling
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=40, help="side of an upscaled window, LR pixels (default: 40)")
     parser.add_argument("--patch", type=int, default=32, help="side of a training patch in LR pixels (default: 32)")
     parser.add_argument("--batch", type=int, default=4, help="patches of a training step (default: 4)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for which a candidate is repeated (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time to repeat a candidate (default: 1)")
     parser.add_argument("--child", action="store_true", help="one of the processes that measure")
     arguments = parser.parse_args()
     if arguments.child:

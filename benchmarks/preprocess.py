@@ -1,10 +1,10 @@
-"""Frames a second of the preprocessing, against the usual script and against what no program can be faster than.
+"""Compares frames per second of the preprocessing with the usual script and with bounds that no program can exceed.
 
-    python benchmarks/preprocess.py                                     450x300, as the report's Diamond
+    python benchmarks/preprocess.py                                     450x300, as in the paper's Diamond video
     python benchmarks/preprocess.py --size 1920x1080 --frames 600
 
-Every candidate is a process of its own that imports what it needs and then is timed; starting Python is not in the
-figures. With --cores 1 everything but the two ranks is held to one core.
+Every candidate is a process of its own that imports what it needs and is timed afterwards, so starting Python does not
+count. With --cores 1 everything but the two ranks is limited to one core.
 
   usual, gzip HDF5    one process, cv2.VideoCapture, Y, blur, halve, one compressed stack at a time
   usual, plain HDF5   the same without compression
@@ -61,7 +61,7 @@ def do_decode(video: Path, _out: Path) -> Callable[[], None]:
 
 
 def do_write(video: Path, out: Path) -> Callable[[], None]:
-    """What our data set of that many frames takes."""
+    """Return work that writes as many bytes as our data set of that many frames."""
     import av
 
     with av.open(str(video)) as container:
@@ -99,7 +99,7 @@ CANDIDATES = {"usual, gzip HDF5": lambda *where: do_usual("gzip HDF5", *where),
 
 
 def child(name: str, video: Path, out: Path) -> None:
-    """Do it once and print how long it took and how much memory this process had at most."""
+    """Run a candidate once, and print how long it took and how much memory this process had at most."""
     import cv2
 
     cv2.setNumThreads(len(os.sched_getaffinity(0)))
@@ -108,14 +108,14 @@ def child(name: str, video: Path, out: Path) -> None:
     with (out / "stderr").open("w") as stream, contextlib.redirect_stderr(stream):
         work()
     seconds = time.perf_counter() - started
-    # not getrusage, which remembers the process that this one was forked from
+    # not getrusage, which also counts the process that this one was forked from
     peak, = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    # in one piece: the ranks share a pipe
+    # in one write, because the ranks share a pipe
     sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": int(peak) / 1024}) + "\n")
 
 
 def run_child(name: str, video: Path, ranks: int, cores: list[int], scratch: Path) -> tuple[float, float]:
-    """Seconds, and the most memory of a process in MB."""
+    """Return the seconds of a candidate, and the most memory of one of its processes in MB."""
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         beside = Path(sys.executable).with_name("mpiexec")
         launcher = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks)] if ranks > 1 else []
@@ -134,10 +134,10 @@ def main() -> None:
     parser = build_parser(__doc__)
     parser.add_argument("--size", default="450x300", help="WIDTHxHEIGHT (default: 450x300)")
     parser.add_argument("--frames", type=int, default=1500, help="length of the video (default: 1500)")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="of our preprocessing (default: 1 2)")
-    parser.add_argument("--cores", type=int, default=1, help="for each candidate, and for each rank (default: 1)")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="for our preprocessing (default: 1 2)")
+    parser.add_argument("--cores", type=int, default=1, help="cores for each candidate and each rank (default: 1)")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR",
-                        help="where they write (default: the folder for temporary files)")
+                        help="folder to write to (default: the folder for temporary files)")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     scratch = arguments.scratch / "hpc-vsr-benchmarks"

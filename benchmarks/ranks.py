@@ -1,13 +1,13 @@
-"""What it costs that ranks train together: steps of one process alone, of processes that do not talk, and of DDP.
+"""Measures the cost of training on several ranks: steps of one process, of independent processes, and of DDP.
 
     python benchmarks/ranks.py                    2 processes of this machine, gloo on a CPU, NCCL on GPUs
     python benchmarks/ranks.py --ranks 4
 
-Every rank has its own samples, so a machine without any cost would show 1.00 in each line; cores share memory and
-caches, which the line of the processes that do not talk shows.
+Every rank has its own samples, so without any cost each line would show 1.00. Cores share memory and caches; the line
+of the independent processes shows how much that costs.
 
   alone                 one process, one core (one GPU)
-  not talking           N processes side by side, each for itself
+  not talking           N processes side by side, each by itself
   together              DistributedDataParallel: gradients are averaged in every step
   together, every 4th   gradients are averaged in every fourth step (train.micro_batches = 4)
 """
@@ -34,7 +34,7 @@ MICRO_BATCHES = 4
 
 
 def rank(arguments) -> None:
-    """One process: prints the samples a second of each way that this number of ranks has."""
+    """Run as one process: print the samples per second of each way that this number of ranks has."""
     from hpc_vsr.system.memory import keep_freed_memory
     from hpc_vsr.system.ranks import join_ranks
 
@@ -47,7 +47,7 @@ def rank(arguments) -> None:
 
 
 def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
-    """The precision, and {way: samples a second}."""
+    """Return the precision, and {way: samples per second}."""
     from torch.nn.parallel import DistributedDataParallel
 
     from hpc_vsr.models.build import build_model
@@ -77,7 +77,7 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
             optimiser.zero_grad(set_to_none=True)
 
     def wait_for_all() -> None:
-        if ranks.device.type == "cuda":  # the barrier is gloo's, which knows nothing of kernels that are on their way
+        if ranks.device.type == "cuda":  # the barrier is gloo's, which does not wait for kernels
             torch.cuda.synchronize()
         ranks.barrier()
 
@@ -98,12 +98,13 @@ def measure(ranks, arguments) -> tuple[str, dict[str, float]]:
 
 
 def run_ranks(count: int) -> tuple[str, dict[str, float]]:
+    """Run `count` processes of this script, and return what `measure` gives."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     cores = sorted(os.sched_getaffinity(0))
     processes = []
-    # a rank on a GPU has more threads than the one that computes: those of CUDA, gloo and NCCL
+    # not pinned on a GPU, where a rank also has the threads of CUDA, gloo and NCCL
     pinned = not torch.cuda.is_available()
     for number in range(count):
         environment = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count),
@@ -119,11 +120,11 @@ def run_ranks(count: int) -> tuple[str, dict[str, float]]:
 
 def main() -> None:
     parser = build_parser(__doc__)
-    parser.add_argument("--ranks", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--ranks", type=int, default=2, help="number of ranks (default: 2)")
     parser.add_argument("--model", default="delta", choices=["previous", "delta", "parallel5"])
     parser.add_argument("--patch", type=int, default=32, help="side of a training patch in LR pixels (default: 32)")
     parser.add_argument("--batch", type=int, default=4, help="patches of a rank in a step (default: 4)")
-    parser.add_argument("--steps", type=int, default=16, help="of each candidate in a turn (default: 16)")
+    parser.add_argument("--steps", type=int, default=16, help="steps of each candidate in a turn (default: 16)")
     parser.add_argument("--child", action="store_true", help="one of the processes that are compared")
     arguments = parser.parse_args()
     if arguments.child:

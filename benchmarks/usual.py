@@ -17,7 +17,7 @@ WINDOW, SIGMA = 5, 3.0
 
 
 def frames(video: Path) -> Iterator[np.ndarray]:
-    """Y of every frame, (H, W) uint8."""
+    """Yield Y of every frame, (H, W) uint8."""
     capture = cv2.VideoCapture(str(video))
     while True:
         there, bgr = capture.read()
@@ -27,14 +27,14 @@ def frames(video: Path) -> Iterator[np.ndarray]:
 
 
 def degraded(video: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(lr, hr) of every frame."""
+    """Yield (lr, hr) of every frame."""
     for hr in frames(video):
         blurred = cv2.GaussianBlur(hr, (0, 0), SIGMA)
         yield cv2.resize(blurred, (hr.shape[1] // 2, hr.shape[0] // 2), interpolation=cv2.INTER_CUBIC), hr
 
 
 def write_stacks(video: Path, out: Path, compression: str | None) -> None:
-    """One HDF5 file, grown sample by sample."""
+    """Write one HDF5 file that grows sample by sample."""
     recent: collections.deque = collections.deque(maxlen=WINDOW)
     with h5py.File(out / "stacks.h5", "w") as file:
         for lr, hr in degraded(video):
@@ -52,7 +52,7 @@ def write_stacks(video: Path, out: Path, compression: str | None) -> None:
 
 
 def write_pictures(video: Path, out: Path) -> None:
-    """A PNG for every LR and every HR frame."""
+    """Write a PNG for every LR and every HR frame."""
     for name in ("lr", "hr"):
         (out / name).mkdir(parents=True)
     for index, pair in enumerate(degraded(video)):

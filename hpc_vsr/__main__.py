@@ -16,7 +16,7 @@ STAGES = {
     "report": ("hpc_vsr.report.__main__", "make a page, tables and JSON of one or more runs"),
     "upscale": ("hpc_vsr.upscale.__main__", "enlarge a video, images or a field with a trained network"),
     "export": ("hpc_vsr.export.__main__", "write a trained network as ONNX and torch.export, with a model card"),
-    "import_weights": ("hpc_vsr.import_weights", "make a run of the weights that the report's authors published"),
+    "import_weights": ("hpc_vsr.import_weights", "turn the weights that the paper's authors published into a run"),
     "launch": ("hpc_vsr.launch", "train, evaluate and report a job file, here or on a SLURM cluster"),
     "status": ("hpc_vsr.status", "a table of the runs of a job file: queue, progress, time left"),
     "job": ("hpc_vsr.job", "what a SLURM job runs; the scripts in slurm/ use it"),

@@ -1,6 +1,6 @@
-"""Turn the weights that the authors of the report published for 5-parallel into a run.
+"""Turn the weights that the authors of the paper published for 5-parallel into a run.
 
-The run is evaluated and reported like one trained here; nothing in the file is executed.
+The run is evaluated and reported like one trained here. Nothing in the file is executed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from conftest import assert_refused
 from stages import run_stage
 
 import hpc_vsr
-from hpc_vsr.export import __main__ as stage
+from hpc_vsr.export import formats as stage
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.folder import RunFolder

@@ -57,14 +57,14 @@ def test_a_rank_that_fails_takes_the_job_down_at_once_with_its_reason(tmp_path):
     done = run_stage("preprocess", "--frames", tmp_path, "--out", tmp_path / "d", launcher=(find_mpiexec(), "-n", "3"))
     assert time.monotonic() - started < 60  # it would wait for ever
     assert done.returncode == 2, (done.returncode, done.stderr)
-    assert "error: rank 2: " in done.stderr and "39.png: is not an image" in done.stderr
+    assert "error: rank 2: " in done.stderr and "39.png: cannot be read as an image" in done.stderr
     assert not (tmp_path / "d" / "dataset.json").exists()
 
 
 @pytest.mark.mpi
 def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
     """The main rank's crash is not an InputError: it must still end the job."""
-    code = ("import sys, hpc_vsr.preprocess as p; p.plan_dataset = lambda recipe: 1 / 0;"
+    code = ("import sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b; b.plan_dataset = lambda recipe: 1 / 0;"
             "sys.exit(p.exit_status(p.main, ['--video', 'x.mp4']))")
     done = subprocess.run([find_mpiexec(), "-n", "2", sys.executable, "-c", code], capture_output=True, text=True,
                           timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -74,9 +74,9 @@ def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
 @pytest.mark.mpi
 def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
     """Ctrl-C reaches the ranks one by one; one that left alone would wait for the others in MPI_Finalize."""
-    code = ("import os, sys, hpc_vsr.preprocess as p\n"
+    code = ("import os, sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b\n"
             "def interrupted(*_):\n    raise KeyboardInterrupt\n"
-            "if os.environ['PMI_RANK'] == '1':\n    p.read_entry = interrupted\n"
+            "if os.environ['PMI_RANK'] == '1':\n    b.read_entry = interrupted\n"
             "sys.exit(p.exit_status(p.main, sys.argv[1:]))")
     done = subprocess.run([find_mpiexec(), "-n", "3", sys.executable, "-c", code, "--video", str(clip), "--out",
                            str(tmp_path / "d")], capture_output=True, text=True, timeout=60, check=False,

@@ -1,4 +1,4 @@
-"""The networks of the report: sizes, and 5-parallel against an independent computation by the published names."""
+"""The networks of the paper: sizes, and 5-parallel against an independent computation by the published names."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Payload:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"a": Payload()}, tmp_path / "w.pth")
-    assert_refused(run_stage("import_weights", tmp_path / "w.pth", "--out", tmp_path / "run"), "would run code")
+    assert_refused(run_stage("import_weights", tmp_path / "w.pth", "--out", tmp_path / "run"), "that loading would run")
     (tmp_path / "t.pth").write_bytes(b"\x80\x02.")
     assert_refused(run_stage("import_weights", tmp_path / "t.pth", "--out", tmp_path / "run"), "t.pth")
 

@@ -51,7 +51,7 @@ def bad_video(kind: str, folder: Path, clip: Path) -> Path:
 
 @pytest.mark.parametrize("kind, word", [
     ("missing", "not found"), ("empty", "is empty"), ("truncated", "truncated"),
-    ("truncated after its index", "truncated"), ("text", "not a video"), ("audio", "no video stream"),
+    ("truncated after its index", "truncated"), ("text", "cannot be read as a video"), ("audio", "no video stream"),
     ("short", "has 4 frames"), ("folder", "is a folder")])
 def test_a_bad_video_is_refused(tmp_path, clip, kind, word):
     path = bad_video(kind, tmp_path, clip)
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_refused(clip):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ((), ["one source is wanted"]),
+    ((), ["give exactly one of --video, --frames and --field"]),
     (("--video", "a.mp4", "--frames", "b"), ["--video and --frames"]),
     (("--field", "a.nc"), ["--field and --variable go together"]),
     (("--video", "a.mp4", "--shard", "3"), ["--shard", "did you mean '--shards'"]),
@@ -141,10 +141,10 @@ def test_a_field_with_a_dimension_twice_is_refused(tmp_path):
             file.createDimension(name, size)
         file.createVariable("u", "f", ("time", "y", "time"))[:] = np.ones((40, 32, 40), np.float32)
     done = run_stage("preprocess", "--field", tmp_path / "f.nc", "--variable", "u", "--out", tmp_path / "d")
-    assert_refused(done, "f.nc: u is", "('time', 'y', 'time')", "(time, y, x) are wanted")
+    assert_refused(done, "f.nc: u is", "('time', 'y', 'time')", "must hold numbers over (time, y, x)")
 
 
-@pytest.mark.parametrize(("value", "words"), [(np.inf, "is infinite"), (9.96921e36, "9.97e+36 in frame 3")])
+@pytest.mark.parametrize(("value", "words"), [(np.inf, "has infinite values"), (9.96921e36, "9.97e+36 in frame 3")])
 def test_values_that_are_none_are_refused(tmp_path, value, words):
     """Such as a fill value that the file does not declare."""
     values = np.random.default_rng(0).normal(size=(40, 32, 40)).astype(np.float32)

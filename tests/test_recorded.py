@@ -48,4 +48,4 @@ def test_it_is_refused_with_what_mends_it(trained, tmp_path):
     del content["rows"][0]["ssim"]
     rewrite(run / "metrics-test.json", content)
     done = run_stage("report", run, "--out", tmp_path / "r")
-    assert_refused(done, "one of another version (rows.ssim)", f"run 'python -m hpc_vsr.evaluate --run {run}")
+    assert_refused(done, "of this version (rows.ssim)", f"run 'python -m hpc_vsr.evaluate --run {run}")

@@ -218,9 +218,9 @@ def test_a_field_in_several_files_is_one(tmp_path):
         {"name": "lat", "units": "degrees_north", "size": 16, "first": 60.0, "last": 45.0},
         {"name": "lon", "units": "grid points", "size": 18, "first": 0.0, "last": 17.0}]
     (tmp_path / "u_11.nc").rename(tmp_path / "u_1.nc")
-    with pytest.raises(InputError, match=r"u_2\.nc: starts at time 0\.0, before the file before it ends"):
+    with pytest.raises(InputError, match=r"u_2\.nc: starts at time 0\.0, before the previous file ends"):
         open_field(tmp_path / "u_*.nc", "u")
-    with pytest.raises(InputError, match="no file fits this pattern"):
+    with pytest.raises(InputError, match="no file matches this pattern"):
         open_field(tmp_path / "v_*.nc", "u")
 
 
@@ -236,10 +236,10 @@ def test_a_zarr_store_is_a_field(field_file, tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"dims": ("time", "lon", "lat")}, r"b\.nc: u is \(lon: 16 .* one grid and one unit"),
+    ({"dims": ("time", "lon", "lat")}, r"b\.nc: u is \(lon: 16 .* the same grid and unit"),
     ({"lat": np.linspace(60, 44, 16)}, r"lat: 16 from 60 to 44"),
-    ({"time": np.arange(5).astype("datetime64[D]")}, "time is a datetime64.* one kind is wanted"),
-    ({"units": "km h-1"}, "in km h-1, in a.nc"),
+    ({"time": np.arange(5).astype("datetime64[D]")}, "time is datetime64.* the same type"),
+    ({"units": "km h-1"}, "in km h-1, but in a.nc"),
 ])
 def test_files_that_do_not_belong_together_are_refused(tmp_path, change, words):
     from hpc_vsr.media.field_source import open_field

@@ -136,7 +136,7 @@ def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):
     assert len(content["runs"]) == 5 and not content["failed"]
     text = (folder / "report" / "report.md").read_text()
     assert "and 1 other seed" in text and " ± " in text  # the two seeds are one row with their spread
-    assert "| name " in text and "| previous |" in text and "The report's Diamond table" in text
+    assert "| name " in text and "| previous |" in text and "The paper's Diamond table" in text
     assert [row["network"] for row in content["published"]] == ["delta", "parallel5", "parallel5", "raw"]
     assert len(content["published"][0]["ours"]) == 4
     page = (folder / "report" / "index.html").read_text()
@@ -151,7 +151,7 @@ def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):
     stamps = {run: (run / "checkpoints").stat().st_mtime_ns for run in runs[1:]}
     again = run_stage("launch", "--config", job, "--cluster", "debug", cwd=tmp_path)
     assert again.returncode == 0 and "5 runs, 4 finished before" in again.stderr, again.stderr
-    assert again.stderr.count("measured before") == 4 and not any(lock.exists() for lock in left)
+    assert again.stderr.count("already measured") == 4 and not any(lock.exists() for lock in left)
     assert {run: (run / "checkpoints").stat().st_mtime_ns for run in runs[1:]} == stamps and runs[0].is_dir()
 
 

@@ -123,7 +123,7 @@ def test_micro_batches_learn_what_the_whole_batch_learns(dataset, trained, tmp_p
 
 
 def test_the_published_setting_runs_too(dataset, tmp_path):
-    """No skip, whole frames, batch 1, MSE, constant rate, the weights themselves: the report's protocol."""
+    """No skip, whole frames, batch 1, MSE, constant rate, the weights themselves: the paper's protocol."""
     done = train_tiny(dataset, tmp_path / "r", "--model.skip", "none", "--train.patch_size", 0, "--train.batch_size", 1,
                       "--train.loss", "mse", "--train.final_lr", 1, "--train.ema_decay", 0, "--train.augment", "false",
                       "--train.warmup_steps", 0, "--train.steps", 3)

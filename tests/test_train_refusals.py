@@ -101,7 +101,7 @@ def test_a_changed_byte_in_a_shard_is_not_trained_on_or_measured(dataset, traine
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        assert_refused(done(), path.name, "other bytes", "run the preprocessing again")
+        assert_refused(done(), path.name, "has changed", "run the preprocessing again")
         path.write_bytes((dataset / path.name).read_bytes())
 
 

@@ -32,7 +32,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_takes_the_memory_that_its_plan_states(dataset, tmp_path, monkeypatch):
-    fresh = subprocess.run([sys.executable, "-c", "import hpc_vsr.train, hpc_vsr.system.memory as memory; "
+    fresh = subprocess.run([sys.executable, "-c", "import hpc_vsr.training.trainer, hpc_vsr.system.memory as memory; "
                             "print(memory.process_memory())"], cwd=ROOT, capture_output=True, text=True, check=True)
     monkeypatch.setattr("hpc_vsr.training.plan.process_memory", lambda: int(fresh.stdout))  # not that of the tests
     experiment = Experiment(data=dataset, out=tmp_path / "r", model=ModelSettings(),

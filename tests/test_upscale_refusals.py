@@ -31,7 +31,7 @@ def test_wrong_files_are_refused(trained, clip, rich, tmp_path):  # noqa: F811
     other = tmp_path / "other.mp4"
     other.write_bytes(clip.read_bytes())
     for source, target, words in ((tmp_path / "none.mp4", tmp_path / "out.mp4", "not found"),
-                                  (text, tmp_path / "out.mp4", "not a video"),
+                                  (text, tmp_path / "out.mp4", "cannot be read as a video"),
                                   (clip, tmp_path / "out.avi", ".mkv"),
                                   (clip, tmp_path / "no" / "out.mp4", "not a folder"),
                                   (rich, tmp_path / "out.mp4", "subtitle stream"),

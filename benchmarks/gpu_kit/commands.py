@@ -1,4 +1,4 @@
-"""The commands on this device, end to end: trained, stopped, resumed, killed, measured, exported."""
+"""Checks the commands on this device from end to end: train, stop, resume, kill, measure, export."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def check_training(kit: Kit) -> Iterator[dict]:
-    """A short training: the loss goes down, the checkpoint is one for a machine without a GPU."""
-    run = kit.folder / "from-scratch"  # without a residual path, whose loss would hardly go down in so few steps
+    """Train briefly: the loss must go down, and the checkpoint must load on a machine without a GPU."""
+    run = kit.folder / "from-scratch"  # no residual path: with one, the loss hardly goes down in so few steps
     kit.command("train", *kit.arguments(run, steps=4 * kit.sizes.steps, precision=kit.half), "--model.skip", "none")
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if "loss" in line]
     yield record(f"training in {kit.half}", losses[-1] < losses[0], first_loss=losses[0], last_loss=losses[-1])
@@ -41,7 +41,7 @@ def check_training(kit: Kit) -> Iterator[dict]:
 
 
 def check_resume(kit: Kit) -> Iterator[dict]:
-    """SIGTERM in the middle, and the same command again, against a training that nobody stopped."""
+    """Stop a training by SIGTERM, run the same command again, and compare with a training that was not stopped."""
     for deterministic in (True, False):
         runs = [kit.folder / f"{name}-{deterministic}" for name in ("whole", "stopped")]
         words = [kit.arguments(run, steps=4 * kit.sizes.steps, deterministic=deterministic) for run in runs]
@@ -59,7 +59,11 @@ def check_resume(kit: Kit) -> Iterator[dict]:
 
 
 def check_bad_steps(kit: Kit) -> Iterator[dict]:
-    """A batch that is NaN is left out; when all are, the training ends with a line, the last checkpoint stays."""
+    """Spoil batches with NaN.
+
+    A single bad batch must be left out. If all are bad, the training must end with one line and keep its last
+    checkpoint.
+    """
     from hpc_vsr.training import trainer
 
     precision = "fp16" if kit.on_gpu else "bf16"
@@ -77,7 +81,7 @@ def check_bad_steps(kit: Kit) -> Iterator[dict]:
         kit.command("train", *kit.arguments(run, precision=precision))
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-2])
     finite = all(bool(value.isfinite().all()) for value in weights(run).values())
-    # the scaler of fp16 begins with a factor that is too large, and looks for the right one by leaving out steps
+    # the fp16 scaler begins with too large a factor and finds the right one by skipping steps
     ok = finite and (last["skipped_steps"] == 1 or (precision == "fp16" and last["skipped_steps"] >= 1))
     yield record(f"one batch of NaN, {precision}", ok, skipped_steps=last["skipped_steps"], finite=finite)
     run = kit.folder / "all-bad"
@@ -89,7 +93,7 @@ def check_bad_steps(kit: Kit) -> Iterator[dict]:
 
 
 def check_batches(kit: Kit) -> Iterator[dict]:
-    """The same batches from memory on the device, from the shards, and from loader processes with pinned memory."""
+    """Compare batches from memory on the device, from the shards, and from loader processes with pinned memory."""
     from hpc_vsr.data.manifest import read_manifest
     from hpc_vsr.data.samples import Patches, Split, load_batches
 
@@ -106,7 +110,7 @@ def check_batches(kit: Kit) -> Iterator[dict]:
 
 
 def check_evaluation(kit: Kit) -> Iterator[dict]:
-    """The figures of this device against those of the CPU."""
+    """Compare the figures of this device with those of the CPU."""
     run = kit.folder / "training"
     if not (run / "config.json").exists():
         kit.command("train", *kit.arguments(run))
@@ -121,7 +125,7 @@ def check_evaluation(kit: Kit) -> Iterator[dict]:
 
 
 def check_upscaling(kit: Kit) -> Iterator[dict]:
-    """The bundled clip, killed after a segment and given again, against one that nobody killed."""
+    """Kill an upscaling of the bundled clip after a segment, run it again, and compare with one that ran through."""
     try:
         import av  # noqa: F401
     except ImportError:
@@ -153,7 +157,7 @@ ROOT_CLIP = Path(__file__).resolve().parents[2] / "preprocess" / "sample" / "dia
 
 
 def check_two_ranks(kit: Kit) -> Iterator[dict]:
-    """Two ranks that share this device, through gloo (HPC_VSR_SHARE_GPU=1), against one."""
+    """Compare two ranks that share this device through gloo (HPC_VSR_SHARE_GPU=1) with one rank."""
     alone, shared = kit.folder / "one-rank", kit.folder / "two-ranks"
     kit.command("train", *kit.arguments(alone))
     statuses, said = _train_on_two(kit, shared, {"HPC_VSR_SHARE_GPU": "1"})
@@ -169,7 +173,7 @@ def check_two_ranks(kit: Kit) -> Iterator[dict]:
 
 
 def _train_on_two(kit: Kit, run: Path, environment: dict[str, str]) -> tuple[list[int], str]:
-    """Exit statuses of two ranks, and what the first said."""
+    """Train on two ranks; return their exit statuses and the standard error of the first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -182,7 +186,7 @@ def _train_on_two(kit: Kit, run: Path, environment: dict[str, str]) -> tuple[lis
 
 
 def check_doctor(kit: Kit) -> Iterator[dict]:
-    """The doctor's table of this machine, and a training that finds no memory."""
+    """Run the doctor on this machine, and keep its table."""
     table, errors = kit.start("doctor", "--folders", f"[{kit.folder}]").communicate()
     (kit.folder.parent / "doctor.txt").write_text(table + errors)
     broken = [line for line in table.splitlines() if line.startswith("broken") and " SLURM " not in line]
@@ -190,7 +194,7 @@ def check_doctor(kit: Kit) -> Iterator[dict]:
 
 
 def check_memory_failure(kit: Kit) -> Iterator[dict]:
-    """More than the card has: one line, exit status 1. On a CPU the failure is planted."""
+    """Ask for more memory than the card has: one line, exit status 1. On a CPU the failure is simulated."""
     from hpc_vsr.training.objective import Objective
 
     run = kit.folder / "too-large"
@@ -209,7 +213,7 @@ def check_memory_failure(kit: Kit) -> Iterator[dict]:
 
 
 def check_export(kit: Kit) -> Iterator[dict]:
-    """The trained network for other programs; `export` itself compares what it wrote with the network."""
+    """Export the trained network; `export` itself compares its files with the network."""
     run = kit.folder / "training"
     if not (run / "config.json").exists():
         kit.command("train", *kit.arguments(run))
@@ -221,7 +225,7 @@ def check_export(kit: Kit) -> Iterator[dict]:
 
 @contextlib.contextmanager
 def _signalled(metrics: Path, lines: int) -> Iterator[None]:
-    """SIGTERM to this process when a training in it has written so many lines."""
+    """Send SIGTERM to this process once a training in it has written `lines` lines."""
     over = threading.Event()
 
     def watch() -> None:
@@ -230,7 +234,7 @@ def _signalled(metrics: Path, lines: int) -> Iterator[None]:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes after the training's end is not for us
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a signal after the training's end must not stop us
     thread = threading.Thread(target=watch)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Whether the networks compute what they compute in float64, layer by layer, tile by tile, step by step."""
+"""Checks that the networks compute the same as in float64: outputs, gradients, tiles, steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.training.objective import Objective
 
-# In float32 of rounding alone; 16 bits may cost a grey level at one pixel and 0.02 dB, and a tenth of the detail that
-# the network adds. A wrong kernel is off by the detail itself.
+# In float32 only rounding is allowed. 16 bits may cost a grey level at one pixel, 0.02 dB, and a tenth of the detail
+# that the network adds. The error of a wrong kernel is as large as the detail itself.
 MOST_GREY = {"fp32": 2e-3, "bf16": 1.0, "fp16": 1.0}
 MOST_DB = 0.02
 OF_DETAIL = {"fp32": 2e-3, "bf16": 0.1, "fp16": 0.1}
@@ -24,7 +24,7 @@ ADAM_STEPS = 5
 
 
 def check_outputs(kit: Kit, name: str) -> Iterator[dict]:
-    """A frame in every precision against float64."""
+    """Compare a frame in every precision with float64."""
     right = recorded(name)
     bare = build(name)
     torch.nn.init.zeros_(bare.core.last.weight)
@@ -39,7 +39,7 @@ def check_outputs(kit: Kit, name: str) -> Iterator[dict]:
 
 
 def check_gradients(kit: Kit, name: str) -> Iterator[dict]:
-    """Of a training step in every precision against float64."""
+    """Compare the gradients of a training step in every precision with float64."""
     right = recorded(name)
     for precision in kit.precisions:
         network = build(name).to(kit.device)
@@ -55,7 +55,7 @@ def check_gradients(kit: Kit, name: str) -> Iterator[dict]:
 
 
 def check_tiles(kit: Kit, name: str) -> Iterator[dict]:
-    """A frame in tiles against the whole frame, in float32."""
+    """Compare a frame in tiles with the whole frame, in float32."""
     network = build(name).to(kit.device)
     lr = frame(88, 80).to(kit.device)
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def check_tiles(kit: Kit, name: str) -> Iterator[dict]:
 
 
 def check_steps(kit: Kit, name: str) -> Iterator[dict]:
-    """Five steps of Adam, on this device and on the CPU: the losses go the same way."""
+    """Make five steps of Adam on this device and on the CPU: the losses must agree."""
     losses = {device: _losses(build(name), torch.device(device)) for device in dict.fromkeys((kit.device.type, "cpu"))}
     ours, theirs = losses[kit.device.type], losses["cpu"]
     off = max(abs(one / other - 1) for one, other in zip(ours, theirs, strict=True))
@@ -93,7 +93,7 @@ def _losses(network: Network, device: torch.device) -> list[float]:
 
 
 def check_ddp(kit: Kit) -> Iterator[dict]:
-    """A step through DistributedDataParallel, a group of one by NCCL (gloo on a CPU), against the plain step."""
+    """Compare a step through DistributedDataParallel, in a group of one by NCCL or gloo, with the plain step."""
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 

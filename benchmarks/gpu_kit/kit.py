@@ -1,4 +1,4 @@
-"""What every check has: the device, sizes that suit it, a folder, and the form of a record."""
+"""The base of every check: the device, sizes that suit it, a folder, and the form of a record."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed: a card is to be busy, a CPU is to run every line.
+    """Amounts of work: enough to keep a card busy, or just enough for a CPU to run every line.
 
     Attributes
     ----------
     lr : (int, int)
         Height and width of an LR frame whose rate is measured.
     patch, batch : int
-        Of a training step.
+        Side of a patch in LR pixels, and patches in a training step.
     seconds : float
-        For which a candidate is repeated in a turn.
+        Time for which a candidate is repeated in a turn.
     turns : int
     steps : int
-        Of the short trainings.
+        Steps of the short trainings.
     matrix : int
-        Side of the product of matrices.
+        Side of the matrices of a product.
     megabytes : int
-        That are copied to find the bandwidth.
+        Amount that is copied to measure the bandwidth.
     """
 
     lr: tuple[int, int]
@@ -63,17 +63,17 @@ SMALL = Sizes((24, 32), 16, 2, 0.02, 1, 6, 256, 16)
 
 @dataclass
 class Kit:
-    """Handed to every check.
+    """Everything that a check needs.
 
     Attributes
     ----------
     device : torch.device
     folder : Path
-        For what a check makes; kept between the checks of a worker.
+        Folder for the files of the checks; kept between the checks of a worker.
     clip : Path
-        Video that is trained on and upscaled.
+        Video for training and upscaling.
     seconds : float
-        That the check may take.
+        Time that the check may take.
     """
 
     device: torch.device
@@ -91,12 +91,12 @@ class Kit:
 
     @property
     def precisions(self) -> list[str]:
-        """In which networks train here."""
+        """Precisions in which networks train here."""
         return ["fp32", "bf16", "fp16"] if self.on_gpu else ["fp32", "bf16"]
 
     @property
     def half(self) -> str:
-        """The 16 bits that `auto` would take on this GPU; bf16 on a CPU."""
+        """The 16-bit precision that `auto` would take on this GPU; bf16 on a CPU."""
         from hpc_vsr.models.precision import check_precision
 
         try:
@@ -106,17 +106,17 @@ class Kit:
         return "bf16"
 
     def finish(self) -> None:
-        """Wait for what was launched."""
+        """Wait for everything that was launched."""
         if self.on_gpu:
             torch.cuda.synchronize()
 
     def random(self, *shape: int) -> torch.Tensor:
-        """0..1 on the device; never zeros, which some processors multiply faster."""
+        """Return values 0..1 on the device; never zeros, which some processors multiply faster."""
         return torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(self.device)
 
     @functools.cached_property
     def dataset(self) -> Path:
-        """A small data set of a moving pattern, made from PNG files: nothing is decoded by PyAV."""
+        """A small data set of a moving pattern, made from PNG files, so that PyAV is not needed."""
         import cv2
         from patterns import moving_pattern
 
@@ -131,7 +131,7 @@ class Kit:
         return out
 
     def arguments(self, run: Path, **more: Any) -> list[Any]:
-        """Of a short training on `dataset`; `more` are settings of [train]."""
+        """Return the arguments of a short training on `dataset`; `more` are settings of [train]."""
         settings = {"steps": self.sizes.steps, "batch_size": 4, "patch_size": 12, "warmup_steps": 2, "log_every": 1,
                     "validate_every": 0, "checkpoint_every": 1000, "device": self.device.type, "precision": "fp32",
                     **more}
@@ -140,7 +140,7 @@ class Kit:
         return words + [word for name, value in settings.items() for word in (f"--train.{name}", value)]
 
     def command(self, stage: str, *words: Any, status: int = 0) -> str:
-        """`python -m hpc_vsr.STAGE`, in this process; what it said on standard error."""
+        """Run `python -m hpc_vsr.STAGE` in this process, check its status, and return its standard error."""
         said = io.StringIO()
         with contextlib.redirect_stderr(_Both(said, sys.stderr)), contextlib.redirect_stdout(sys.stderr):
             found = self.status(stage, *words)
@@ -155,7 +155,7 @@ class Kit:
         return exit_status(importlib.import_module(name).main, [_text(word) for word in words])
 
     def start(self, stage: str, *words: Any, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
-        """`python -m hpc_vsr.STAGE` in a process of its own, which ends with this one; what it says can be read."""
+        """Start `python -m hpc_vsr.STAGE` in a process that ends with this one; its output can be read."""
         paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         return subprocess.Popen(
             [sys.executable, "-m", f"hpc_vsr.{stage}", *(_text(word) for word in words)], text=True, cwd=self.folder,
@@ -164,12 +164,12 @@ class Kit:
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it has ended, however it ended."""
+    """Have the kernel kill this process as soon as its parent has ended, however that ended."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Wrong(AssertionError):
-    """A check that did not hold, in one line."""
+    """Failure of a check, in one line."""
 
 
 class _Both(io.TextIOBase):
@@ -199,7 +199,7 @@ class Item:
     run : callable
         Kit to an iterator of records; see `record`.
     estimate : float
-        Seconds on a card; it is not begun when less is left.
+        Seconds on a card; the check is skipped if less is left.
     limit : float
         Seconds after which its process is killed.
     """
@@ -211,13 +211,13 @@ class Item:
 
 
 def record(what: str, ok: bool | None, **figures: Any) -> dict:
-    """One line of the results.
+    """Return one line of the results.
 
     Parameters
     ----------
     what : str
     ok : bool or None
-        None for a figure that is neither right nor wrong, or a check that this machine cannot make.
+        None for a figure that is neither right nor wrong, or for a check that this machine cannot run.
     figures
         Numbers with their unit in the name, and notes.
     """
@@ -225,7 +225,7 @@ def record(what: str, ok: bool | None, **figures: Any) -> dict:
 
 
 def compare_rates(kit: Kit, candidates: Mapping[str, Callable[[], Any]], amount: float, unit: str) -> Iterator[dict]:
-    """Rates of several ways of one thing, the first the baseline: median of the turns, and the ratio within a turn."""
+    """Yield the median rate of several ways of the same work, and its ratio to the first within a turn."""
     rates: dict[str, list[float]] = {name: [] for name in candidates}
     for work in candidates.values():
         for _ in range(3):
@@ -241,7 +241,7 @@ def compare_rates(kit: Kit, candidates: Mapping[str, Callable[[], Any]], amount:
 
 
 def rate(kit: Kit, work: Callable[[], Any], at_least: int = 2) -> float:
-    """Calls a second; on a GPU by its own clock."""
+    """Return calls per second; on a GPU by its own clock."""
     if not kit.on_gpu:
         count, started = 0, time.perf_counter()
         while count < at_least or time.perf_counter() - started < kit.sizes.seconds:
@@ -276,5 +276,5 @@ def _text(word: Any) -> str:
 
 def first_difference(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor], names: Sequence[str] = ()
                      ) -> float:
-    """The largest difference of two sets of weights; 0 if they are equal to the bit."""
+    """Return the largest difference of two sets of weights; 0 if they are equal to the bit."""
     return max(((one[name].double() - other[name].double()).abs().max().item() for name in names or one), default=0.0)

@@ -1,8 +1,8 @@
-"""The networks with known weights, and what they give in float64: ``tests/golden/gpu_reference.npz``.
+"""The networks with known weights, and their results in float64: ``tests/golden/gpu_reference.npz``.
 
-The weights come from numpy's legacy generator, whose numbers are the same in every version; among them those of the
-last convolution, which training starts at zero: with it at zero every network would be its residual path, and every
-comparison would hold. `tests/golden/make_gpu_reference.py` writes the file, by torch's own convolutions.
+The weights come from numpy's legacy generator, whose numbers are the same in every version. This includes the last
+convolution, which training starts at zero: with zeros there, every network would equal its residual path and every
+comparison would hold. `tests/golden/make_gpu_reference.py` writes the file with torch's own convolutions.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from hpc_vsr.training.objective import Objective
 FILE = Path(__file__).resolve().parents[2] / "tests" / "golden" / "gpu_reference.npz"
 NAMES = ("delta", "parallel5", "previous", "flow4x")
 SIGMA, NOISE, SEED = 2.0, 1e-3, 2021
-LR_SIZE, PATCH = (28, 36), 20  # LR pixels: of the frame, and a side of the patch whose gradients are compared
+LR_SIZE, PATCH = (28, 36), 20  # LR pixels: the frame, and the side of the patch whose gradients are compared
 FLOW_HEAD = "flow.refine.4"
-LAST_STD = 0.1  # of the last convolution, by 1 / sqrt(fan in): some grey levels of detail
+LAST_STD = 0.1  # of the last convolution, times 1 / sqrt(fan in): some grey levels of detail
 GREY = 255.0
-NOISE_OF_TARGET = 12.0  # grey levels: about 26.5 dB, as a network in training has it
+NOISE_OF_TARGET = 12.0  # grey levels: about 26.5 dB, like a network in training
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network gives in float64.
+    """Results of a network in float64.
 
     Attributes
     ----------
     out : (s h, s w) array
-        Of `frame()`, values 0..1.
+        Output for `frame()`, values 0..1.
     loss : float
     gradients : (P, 2) array
-        Of each parameter of the core: the norm of its gradient, and the sum of its products with fixed numbers.
+        For each parameter of the core: the norm of its gradient, and the sum of its products with fixed numbers.
     """
 
     out: np.ndarray
@@ -51,7 +51,7 @@ class Answer:
 
 
 def build(name: str, recipe: str = "whole") -> Network:
-    """A network with its known weights, float32 on the CPU.
+    """Return a network with its known weights, float32 on the CPU.
 
     `recipe` is "whole", with the deconvolved input and the Wiener path of jobs/delta.toml, or "plain".
     """
@@ -69,7 +69,7 @@ def build(name: str, recipe: str = "whole") -> Network:
             else:
                 gain = RECURSIVE_GAIN if id(parameter) in repeated else 1.0
                 if parameter_name.startswith(FLOW_HEAD):
-                    gain = 0.05  # flows of a pixel, not of the frame
+                    gain = 0.05  # for flows of a pixel, not of the whole frame
                 fan_in = parameter[0].numel()
                 values = gain * (2 / fan_in) ** 0.5 * random.standard_normal(tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(values))
@@ -80,7 +80,7 @@ def build(name: str, recipe: str = "whole") -> Network:
 
 
 def stock(network: Network) -> Network:
-    """The same weights in torch's own convolutions."""
+    """Return the network with the same weights in torch's own convolutions."""
     plain = copy.deepcopy(network)
     for module in plain.modules():
         if isinstance(module, (Conv3d, Conv2dToFew)):
@@ -89,7 +89,10 @@ def stock(network: Network) -> Network:
 
 
 def frame(height: int = LR_SIZE[0], width: int = LR_SIZE[1], batch: int = 1) -> Tensor:
-    """(batch, 1, 5, height, width) float32, 0..1 in steps of 1/255: discs and waves that move, and a little noise."""
+    """Return (batch, 1, 5, height, width) float32, 0..1 in steps of 1/255.
+
+    The frames show discs and waves that move, and a little noise.
+    """
     random = np.random.RandomState(SEED + 1)
     rows, columns = np.mgrid[:height, :width]
     windows = []
@@ -106,7 +109,7 @@ def frame(height: int = LR_SIZE[0], width: int = LR_SIZE[1], batch: int = 1) -> 
 
 
 def patch(network: Network, side: int = PATCH, batch: int = 2) -> tuple[Tensor, Tensor]:
-    """(lr, hr) of a training step: patches of `side` LR pixels with the margin that the network wants."""
+    """Return (lr, hr) of a training step: patches of `side` LR pixels with the margin that the network needs."""
     whole = side + 2 * network.reach
     lr = frame(whole, whole, batch)
     scale = 4 if network.has_flow else 2
@@ -117,7 +120,7 @@ def patch(network: Network, side: int = PATCH, batch: int = 2) -> tuple[Tensor, 
 
 
 def gradients(network: Network, lr: Tensor, hr: Tensor) -> tuple[float, np.ndarray]:
-    """Loss, and of each parameter of the core the norm of its gradient and its product with fixed numbers."""
+    """Return the loss, and for each parameter of the core its gradient's norm and product with fixed numbers."""
     objective = Objective(network, flow_weight=0.1)
     network.requires_grad_(True).zero_grad(set_to_none=True)
     loss = objective(lr, hr, "mse")
@@ -135,7 +138,7 @@ def summarise(found: list[Tensor | None]) -> np.ndarray:
 
 
 def compute(name: str) -> Answer:
-    """By torch's own convolutions in float64 on the CPU."""
+    """Compute the results with torch's own convolutions in float64 on the CPU."""
     network = stock(build(name)).double()
     with torch.inference_mode():
         out = network.upscale(frame().double())[0, 0].numpy()
@@ -145,18 +148,18 @@ def compute(name: str) -> Answer:
 
 @functools.cache
 def recorded(name: str) -> Answer:
-    """From the file."""
+    """Return the results in the file."""
     with np.load(FILE) as file:
         return Answer(file[f"{name}_out"], float(file[f"{name}_loss"]), file[f"{name}_gradients"])
 
 
 def target(out: np.ndarray) -> np.ndarray:
-    """What stands in for HR where a loss of quality is counted in dB: the right answer with noise."""
+    """Return a stand-in for HR with which a loss of quality is counted in dB: the right answer with noise."""
     random = np.random.RandomState(SEED + 4)
     return GREY * out + NOISE_OF_TARGET * random.standard_normal(out.shape)
 
 
 def psnr_change(found: np.ndarray, right: np.ndarray) -> float:
-    """dB by which `found` is nearer to `target` than `right` is; values 0..1."""
+    """Return the dB by which `found` is nearer to `target` than `right` is; values 0..1."""
     hr = target(right)
     return 10 * float(np.log10(np.mean((GREY * right - hr) ** 2) / np.mean((GREY * found - hr) ** 2)))

@@ -1,4 +1,4 @@
-"""What the card does at most, and how near the networks come to it; each rate beside its error."""
+"""Measures the limits of the card, and how near the networks come to them; each rate beside its error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from hpc_vsr.system.memory import GPU_CONTEXT
 from hpc_vsr.training.objective import Objective
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Of the root mean square of a result, what rounding explains several times over: of a network, and of one layer.
+# Largest relative RMS error of a network and of one layer, several times what rounding explains.
 MOST_ERROR = {"fp32": 1e-4, "TF32": 3e-2, "bf16": 0.1, "fp16": 3e-2}
 LAYER_ERROR = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 3e-3}
 LAYERS = ((12, 12), (24, 24), (32, 32))
-PROFILED = 12  # kernels that are named in the results; the whole table is in a file
+PROFILED = 12  # kernels that are looked at; the whole table is in a file
 
 
 def check_machine(kit: Kit) -> Iterator[dict]:
-    """Versions, and what the card reaches in a copy, a product of matrices and a launch."""
+    """Record versions, and the card's rates of a copy, a product of matrices and a launch."""
     facts = {"python": platform.python_version(), "torch": torch.__version__}
     with contextlib.suppress(ImportError):
         import triton
@@ -59,14 +59,14 @@ def check_machine(kit: Kit) -> Iterator[dict]:
 
 
 def _bandwidth(kit: Kit) -> float:
-    """GB/s that are read and written."""
+    """Return the GB/s that are read and written."""
     source = torch.rand(kit.sizes.megabytes * 2**18, device=kit.device)
     copied = torch.empty_like(source)
     return 2 * 4 * source.numel() * rate(kit, lambda: copied.copy_(source)) / 1e9
 
 
 def check_rates(kit: Kit, name: str) -> Iterator[dict]:
-    """Frames and samples a second: torch's own network in the usual ways, and ours."""
+    """Measure frames and samples per second of torch's own network in the usual ways, and of ours."""
     ways = list(_ways(kit, name))
     reference = _result(kit, *next(way[1:] for way in ways if way[0] == "stock, fp32"))
     right, works = [], {}
@@ -76,7 +76,7 @@ def check_rates(kit: Kit, name: str) -> Iterator[dict]:
         ok = None if error is None else error <= MOST_ERROR[precision]
         figures = {} if error is None else {"relative_error": float(f"{error:.1e}")}
         yield record(f"frame: {way}", ok, **figures)
-        if ok is not False:  # no rate for what is wrong
+        if ok is not False:  # a wrong result gets no rate
             right.append((way, network, precision, layout))
     height, width = kit.sizes.lr
     flops = count_flops(build(name, "plain"), 1, kit.sizes.lr)
@@ -98,7 +98,7 @@ def check_rates(kit: Kit, name: str) -> Iterator[dict]:
 
 
 def check_loader(kit: Kit) -> Iterator[dict]:
-    """Training steps of Delta on batches that are there, and on batches that are cut from resident frames."""
+    """Measure training steps of Delta on a batch that is reused, and on batches cut from resident frames."""
     from hpc_vsr.data.manifest import read_manifest
     from hpc_vsr.data.samples import Patches, Split, load_batches
 
@@ -116,7 +116,7 @@ def check_loader(kit: Kit) -> Iterator[dict]:
 
 
 def check_profile(kit: Kit, name: str) -> Iterator[dict]:
-    """Kernels, their time and the time of the CPU, of a frame and of a step; the tables are in files."""
+    """Profile a frame and a step: kernels, their time and the time of the CPU; the tables are in files."""
     from torch.profiler import ProfilerActivity, profile
 
     network = build(name).to(kit.device)
@@ -143,7 +143,7 @@ def check_profile(kit: Kit, name: str) -> Iterator[dict]:
 
 
 def check_layers(kit: Kit) -> Iterator[dict]:
-    """One 3D layer in every way that computes it: rate, and error against float64 on the CPU."""
+    """Measure one 3D layer in every way that computes it: rate, and error against float64 on the CPU."""
     height, width = kit.sizes.lr
     for channels, features in LAYERS:
         layer = Conv3d(channels, features, 3, padding=1).requires_grad_(False)
@@ -192,7 +192,7 @@ def _measure_ways(kit: Kit, layer: Conv3d, image: torch.Tensor, wanted: torch.Te
                 ok, figures = error <= LAYER_ERROR[precision], {"relative_error": float(f"{error:.1e}")}
             if ok is not False:
                 figures["TFLOP_per_s"] = round(flops * rate(kit, work) / 1e12, 3)
-        # torch's own ways may be wrong here: that is a finding of this kit, and no fault of the networks
+        # torch's own ways may be wrong here, which is a finding of this kit and no fault of the networks
         yield record(what, ok if "ours" in way else None, **figures, **({} if ok is not False else {"wrong": True}))
 
 
@@ -233,7 +233,7 @@ def check_graphs(kit: Kit) -> Iterator[dict]:
 
 
 def check_memory(kit: Kit) -> Iterator[dict]:
-    """What a plan states of a step and of a frame against what they take."""
+    """Compare the memory that a plan states for a step with the memory that the step takes."""
     from hpc_vsr.data.manifest import read_manifest
     from hpc_vsr.experiment.settings import Experiment, TrainSettings
     from hpc_vsr.training.plan import memory_of_rank
@@ -264,7 +264,7 @@ def check_memory(kit: Kit) -> Iterator[dict]:
 
 @contextlib.contextmanager
 def _tf32() -> Iterator[None]:
-    """As torch computes unless it is told otherwise, and products as well."""
+    """Compute convolutions and products in TF32, which is torch's default for convolutions."""
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
     try:
         yield
@@ -273,7 +273,7 @@ def _tf32() -> Iterator[None]:
 
 
 def _ways(kit: Kit, name: str) -> Iterator[tuple[str, Network, str, torch.memory_format | None]]:
-    """(name, network, precision, layout of its tensors)."""
+    """Yield (name, network, precision, layout of its tensors)."""
     ours = build(name, "plain").to(kit.device)
     plain = stock(ours)
     half = kit.half
@@ -288,7 +288,7 @@ def _ways(kit: Kit, name: str) -> Iterator[tuple[str, Network, str, torch.memory
 
 
 def _channels_last(network: Network) -> Network:
-    """The weights of all convolutions laid out with the channels last."""
+    """Lay out the weights of all convolutions with the channels last."""
     for module in network.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
             layout = torch.channels_last if isinstance(module, torch.nn.Conv2d) else torch.channels_last_3d
@@ -334,7 +334,7 @@ def _training(kit: Kit, network: Network, precision: str, layout: torch.memory_f
 def _step(kit: Kit, network: Network, precision: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
     network.requires_grad_(True)
     objective = Objective(network, 0.0)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-9)  # the weights stay, and with them what is compared
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-9)  # keeps the weights, and so what is compared
 
     def step(lr: torch.Tensor, hr: torch.Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)

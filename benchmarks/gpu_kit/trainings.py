@@ -1,7 +1,7 @@
-"""The real thing, in the time that is there: the clip, each network for a share of the time, its figures, its frames.
+"""Runs real trainings in the time that is left: each network trains on the clip for a share of it and is measured.
 
-Every training has a cosine that ends within its share: its steps follow from a rate that is measured first. Should it
-take longer, it is told to stop as SLURM does, and what it has is measured all the same.
+Every training has a cosine schedule that ends within its share: its number of steps follows from a rate that is
+measured first. If it takes longer, it gets the signal that SLURM would send, and what it has is measured all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from gpu_kit.kit import Item, Kit, Wrong, last_line, record
 
 NETWORKS = ("delta", "parallel5")
-# Of the time of the whole part, as `--seconds` gives it.
+# Shares of the time of the whole part, `--seconds`.
 SHARE_OF_TRAINING, SHARE_OF_CURVES = 0.26, 0.03
 STARTING = 12.0  # seconds of a share, for a process that loads torch and tunes the Wiener filter
 ON_CPU = 20.0  # seconds, at most: a CPU is there to try the kit
@@ -27,7 +27,7 @@ CURVES = ("bf16", "fp16", "fp32")
 
 
 def settings_of(kit: Kit, name: str) -> list:
-    """What trains best in the time: the residual path and the input of jobs/delta.toml."""
+    """Return the settings that train best in the time: the residual path and the input of jobs/delta.toml."""
     card = kit.on_gpu
     return ["--model.name", name, "--model.skip", "wiener", "--model.input", "deconvolved",
             "--train.batch_size", 16 if card else 2, "--train.patch_size", 64 if card else 16, "--train.lr", 5e-4,
@@ -36,18 +36,18 @@ def settings_of(kit: Kit, name: str) -> list:
 
 
 def data_of(kit: Kit) -> Path:
-    """The clip as a data set, as `check_preprocess` makes it."""
+    """Return the data set that `check_preprocess` makes of the clip."""
     out = kit.folder / "clip"
     if not (out / "dataset.json").exists():
-        raise Wrong("there is no data set: the clip was not preprocessed")
+        raise Wrong("there is no data set, because the clip was not preprocessed")
     return out
 
 
 def check_preprocess(kit: Kit) -> Iterator[dict]:
-    """The clip as a data set. A CPU gets a small one of its pattern, for the sake of the time."""
+    """Make a data set of the clip; a CPU gets a small one of the moving pattern, to save time."""
     started, out = time.monotonic(), kit.folder / "clip"
     if kit.on_gpu:
-        import av  # noqa: F401  a missing PyAV is told here
+        import av  # noqa: F401  so that a missing PyAV shows here
 
         kit.command("preprocess", "--video", kit.clip, "--shards", 8, "--out", out)
     else:
@@ -58,7 +58,7 @@ def check_preprocess(kit: Kit) -> Iterator[dict]:
 
 
 def check_training(kit: Kit, name: str, share: float) -> Iterator[dict]:
-    """A network for a share of the time, and its figures on the test split."""
+    """Train a network for a share of the time, and measure it on the test split."""
     share = share if kit.on_gpu else min(share, ON_CPU)
     begun, data, run = time.monotonic(), data_of(kit), kit.folder / name
     common = [*settings_of(kit, name), "--data", data]
@@ -89,7 +89,7 @@ def check_training(kit: Kit, name: str, share: float) -> Iterator[dict]:
 
 
 def check_frames(kit: Kit) -> Iterator[dict]:
-    """The whole command on videos of three sizes: decoded, enlarged, encoded."""
+    """Run the whole upscaling command on videos of three sizes: decode, enlarge, encode."""
     try:
         from clips import make_clip
     except ImportError:
@@ -112,7 +112,7 @@ def check_frames(kit: Kit) -> Iterator[dict]:
 
 
 def check_curves(kit: Kit, share: float) -> Iterator[dict]:
-    """The loss of Delta in every precision, from the same start on the same samples."""
+    """Compare the loss of Delta in every precision, from the same start on the same samples."""
     data, losses = data_of(kit), {}
     probe = [line["samples_per_second"] for line in _lines(kit.folder / "probe-delta") if "samples_per_second" in line]
     rate = (probe[-1] if probe else 100) / (16 if kit.on_gpu else 2)
@@ -135,7 +135,7 @@ def _lines(run: Path) -> list[dict]:
 
 
 def _run_until(kit: Kit, seconds: float, stage: str, *words) -> tuple[str, float]:
-    """Run a stage in a process of its own, which gets SIGTERM after so many seconds; how it ended, and when."""
+    """Run a stage in its own process, with SIGTERM after `seconds`; return how it ended, and when."""
     started = time.monotonic()
     with kit.start(stage, *words) as process:
         ended = "at its last step"
@@ -150,7 +150,7 @@ def _run_until(kit: Kit, seconds: float, stage: str, *words) -> tuple[str, float
 
 
 def items(seconds: float) -> list[Item]:
-    """Of a part that may take so long; the most irreplaceable first."""
+    """Return the checks of a part of `seconds`, the most important first."""
     share, curve = SHARE_OF_TRAINING * seconds, SHARE_OF_CURVES * seconds
     trainings = [Item(f"training: {name}", functools.partial(check_training, name=name, share=share),
                       estimate=0.5 * share, limit=1.3 * share + 60) for name in NETWORKS]

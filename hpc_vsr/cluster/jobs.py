@@ -135,7 +135,7 @@ class ReportJob(_Resubmitted):
                 if len(self.experiments) == 1:
                     raise
                 print(f"{run.path}: not measured: {error}", file=sys.stderr, flush=True)
-            except Exception:  # the report of the others is wanted
+            except Exception:  # report the others all the same
                 if len(self.experiments) == 1:
                     raise
                 print(f"{run.path}: not measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)

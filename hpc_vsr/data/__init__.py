@@ -1,1 +1,1 @@
-"""Data sets: recipe, plan, degradation, shards, and the samples that are read from them."""
+"""Data sets: recipe, plan, degradation, shards, and the samples that are read from shards."""

@@ -1,4 +1,4 @@
-"""Writes the data set of a recipe, all MPI ranks together; only what is missing."""
+"""Writes the data set of a recipe, all MPI ranks together; only what is missing is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hpc_vsr.system.progress import Progress
 
 
 def check_output(plan: Plan) -> dict[str, str]:
-    """Check that the output folder can take this data set, and make it.
+    """Check that the output folder can take this data set, and create it.
 
     Returns
     -------
@@ -35,12 +35,13 @@ def check_output(plan: Plan) -> dict[str, str]:
     Raises
     ------
     InputError
-        If the folder holds another data set, cannot be written or has too little room.
+        If the folder holds another data set, cannot be written or has too little space.
     """
     folder = plan.recipe.folder
     wanted = plan.content["fingerprint"]
     recorded: dict[str, str] = {}
-    content = _recorded(folder)
+    # a folder with a dataset.json must be of this data set
+    content = _read_recorded(folder)
     if content is not None:
         found = content.get("fingerprint")
         if found != wanted:
@@ -49,18 +50,20 @@ def check_output(plan: Plan) -> dict[str, str]:
         with contextlib.suppress(KeyError, TypeError):
             recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
     elif folder.is_dir():
+        # without one, the folder may hold only shards of this data set
         ours, shards = {plan.name for plan in plan.shards}, {path.name for path in list_shard_files(folder)}
         foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         foreign = sorted(set(foreign) - shards - ({NAME} if shards else set()))
         if foreign:
-            raise InputError(f"{folder}: holds other files ({foreign[0]}); a data set wants a folder of its own, "
+            raise InputError(f"{folder}: holds other files ({foreign[0]}); a data set needs its own folder, "
                              "choose another --out")
         for path in list_shard_files(folder):
             if path.name.startswith("."):
-                continue  # what a killed process left: it is written again or removed
+                continue  # left by a killed process; it is written again or removed
             if path.name not in ours or read_attribute(path, "dataset_fingerprint") not in (wanted, None):
                 raise InputError(f"{folder}: holds part of another data set ({path.name}); "
                                  "choose another --out or delete that folder")
+    # the disk must have room for what is missing; a folder made for nothing is removed
     finished = sum(path.stat().st_size for path in list_shard_files(folder))
     made = not folder.exists()
     files.create_folder(folder)
@@ -73,19 +76,19 @@ def check_output(plan: Plan) -> dict[str, str]:
     return recorded
 
 
-def _recorded(folder: Path) -> dict | None:
-    """The content of dataset.json, or None where there is none; a damaged one is made anew from its shards."""
+def _read_recorded(folder: Path) -> dict | None:
+    """Return the content of dataset.json, or None if there is none; a damaged one is made anew from its shards."""
     if not (folder / NAME).exists():
         return None
     try:
-        return files.read_sealed(folder / NAME, "it is written anew, and every shard is checked by itself")
+        return files.read_sealed(folder / NAME, "it is written anew, and every shard is checked")
     except InputError as error:
         print(f"warning: {error}", file=sys.stderr)
         return None
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """What killed processes left under temporary names."""
+    """Remove what killed processes left under temporary names."""
     for path in list_shard_files(folder):
         if path.name.startswith("."):
             path.unlink()
@@ -102,9 +105,9 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
 
 
 def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]) -> list[dict]:
-    """Write shards in one pass over the source; the frames that two neighbours share are decoded once.
+    """Write shards in one pass over the source; frames that two neighbours share are decoded once.
 
-    `check` is called before each shard and raises if the folder has been taken over.
+    `check` is called before each shard and raises if another process has taken over the folder.
     """
     entries = []
     for run in _contiguous_runs(pending):
@@ -118,6 +121,7 @@ def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, c
 
 
 def _contiguous_runs(shards: Sequence[ShardPlan]) -> list[list[ShardPlan]]:
+    """Group shards whose frames follow each other, so that each group is decoded in one pass."""
     runs: list[list[ShardPlan]] = []
     for shard in shards:
         if runs and shard.start <= runs[-1][-1].stop:
@@ -128,6 +132,7 @@ def _contiguous_runs(shards: Sequence[ShardPlan]) -> list[list[ShardPlan]]:
 
 
 def _frames_of(shard: ShardPlan, recent: collections.deque, stream: Iterator, progress: Progress) -> Iterator:
+    """Yield the frames of a shard: first those that it shares with the previous one, then new ones."""
     yield from [triple for index, triple in recent if index >= shard.start]
     for index, triple in stream:
         recent.append((index, triple))
@@ -138,7 +143,7 @@ def _frames_of(shard: ShardPlan, recent: collections.deque, stream: Iterator, pr
 
 
 def share(items: Sequence[ShardPlan], rank: int, size: int) -> list[ShardPlan]:
-    """The contiguous part of the shards that a rank does, balanced by frames."""
+    """Return the contiguous part of the shards that a rank writes, balanced by frames."""
     total = sum(item.num_frames for item in items)
     done, mine = 0, []
     for item in items:
@@ -149,34 +154,40 @@ def share(items: Sequence[ShardPlan], rank: int, size: int) -> list[ShardPlan]:
 
 
 def preprocess(recipe: Recipe, comm: Any) -> Manifest:
-    """Write the data set of a recipe, all ranks together inside `abort_together`; every rank returns its manifest."""
+    """Write the data set of a recipe, all ranks together; every rank returns its manifest.
+
+    Call it inside `abort_together`.
+    """
     plan = on_main_rank(comm, lambda: plan_dataset(recipe))
     recorded = on_main_rank(comm, lambda: check_output(plan))
     with only_writer(recipe.folder) if comm.rank == 0 else contextlib.nullcontext() as lock:
         check = lock.check if lock is not None else lambda: None
         on_main_rank(comm, lambda: _remove_leftovers(recipe.folder))
         cv2.setNumThreads(threads_per_rank())
+        # each rank checks its share of the shards that are there
         found = [(shard.name, read_entry(recipe.folder / shard.name, shard, plan.attributes, recorded.get(shard.name)))
                  for shard in share(plan.shards, comm.rank, comm.size)]
         entries = {name: entry for part in comm.allgather(found) for name, entry in part if entry is not None}
+        # each rank writes its share of the missing ones
         pending = [shard for shard in plan.shards if shard.name not in entries]
         mine = share(pending, comm.rank, comm.size) if pending else []
         if comm.rank == 0:
-            _say_plan(plan, len(entries), comm.size)
+            _print_plan(plan, len(entries), comm.size)
         with Progress(_frames_to_decode(mine), _label(comm), "frame", shown=comm.rank == 0) as progress:
             written = write_shards(plan, mine, progress, check)
+        # the main rank records all shards in dataset.json, which makes the data set complete
         for part in comm.allgather(written):
             entries.update({entry["name"]: entry for entry in part})
         ordered = [entries[shard.name] for shard in plan.shards]
-        manifest = Manifest(recipe.folder, {**plan.content, **_values(plan, ordered), "shards": ordered})
+        manifest = Manifest(recipe.folder, {**plan.content, **_training_range(plan, ordered), "shards": ordered})
         check()
         if comm.rank == 0:
             write_manifest(manifest)
     return manifest
 
 
-def _values(plan: Plan, entries: list[dict]) -> dict:
-    """Value range and normalisation from the training split alone."""
+def _training_range(plan: Plan, entries: list[dict]) -> dict:
+    """Return the value range and the normalisation, which follow only from the training split."""
     train = [entry for entry in entries if entry["split"] == "train"]
     low, high = min(entry["hr_min"] for entry in train), max(entry["hr_max"] for entry in train)
     if plan.content["dtype"] == "uint8":
@@ -195,7 +206,7 @@ def _label(comm: Any) -> str:
     return "preprocessing" if comm.size == 1 else f"preprocessing (rank 0 of {comm.size})"
 
 
-def _say_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
+def _print_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
     content = plan.content
     finished = f", {num_finished} finished before" if num_finished else ""
     print(f"{plan.recipe.folder}: {content['source']['frames']} frames of {plan.recipe.source_path}, "
@@ -205,7 +216,7 @@ def _say_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
 
 
 def format_dataset(manifest: Manifest) -> str:
-    """'data/clip: complete, 236 train, 28 val samples, 31 MB'."""
+    """Return a line such as 'data/clip: complete, 236 train, 28 val samples, 31 MB'."""
     size = sum(entry["bytes"] for entry in manifest.content["shards"])
     counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in manifest.content["splits"])
     return f"{manifest.folder}: complete, {counts} samples, {files.format_bytes(size)}"

@@ -1,4 +1,4 @@
-"""How low-resolution frames are made: the ``[degradation]`` section of a recipe."""
+"""The ``[degradation]`` section of a recipe: how low-resolution frames are made."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hpc_vsr.system.errors import InputError
 
 @dataclass(frozen=True)
 class Degradation:
-    """How the LR frames are made from the HR ones.
+    """Settings with which LR frames are made from HR frames.
 
     Attributes
     ----------
     kind : str
-        BD: Gaussian blur, then bicubic reduction (the report's). BI: bicubic reduction alone.
+        BD: Gaussian blur, then bicubic reduction (as in the paper). BI: only bicubic reduction.
     sigma : float
         Standard deviation of the blur, in HR pixels.
     scale : int
-        Factor between LR and HR size.
+        Factor between the LR and the HR size.
     """
 
     kind: Literal["BD", "BI"] = "BD"
@@ -28,7 +28,7 @@ class Degradation:
 
     @property
     def blur_sigma(self) -> float:
-        """Standard deviation of the blur in HR pixels, 0 without one."""
+        """Standard deviation of the blur in HR pixels; 0 without a blur."""
         return self.sigma if self.kind == "BD" else 0.0
 
     def __post_init__(self):

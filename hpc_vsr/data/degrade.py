@@ -1,4 +1,4 @@
-"""The degradation that makes low-resolution frames from high-resolution ones, with OpenCV as in the report."""
+"""Makes low-resolution frames from high-resolution ones, with OpenCV as in the paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from hpc_vsr.data.degradation import Degradation
 
-PROBE = 200  # pixels; more than any kernel reaches
+PROBE = 200  # pixels; more than the reach of any kernel
 
 
 def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
@@ -23,8 +23,8 @@ def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
 
     Returns
     -------
-    (C, H / scale, W / scale) array of the same dtype. OpenCV rounds uint8 after the blur and after the reduction, and
-    truncates the kernel at 3 sigma there, at 4 sigma for float32.
+    (C, H / scale, W / scale) array of the same dtype. For uint8, OpenCV rounds after the blur and after the reduction
+    and truncates the kernel at 3 sigma; for float32, at 4 sigma.
     """
     height, width = hr.shape[1] // degradation.scale, hr.shape[2] // degradation.scale
     assert (height * degradation.scale, width * degradation.scale) == hr.shape[1:], hr.shape
@@ -37,10 +37,11 @@ def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
 
 
 def blur(plane: np.ndarray, sigma: float) -> np.ndarray:
-    """What ``cv2.GaussianBlur`` makes of an (H, W) plane, bit for bit; of uint8 in half of its time.
+    """Return what ``cv2.GaussianBlur`` makes of an (H, W) plane, bit for bit; for uint8 in half of its time.
 
     OpenCV blurs uint8 with a kernel of whole 256ths, rows then columns, and rounds once, half up. All sums in between
-    are whole 65536ths below 256 and exact in float32, in which its general filter is quicker than that special one.
+    are whole 65536ths below 256 and thus exact in float32, for which OpenCV's general filter is faster than its special
+    uint8 one.
     """
     kernel = _kernel_in_256ths(sigma) if plane.dtype == np.uint8 else None
     if kernel is None:
@@ -55,13 +56,14 @@ def _filter(plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _kernel_in_256ths(sigma: float) -> np.ndarray | None:
-    """The kernel that OpenCV takes for uint8, read off an impulse; None if it does not explain what OpenCV does."""
+    """Return OpenCV's kernel for uint8, read off an impulse; None if it does not reproduce what OpenCV does."""
     impulse = np.zeros((1, 2 * PROBE + 1), np.uint8)
     impulse[0, PROBE] = 255
     kernel = cv2.GaussianBlur(impulse, (0, 0), sigma)[0].astype(np.float32)
     kernel = kernel[np.flatnonzero(kernel)[0] : np.flatnonzero(kernel)[-1] + 1]
     if kernel.sum() != 256:
         return None
+    # compare the two ways on noise and on black and white
     image = np.random.default_rng(0).integers(0, 256, (PROBE, PROBE), dtype=np.uint8)
     for tried in (image, image // 128 * 255):
         if not np.array_equal(_filter(tried, kernel), cv2.GaussianBlur(tried, (0, 0), sigma)):

@@ -1,4 +1,4 @@
-"""``dataset.json``: what a data set is made of. It is written last, so a folder that has it is complete."""
+"""Reads and writes ``dataset.json``, which describes a data set. It is written last and marks a complete folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Manifest:
     ----------
     folder : Path
     content : dict
-        The whole of dataset.json; docs/formats.md describes it. The properties below are what the stages read.
+        All of dataset.json; docs/formats.md describes it. The stages read the properties below.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Manifest:
 
     @property
     def offset(self) -> float:
-        """The value that is 0 for the network; (value - offset) / extent is 0..1 on the training split."""
+        """Value that is 0 for the network; (value - offset) / extent is 0..1 on the training split."""
         return float(self.content["normalisation"]["offset"])
 
     @property
@@ -97,8 +97,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder / NAME}: has format version {version}, this program reads {FORMAT_VERSION}; {mend}")
     try:
         _check_content(content)
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:  # not made by this program
-        raise InputError(f"{folder / NAME}: is not what this program writes ({type(error).__name__}: {error}); {mend}"
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:  # not written by this program
+        raise InputError(f"{folder / NAME}: was not written by this program ({type(error).__name__}: {error}); {mend}"
                          ) from None
     manifest = Manifest(folder, content)
     for entry in content["shards"]:
@@ -106,22 +106,22 @@ def read_manifest(folder: Path) -> Manifest:
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} of {entry['bytes']} bytes"
-            raise InputError(f"{path}: {found}; run the preprocessing again, it writes only what is broken")
+            raise InputError(f"{path}: {found}; run the preprocessing again, it rewrites only what is broken")
     return manifest
 
 
 def _check_content(content: dict) -> None:
-    """Raise `ValueError` or what a wrong type raises unless everything that the stages read is there and fits."""
+    """Raise `ValueError`, or what a wrong type raises, unless all that the stages read is there and consistent."""
     degradation = from_dict(Degradation, content["degradation"], "degradation")
     (height, width), lr_size = content["hr_size"], content["lr_size"]
-    _expect(_whole(height, width, *lr_size) and [height, width] == [degradation.scale * side for side in lr_size],
+    _expect(_are_counts(height, width, *lr_size) and [height, width] == [degradation.scale * side for side in lr_size],
             "hr_size and lr_size")
     channels, itemsize = content["channels"], {"uint8": 1, "float32": 4}[content["dtype"]]
     _expect(0 < len(channels) <= MAX_CHANNELS, "channels")
-    _expect(_text(*channels, content["units"], content["fingerprint"], content["source"]["name"]), "names")
+    _expect(_are_texts(*channels, content["units"], content["fingerprint"], content["source"]["name"]), "names")
     low, high = content["value_range"]
     offset, extent = content["normalisation"]["offset"], content["normalisation"]["extent"]
-    _expect(_finite(low, high, offset, extent) and low <= high and extent > 0, "value_range and normalisation")
+    _expect(_are_finite(low, high, offset, extent) and low <= high and extent > 0, "value_range and normalisation")
     splits = content["splits"]
     _expect(set(splits) == {"train", "val", "test"}
             and all(0 <= start < stop <= MAX_FRAMES for start, stop in splits.values()), "splits")
@@ -129,9 +129,9 @@ def _check_content(content: dict) -> None:
     for entry in content["shards"]:
         (start, stop), first, frames = splits[entry["split"]], entry["first_frame"], entry["frames"]
         _expect(SHARD_NAME.fullmatch(entry["name"]) and entry["name"].startswith(entry["split"]), "name of a shard")
-        _expect(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and _finite(entry["hr_min"], entry["hr_max"]),
+        _expect(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and _are_finite(entry["hr_min"], entry["hr_max"]),
                 entry["name"])
-        _expect(_whole(frames, entry["samples"], entry["bytes"]) and type(first) is int, entry["name"])
+        _expect(_are_counts(frames, entry["samples"], entry["bytes"]) and type(first) is int, entry["name"])
         _expect(start <= first < first + frames <= stop and entry["samples"] == frames - 2 * REACH, entry["name"])
         _expect(entry["bytes"] >= frames * least, f"{entry['name']}: bytes")
 
@@ -141,33 +141,33 @@ def _expect(condition: Any, what: str) -> None:
         raise ValueError(f"wrong {what}")
 
 
-def _whole(*values: Any) -> bool:
+def _are_counts(*values: Any) -> bool:
     return all(type(value) is int and value > 0 for value in values)
 
 
-def _text(*values: Any) -> bool:
+def _are_texts(*values: Any) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-def _finite(*values: Any) -> bool:
+def _are_finite(*values: Any) -> bool:
     return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
 def check_shards(manifest: Manifest, splits: Collection[str], rank: int = 0, world_size: int = 1) -> None:
-    """Compare every byte of a rank's share of the shards with dataset.json; `InputError` names the first that differs.
+    """Compare every byte of a rank's share of the shards with dataset.json.
 
-    The shares of all ranks together are all shards of these splits.
+    `InputError` names the first shard that differs. All ranks together check all shards of these splits.
     """
     entries = [entry for entry in manifest.content["shards"] if entry["split"] in splits]
     for entry in entries[rank::world_size]:
         path = manifest.folder / entry["name"]
         try:
             found = sha256(path)
-            reason = "has other bytes than when it was made"
+            reason = "has changed since it was made"
         except OSError as error:
             found, reason = None, f"cannot be read: {error.strerror or error}"
         if found != entry["sha256"]:
-            raise InputError(f"{path}: {reason}; run the preprocessing again, it writes only what is broken")
+            raise InputError(f"{path}: {reason}; run the preprocessing again, it rewrites only what is broken")
 
 
 def write_manifest(manifest: Manifest) -> None:

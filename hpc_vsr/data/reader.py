@@ -1,4 +1,4 @@
-"""Frames and rows of frames of a shard, read where they lie."""
+"""Reads frames, and rows of frames, of a shard without HDF5."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from hpc_vsr.data.shards import Planes, locate_planes
 from hpc_vsr.system.errors import InputError
 
-MOST_OPEN = 256  # files at a time; a process may usually have 1,024 for all purposes
+MOST_OPEN = 256  # files at a time; a process may usually open 1,024 in all
 
 
 class ShardReader:
-    """Frames of one shard by their number in the source. Opens the file at first use, in each process anew.
+    """Frames of one shard by their number in the source; each process opens the file at first use.
 
-    Frames lie in a shard as plain bytes, so their rows are read where they lie, without HDF5: a patch costs its rows,
-    not its frame.
+    Frames lie in a shard as plain bytes, so rows are read directly from the file. A patch costs only its rows, not its
+    frame.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class ShardReader:
         return {**self.__dict__, "_file": None, "_planes": None}  # a handle must not travel to another process
 
     def lr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
-        """Rows of the LR frames start..stop-1 of the source, (stop - start, C, rows, w)."""
+        """Return rows of the LR frames start..stop-1 of the source, (stop - start, C, rows, w)."""
         return self._read("lr", start, stop, rows)
 
     def hr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
-        """Rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where the source had no value."""
+        """Return rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where the source had no value."""
         frames = self._read("hr", start, stop, rows)
         if "valid" in self._planes:
             valid = self._read("valid", start, stop, rows)
@@ -48,7 +48,10 @@ class ShardReader:
         return frames
 
     def _open(self) -> int:
-        """Its file descriptor. Of a process's readers only those used last keep theirs, for their number is limited."""
+        """Return its file descriptor.
+
+        Only the readers of a process that were used last keep theirs open, because their number is limited.
+        """
         if self._file is None:
             self._file = self.path.open("rb", buffering=0)
         _open_readers.pop(id(self), None)
@@ -70,13 +73,13 @@ class ShardReader:
         row = width * planes.dtype.itemsize
         for frame, index in zip(read, range(start - self.start, stop - self.start), strict=True):
             if index not in planes.offsets:
-                frame[:] = True  # a mask is stored from the first gap on
+                frame[:] = True  # a mask is stored only from the first gap on
                 continue
             for channel in range(channels):
                 where = planes.offsets[index] + (channel * height + top) * row
                 if os.preadv(descriptor, [frame[channel]], where) != frame[channel].nbytes:
-                    raise InputError(f"{self.path}: ends early; run the preprocessing again")
+                    raise InputError(f"{self.path}: is too short; run the preprocessing again")
         return read
 
 
-_open_readers: dict[int, ShardReader] = {}  # in the order of their last use
+_open_readers: dict[int, ShardReader] = {}  # ordered by last use

@@ -1,4 +1,4 @@
-"""A recipe and its plan: which data, and what will be written, known before the first frame is decoded."""
+"""A recipe and its plan: what will be written, known before the first frame is decoded."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from hpc_vsr.system.errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which data: the source, what is learned from it, how it is degraded, split and sharded.
+    """Recipe of a data set: its source, what is learned from it, and how it is degraded, split and sharded.
 
     Attributes
     ----------
     video : Path
-        Video file of any kind that FFmpeg reads.
+        Video file of any type that FFmpeg reads.
     frames : Path
         Folder of PNG, TIFF or JPEG images, taken in natural order.
     field : Path
-        NetCDF, HDF5 or Zarr file, or a pattern in quotes for several, such as "out_*.nc"; needs --variable.
+        NetCDF, HDF5 or Zarr file, or a quoted pattern for several, such as "out_*.nc"; needs --variable.
     variable : str
         Variable of the field, with dimensions (time, y, x).
     out : Path
-        Folder of the data set; data/NAME of the source if not given.
+        Folder of the data set; the default is data/NAME, after the source.
     shards : int
-        Number of files, over all splits.
+        Number of files over all splits.
     channels : str
         y: luma of BT.601 in full range. rgb: three channels. A field has one channel.
     degradation : Degradation
@@ -59,11 +59,10 @@ class Recipe:
     def __post_init__(self):
         given = [f"--{name}" for name in ("video", "frames", "field") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise InputError("one source is wanted, --video, --frames or --field; "
-                             f"found {' and '.join(given) or 'none'}")
+            raise InputError("give exactly one of --video, --frames and --field "
+                             f"(got {' and '.join(given) or 'none'})")
         if (self.field is None) != (self.variable is None):
-            raise InputError("--field and --variable go together: the file and the name of the variable in it")
-
+            raise InputError("--field and --variable go together: give the file and the name of the variable in it")
         if self.field is not None and self.channels != "y":
             raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
 
@@ -78,19 +77,19 @@ class Recipe:
 
 
 def read_recipe(path: Path, out: Path) -> Recipe:
-    """The recipe of a TOML file, for the folder `out`."""
+    """Return the recipe of a TOML file, for the folder `out`."""
     return dataclasses.replace(from_dict(Recipe, read_toml(path), str(path)), out=out)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written, known before the first frame is decoded; the same on every rank.
+    """Plan of a data set, known before the first frame is decoded; the same on every rank.
 
     Attributes
     ----------
     source : Source
     content : dict
-        dataset.json but for the shard entries and what follows from the values.
+        dataset.json without the shard entries and what follows from the values.
     shards : list of ShardPlan
     """
 
@@ -101,7 +100,7 @@ class Plan:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What each shard says of itself."""
+        """Attributes that describe the data set in each shard."""
         content = self.content
         return {"dataset_fingerprint": content["fingerprint"], "source": content["source"]["name"],
                 "source_sha256": content["source"]["sha256"], "channels": ",".join(content["channels"]),
@@ -135,11 +134,12 @@ def open_source(recipe: Recipe) -> Source:
 
 
 def plan_dataset(recipe: Recipe) -> Plan:
-    """Check the source and lay out the data set; nothing is written and at most a few frames are decoded."""
+    """Check the source and lay out the data set; it writes nothing and decodes at most a few frames."""
     try:
         source = open_source(recipe)
     except OSError as error:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
+    # sizes and splits
     scale = recipe.degradation.scale
     lr_size = [source.height // scale, source.width // scale]
     hr_size = [lr_size[0] * scale, lr_size[1] * scale]
@@ -151,6 +151,7 @@ def plan_dataset(recipe: Recipe) -> Plan:
     except InputError as error:
         raise InputError(f"{recipe.source_path}: {error}") from None
     shards = plan_shards(splits, recipe.shards)
+    # all that decides the bytes of the shards goes into the fingerprint
     meaning = {
         "format_version": FORMAT_VERSION,
         "source": {"name": recipe.source_path.name, "sha256": _hash_files(source.files),
@@ -170,7 +171,7 @@ def plan_dataset(recipe: Recipe) -> Plan:
 
 
 def format_plan(plan: Plan) -> str:
-    """The plan and its size as text for --dry-run."""
+    """Return the plan and its size as text for --dry-run."""
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
@@ -182,20 +183,20 @@ def format_plan(plan: Plan) -> str:
 
 
 def threads_per_rank() -> int:
-    """Cores of this process over the ranks that share them, so that ranks and threads do not pile up."""
+    """Return the cores of this process divided by the ranks that share them, so that threads do not pile up."""
     ranks_here = max([1, *(int(os.environ[name]) for name in
                            ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE") if name in os.environ)])
     return max(1, len(os.sched_getaffinity(0)) // ranks_here)
 
 
 def _hash_files(paths: Sequence[Path]) -> str:
-    """SHA-256 of the one file, or of the list of names and SHA-256 of several."""
+    """Return the SHA-256 of a single file, or of the list of names and SHA-256 of several."""
     if len(paths) == 1:
-        return _hash_one(paths[0])
-    return fingerprint([[path.name, _hash_one(path)] for path in paths])
+        return _hash_file_or_store(paths[0])
+    return fingerprint([[path.name, _hash_file_or_store(path)] for path in paths])
 
 
-def _hash_one(path: Path) -> str:
+def _hash_file_or_store(path: Path) -> str:
     if path.is_file():
         return files.sha256(path)
     parts = sorted(part for part in path.rglob("*") if part.is_file())  # a Zarr store

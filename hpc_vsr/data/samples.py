@@ -1,7 +1,7 @@
 """Samples of a data set: whole windows for evaluation, patches for training.
 
-Which patch is the n-th of a training run, and how it is turned, follow from (seed, n) alone. So the order is the same
-for any number of ranks and loader workers, and a resumed run goes on where it stopped.
+The n-th patch of a training run, and how it is turned, follow only from (seed, n). So the order is the same for any
+number of ranks and loader workers, and a resumed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from hpc_vsr.data.values import to_unit
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.memory import free_memory
 
-FRAMES_AT_ONCE = 64  # copied to where they are kept; of a shard of any size
+FRAMES_AT_ONCE = 64  # frames copied in one step, for shards of any size
 
 
 class Patch(NamedTuple):
-    """A training sample, values 0..1 on the training split; in a batch each has a leading B.
+    """A training sample with values 0..1 on the training split; in a batch each tensor has a leading B.
 
     Attributes
     ----------
     lr : (C, 5, p + 2 margin, q + 2 margin) Tensor
-        Window of LR frames, with a margin that shows a filter what lies around the patch.
+        Window of LR frames, with a margin that shows filters what lies around the patch.
     hr : (C, scale (p - 2), scale (q - 2)) Tensor
         Centre frame without the margin and without the border that the networks lose; NaN where a field has a gap.
     """
@@ -51,9 +51,9 @@ class Split:
     manifest : Manifest
     split : {"train", "val", "test"}
     device : torch.device, optional
-        If given, all frames are kept there as they are stored; if not, they are read from the shards at each use.
+        If given, all frames are kept there as stored; otherwise they are read from the shards at each use.
     num_frames : int
-        How many of its frames are used, the last ones; 0 uses all.
+        Number of its last frames that are used; 0 uses all.
     """
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
@@ -75,35 +75,35 @@ class Split:
         return len(self.centres)
 
     def lr_frames(self, start: int, stop: int, rows: slice = slice(None)) -> Tensor:
-        """Rows of the LR frames start..stop-1, (stop - start, C, rows, w) as stored; at most a window's worth."""
+        """Return rows of the LR frames start..stop-1, (stop - start, C, rows, w) as stored; at most a window."""
         if self._memory is not None:
             return self._memory[0][start - self.start : stop - self.start, :, rows]
         return torch.from_numpy(self._reader_of(start, stop).lr(start, stop, rows))
 
     def hr_frame(self, index: int, rows: slice = slice(None)) -> Tensor:
-        """Rows of the HR frame of that number, (C, rows, W) as stored; NaN where the source had no value."""
+        """Return rows of the HR frame `index`, (C, rows, W) as stored; NaN where the source had no value."""
         if self._memory is not None:
             return self._memory[1][index - self.start, :, rows]
         return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
 
     def window(self, centre: int) -> Tensor:
-        """(C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
+        """Return the (C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
         return self.normalise(self.lr_frames(centre - REACH, centre + REACH + 1)).transpose(0, 1)
 
     def normalise(self, values: Tensor) -> Tensor:
-        """Stored values to float32, 0..1 on the training split."""
+        """Convert stored values to float32, 0..1 on the training split."""
         return to_unit(values, self.manifest.offset, self.manifest.extent)
 
     def _reader_of(self, start: int, stop: int) -> ShardReader:
         return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)
 
     def _load(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """All frames, copied into two tensors that are as large as they are together."""
+        """Copy all frames into two tensors, allocated once at their final size."""
         manifest, position = self.manifest, self.start
         kind = torch.uint8 if manifest.is_8bit else torch.float32
         lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
                               device=device) for size in (manifest.lr_size, manifest.hr_size))
-        for reader in self._readers:  # neighbours overlap
+        for reader in self._readers:  # neighbours overlap, so start where the last one ended
             while position < reader.stop:
                 stop = min(position + FRAMES_AT_ONCE, reader.stop)
                 here = slice(position - self.start, stop - self.start)
@@ -114,7 +114,7 @@ class Split:
 
 
 def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tensor, Tensor]]:
-    """(lr, hr) of a few centre frames spread over the validation split, values 0..1 on the training split."""
+    """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split."""
     split = Split(manifest, "val")
     count = min(num_frames, len(split))
     centres = [split.centres[index * len(split) // count] for index in range(count)]
@@ -123,7 +123,7 @@ def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tens
 
 
 def num_bytes(manifest: Manifest, split: str) -> int:
-    """Bytes of a split's frames in memory."""
+    """Return the bytes of a split's frames in memory."""
     start, stop = manifest.content["splits"][split]
     pixels = sum(height * width for height, width in (manifest.lr_size, manifest.hr_size))
     return (stop - start) * len(manifest.channels) * pixels * (1 if manifest.is_8bit else 4)
@@ -131,10 +131,11 @@ def num_bytes(manifest: Manifest, split: str) -> int:
 
 def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int
                   ) -> torch.device | None:
-    """The device that keeps the training frames, or None to read them from the shards.
+    """Return the device that keeps the training frames, or None to read them from the shards.
 
-    ``auto`` keeps them when they take at most half of the free memory of a GPU; or a quarter of the machine's memory,
-    and half of what is free of it and of the job's share, over the ranks on it.
+    ``auto`` keeps them on a GPU if they take at most half of its free memory. On a CPU it keeps them if they take, for
+    all ranks of the node, at most a quarter of the machine's memory and at most half of what is free of it and of the
+    job's share.
     """
     if resident != "auto":
         return device if resident == "always" else None
@@ -156,9 +157,9 @@ class Patches(Dataset):
     size : int
         Side of a patch in LR pixels; 0 takes whole frames.
     margin : int
-        LR pixels around a patch that a network wants to see besides it.
+        LR pixels around a patch that a network sees besides it.
     augment : bool
-        Turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half of them.
+        Whether to turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half.
     seed : int
     """
 
@@ -169,6 +170,7 @@ class Patches(Dataset):
         self.shape = (size, size) if size else (height, width)
 
     def __getitem__(self, position: int) -> Patch:
+        """Return the patch at a position: its sample, place and turn follow from the seed and the position."""
         epoch, index = divmod(position, len(self.frames))
         sample = int(_order(self.seed, epoch, len(self.frames))[index])
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
@@ -190,7 +192,7 @@ class Patches(Dataset):
         return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
 
     def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
-        """(5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
+        """Return (5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
         (rows, columns), margin = self.shape, self.margin
         height, width = self.frames.manifest.lr_size
         first, last = max(top - margin, 0), min(top + rows + margin, height)
@@ -208,7 +210,10 @@ def _order(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def _turn(patch: Patch, turns: int) -> Patch:
-    """One of 16 symmetries: bits are reverse time, mirror rows, mirror columns, swap rows and columns (if square)."""
+    """Turn a patch by one of 16 symmetries.
+
+    The bits of `turns` are: reverse time, mirror rows, mirror columns, swap rows and columns (if square).
+    """
     lr, hr = patch
     if turns & 1:
         lr = lr.flip(1)
@@ -220,14 +225,17 @@ def _turn(patch: Patch, turns: int) -> Patch:
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
-    """SLURM signals every process of a step; a worker that died of it would end the run before its checkpoint."""
+    """Ignore the signals that SLURM sends to every process of a step.
+
+    A worker that died of one would end the run before its checkpoint.
+    """
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank: int, world_size: int,
                  num_workers: int, device: torch.device) -> Iterator[Patch]:
-    """A rank's part of the batches that the positions first..last-1 make, on its device, in order.
+    """Yield a rank's part of the batches that the positions first..last-1 make, on its device, in order.
 
     A batch of `batch_size` positions is dealt to the ranks in contiguous runs of equal length.
     """
@@ -241,12 +249,12 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
 
 @contextlib.contextmanager
 def told_of_loaders() -> Iterator[None]:
-    """A `Failed` of one line where PyTorch, at whatever moment, raises that one of its loader processes has died."""
+    """Raise a `Failed` of one line if PyTorch reports, at any moment, that one of its loader processes has died."""
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:  # the latter from the pipe through which batches come
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise Failed(f"a loader process (train.num_workers) has died, often for want of memory ({reason}); the same "
-                     "command goes on from the last checkpoint") from None
+        raise Failed(f"a loader process (train.num_workers) has died, often because memory ran out ({reason}); "
+                     "run the same command again to resume it") from None

@@ -1,7 +1,7 @@
-"""Shards: HDF5 files of frames with 5-frame stacks as a view of them. The only file that imports h5py.
+"""Shards: HDF5 files of frames, with 5-frame stacks as a view of them. The only file that imports h5py.
 
-docs/formats.md describes the layout. The bytes of a shard depend on its frames and attributes alone: no time stamp,
-no rank, no path.
+docs/formats.md describes the layout. The bytes of a shard depend only on its frames and attributes: it holds no time
+stamp, rank or path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hpc_vsr.data.splits import REACH, WINDOW, ShardPlan
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import partial_path, sha256, write_whole
 
-DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)  # h5py, of a damaged file
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)  # raised by h5py for a damaged file
 
 
 def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
@@ -31,31 +31,31 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
     ----------
     path : Path
     plan : ShardPlan
-        Which frames it holds.
+        Plan of the shard: the frames that it holds.
     frames : iterable of (lr, hr, valid)
         ``plan.num_frames`` items: (C, h, w), (C, H, W) of one dtype, and None or an (H, W) bool mask that is False
         where the source had no value.
     attributes : dict
-        Text and numbers for readers that have the shard alone.
+        Text and numbers for readers that have only the shard.
 
     Returns
     -------
     dict
-        Its entry in dataset.json: name, split, frames, samples, bytes, sha256, and, of the train split, min and max.
+        Its entry in dataset.json: name, split, first_frame, frames, samples, bytes, sha256, hr_min and hr_max.
     """
     with write_whole(path) as temporary:
         digest, low, high = _write(temporary, plan, frames, attributes)
         if _digest_frames(temporary) != digest:
-            raise OSError(f"{path}: what was written cannot be read back; check the file system")
+            raise OSError(f"{path}: the shard cannot be read back after writing; check the file system")
     return _entry(path, plan, low, high, sha256(path))
 
 
 def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: str | None = None) -> dict | None:
-    """Entry of a finished shard after checking it; None if it must be written again.
+    """Check a finished shard and return its entry; None if it must be written again.
 
-    The whole file is compared with the checksum that dataset.json has, if there is one, before HDF5 sees it, which can
-    loop for ever in a damaged heap. Then every byte of its frames is compared with the checksum inside the file, and
-    the numbers and the views with the frames.
+    If dataset.json has a checksum, the whole file is compared with it first, because HDF5 can loop for ever in a
+    damaged heap. Then every byte of the frames is compared with the checksum inside the file, and the frame numbers and
+    views with the frames.
     """
     try:
         checksum = sha256(path)
@@ -73,14 +73,14 @@ def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: s
 
 
 def read_attribute(path: Path, name: str):
-    """An attribute of a shard, or None if the file or the attribute cannot be read."""
+    """Return an attribute of a shard, or None if the file or the attribute cannot be read."""
     with contextlib.suppress(OSError, RuntimeError), h5py.File(path, "r", locking=False) as file:
         return file.attrs.get(name)
     return None
 
 
 class Planes(NamedTuple):
-    """Where the frames of one kind lie in a shard: (C, H, W) of one frame, and the byte at which each begins."""
+    """Places of the frames of one kind in a shard: (C, H, W) of one frame, and the byte at which each begins."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -88,7 +88,10 @@ class Planes(NamedTuple):
 
 
 def locate_planes(path: Path) -> dict[str, Planes]:
-    """The frames "lr", "hr" and, where the source has gaps, "valid" of a shard; `InputError` if it is not one."""
+    """Return where the frames "lr", "hr" and, if the source has gaps, "valid" lie in a shard.
+
+    Raises `InputError` if the file is not a shard.
+    """
     located = {}
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -105,10 +108,10 @@ def locate_planes(path: Path) -> dict[str, Planes]:
 
 
 def _stored_frames(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The frames of a shard, as `write_shard` leaves them: in this very file, chunked, without a filter.
+    """Yield the frames of a shard as `write_shard` stores them: in this very file, chunked, without a filter.
 
-    Anything else, such as a link or a view that leads to another file or a filter that would unpack terabytes, is an
-    `InputError`, and is not followed.
+    Anything else raises `InputError` and is not followed, such as a link or view that leads to another file, or a
+    filter that would unpack terabytes.
     """
     inside = [file.get("frames", getlink=True), *(file["frames"].get(name, getlink=True) for name in file["frames"])]
     if all(isinstance(link, h5py.HardLink) for link in inside):
@@ -121,14 +124,16 @@ def _stored_frames(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Data
             yield name, stored
         else:
             return
-    raise InputError(f"{path}: holds other data than this program writes; run the preprocessing again")
+    raise InputError(f"{path}: holds data that this program does not write; run the preprocessing again")
 
 
 def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:
+    """Write a shard; return the digest of its frames and the lowest and highest HR value."""
     digest = hashlib.sha256()
     low, high = np.inf, -np.inf
     stored: dict[str, h5py.Dataset] = {}
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        # frames, one at a time
         for index, (lr, hr, valid) in enumerate(frames):
             planes = {"lr": lr, "hr": hr}
             if valid is not None or "valid" in stored:
@@ -137,9 +142,10 @@ def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, 
                 if name not in stored:
                     stored[name] = _create_frames(file, name, plan.num_frames, plane)
                 _write_frame(stored[name], index, plane)
-            _update(digest, lr, hr, valid)
+            _digest_planes(digest, lr, hr, valid)
             low, high = min(low, float(hr.min())), max(high, float(hr.max()))
         assert index == plan.num_frames - 1, (index, plan)
+        # views, frame numbers and attributes
         _create_view(file, "lr", stored["lr"], plan.num_samples, range(WINDOW))
         _create_view(file, "hr", stored["hr"], plan.num_samples, [REACH])
         file.create_dataset("frame", data=np.arange(plan.start + REACH, plan.stop - REACH, dtype=np.int64))
@@ -155,7 +161,7 @@ def _create_frames(file: h5py.File, name: str, num_frames: int, plane: np.ndarra
                                chunks=(1, *plane.shape), fillvalue=fill)
 
 
-# A frame is a chunk without a filter: its bytes as they are, which spares h5py's selections.
+# A frame is one chunk without a filter, so its bytes are written directly, without h5py's slow selections.
 def _write_frame(stored: h5py.Dataset, index: int, plane: np.ndarray) -> None:
     stored.id.write_direct_chunk((index, *(0,) * plane.ndim), np.ascontiguousarray(plane))
 
@@ -165,9 +171,10 @@ def _read_frame(stored: h5py.Dataset, index: int) -> bytes:
 
 
 def _create_view(file: h5py.File, name: str, frames: h5py.Dataset, num_samples: int, offsets: Iterable[int]) -> None:
-    """A virtual data set over this same file (source "."): sample i, offset k is frame i + k; no byte stored twice.
+    """Create a virtual data set over this same file (source "."): sample i, offset k is frame i + k.
 
-    Made with HDF5's own calls, because h5py's `create_virtual_dataset` leaves the time of creation in the file.
+    No byte is stored twice. HDF5's own calls are used because h5py's `create_virtual_dataset` leaves the time of
+    creation in the file.
     """
     offsets = list(offsets)
     plane = frames.shape[1:]
@@ -200,12 +207,12 @@ def _digest_frames(path: Path) -> str:
             for plane in planes:
                 digest.update(_read_frame(plane, index))
             if valid is not None:
-                _update_valid(digest, valid[index])
+                _digest_valid(digest, valid[index])
     return digest.hexdigest()
 
 
 def _views_are_right(path: Path, plan: ShardPlan) -> bool:
-    """Whether the frame numbers are right and the first and last stacks show their frames."""
+    """Check that the frame numbers are right and that the first and last stacks show their frames."""
     with h5py.File(path, "r", locking=False) as file:
         frames, last = file["frames"], plan.num_samples - 1
         return (np.array_equal(file["frame"], np.arange(plan.start + REACH, plan.stop - REACH))
@@ -214,14 +221,14 @@ def _views_are_right(path: Path, plan: ShardPlan) -> bool:
                 and all(np.array_equal(file["hr"][index], frames["hr"][index + REACH]) for index in (0, last)))
 
 
-def _update(digest, lr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None) -> None:
+def _digest_planes(digest, lr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None) -> None:
     for plane in (lr, hr):
         digest.update(np.ascontiguousarray(plane))
     if valid is not None:
-        _update_valid(digest, valid)
+        _digest_valid(digest, valid)
 
 
-def _update_valid(digest, valid: np.ndarray) -> None:
+def _digest_valid(digest, valid: np.ndarray) -> None:
     if not valid.all():
         digest.update(np.ascontiguousarray(valid))
 
@@ -233,18 +240,18 @@ def _entry(path: Path, plan: ShardPlan, low: float, high: float, checksum: str) 
 
 
 def list_shard_files(folder: Path) -> Iterator[Path]:
-    """Shards in a folder, also those that a killed process left under a temporary name."""
+    """Yield the shards in a folder, including those that a killed process left under a temporary name."""
     pattern = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5"
     yield from sorted(folder.glob(pattern))
     yield from sorted(folder.glob(partial_path(Path(pattern)).name))
 
 
 def try_hdf5(path: Path) -> str | None:
-    """Write a small file and read it back as shards are; None if that works, else the reason."""
+    """Write a small file and read it back as shards are read; return None if that works, else the reason."""
     try:
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             file["values"] = np.arange(8)
         with h5py.File(path, "r", locking=False) as file:
-            return None if file["values"][:].tolist() == list(range(8)) else "other values came back"
+            return None if file["values"][:].tolist() == list(range(8)) else "the values read back differ"
     except OSError as error:
         return str(error)

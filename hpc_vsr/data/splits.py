@@ -1,7 +1,7 @@
-"""Where a video is cut: contiguous splits that share no frame, and shards inside them that lose no window.
+"""Cuts a video into contiguous splits that share no frame, and the splits into shards that lose no window.
 
-A window is `WINDOW` consecutive LR frames; its sample is the window and the HR frame at its centre. Windows never
-cross a split. Inside a split, neighbouring shards share the frames that the windows at their border need.
+A window is `WINDOW` consecutive LR frames; a sample is a window and the HR frame at its centre. Windows never cross a
+split. Inside a split, neighbouring shards share the frames that the windows at their border need.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hpc_vsr.system.errors import InputError
 
 WINDOW = 5
-REACH = WINDOW // 2  # frames on each side of a centre
+REACH = WINDOW // 2  # frames on each side of a centre frame
 SPLITS = ("train", "val", "test")
 
 
@@ -22,11 +22,11 @@ class SplitFractions:
     Attributes
     ----------
     train : float
-        Share that is trained on.
+        Share for training.
     val : float
-        Share that chooses the best weights and tunes the Wiener noise.
+        Share for choosing the best weights and tuning the Wiener noise.
     test : float
-        Share that is measured. All are positive and add up to 1.
+        Share for measuring. All three are positive and add up to 1.
     """
 
     train: float = 0.7
@@ -68,7 +68,7 @@ class ShardPlan:
 
 
 def split_frames(num_frames: int, fractions: SplitFractions) -> dict[str, tuple[int, int]]:
-    """Cut ``num_frames`` frames into contiguous splits; returns {split: (start, stop)}.
+    """Cut ``num_frames`` frames into contiguous splits; return {split: (start, stop)}.
 
     Every split gets at least one window; `InputError` if the video is too short for that.
     """
@@ -83,9 +83,9 @@ def split_frames(num_frames: int, fractions: SplitFractions) -> dict[str, tuple[
 
 
 def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int) -> list[ShardPlan]:
-    """Distribute `num_shards` shards over the splits by their samples, at least one each; in order of time.
+    """Distribute `num_shards` shards over the splits by their samples, at least one each, in order of time.
 
-    Raises `InputError` if there are fewer shards than splits, or more than a split has samples for.
+    Raises `InputError` if there are fewer shards than splits, or more than the samples can fill.
     """
     samples = {split: stop - start - 2 * REACH for split, (start, stop) in splits.items()}
     counts = _apportion(num_shards, samples)
@@ -100,7 +100,7 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int) -> list[Sha
 
 
 def _apportion(num_shards: int, samples: dict[str, int]) -> dict[str, int]:
-    """Largest-remainder apportionment in which every split gets one at least and none more than it has samples."""
+    """Apportion shards by largest remainder; every split gets at least one and at most as many as its samples."""
     total = sum(samples.values())
     if num_shards < len(samples):
         raise InputError(f"shards: {num_shards} are too few; each of {', '.join(samples)} needs one, "

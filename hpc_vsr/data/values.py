@@ -1,5 +1,4 @@
-"""Stored values (grey levels, the units of a field) and those that a network computes with, 0..1 on its training split.
-"""
+"""Converts between stored values (grey levels, units of a field) and a network's, 0..1 on its training split."""
 
 from __future__ import annotations
 
@@ -7,13 +6,14 @@ from torch import Tensor
 
 
 def to_unit(values: Tensor, offset: float, extent: float) -> Tensor:
-    """Stored values of any type to float32, 0..1 on the training split; the same bits on every device.
+    """Convert stored values of any type to float32, 0..1 on the training split; the same bits on every device.
 
-    By a product, since CUDA makes one of a division by a number, which is off by the last bit from a CPU's quotient.
+    It multiplies by the inverse, because CUDA turns a division by a number into that product, which differs from a
+    CPU's quotient in the last bit.
     """
     return (values.float() - offset) * (1.0 / extent)
 
 
 def from_unit(values: Tensor, offset: float, extent: float) -> Tensor:
-    """What a network computed, of any type, to stored values in float32."""
+    """Convert a network's output, of any type, to stored values in float32."""
     return values.float() * extent + offset

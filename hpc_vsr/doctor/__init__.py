@@ -1,1 +1,1 @@
-"""What is checked of a machine before it is trusted with a training, and what to do where it falls short."""
+"""Checks whether a machine is fit for a training, and advises where it falls short."""

@@ -1,11 +1,11 @@
-"""Check MPI, SLURM, GPUs, the arithmetic of the networks and the storage, and say what to do where something is wrong.
+"""Check MPI, SLURM, GPUs, the arithmetic of the networks and the storage, and advise where something is wrong.
 
-Run it on the login node, and again on a node of the kind that is to train:
+Run it on the login node, and again on a node of the kind that will train:
 
     python -m hpc_vsr.doctor
     srun --ntasks=1 --gpus=1 python -m hpc_vsr.doctor
 
-Exit status 1 if something is broken; warnings are worth reading.
+The exit status is 1 if something is broken. Read the warnings too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hpc_vsr.system.parser import Parser
 def build_parser() -> Parser:
     parser = Parser("doctor", __doc__)
     parser.add_argument("--folders", type=list[Path], default=[Path("data"), Path("runs")], metavar="[DATA,RUNS]",
-                        help="where data sets and runs are to be kept")
+                        help="folders in which data sets and runs will be kept")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late: torch takes seconds, which --help and a mistyped option should not
     from hpc_vsr.doctor.findings import format_findings
     from hpc_vsr.doctor.runs import run_checks
 

@@ -1,4 +1,4 @@
-"""GPUs as torch sees them, and whether the networks' convolutions are right and fast in every precision."""
+"""Checks the GPUs as torch sees them, and whether the networks' convolutions are right and fast in every precision."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.gpus import check_code_for, choose_device, own_device, why_none
 
-CHANNELS, DEPTH, SIDE = 20, 5, 64  # of a 3D layer, somewhat wider than Delta's
-LARGE = 512  # its side where a GPU's rate is measured: of a small one it would be the time of a launch
-TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the largest output; bf16 has 8 bits, fp16 11
-SECONDS = 0.3
-AT_ONCE = 4  # launched before the GPU is waited for
+CHANNELS, DEPTH, SIDE = 20, 5, 64  # a 3D layer somewhat wider than Delta's
+LARGE = 512  # side with which a GPU's rate is measured; a smaller one would time the launches
+TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}  # relative to the largest output; bf16 has 8 bits, fp16 11
+SECONDS = 0.3  # how long a rate is measured
+AT_ONCE = 4  # launches between two waits for the GPU
 
 
 def check_gpus() -> Iterator[Finding]:
+    """Check that torch sees the GPUs, has code for them and was given as many as SLURM promised."""
     built = f"torch {torch.__version__}"
     driver = _driver()
     if not torch.cuda.is_available():
@@ -33,7 +34,7 @@ def check_gpus() -> Iterator[Finding]:
         reason, _, advice = why_none().partition("; ")
         yield Finding("GPU", "torch", "broken" if given else "warning", f"{reason}: training runs on the CPU"
                       + (f"; {driver}" if driver else ""), advice if given or driver else
-                      "on a GPU node this must say ok")
+                      "on a GPU node this line must say ok")
         return
     count = torch.cuda.device_count()
     names = ", ".join(f"{torch.cuda.get_device_name(index)} "
@@ -54,14 +55,14 @@ def check_gpus() -> Iterator[Finding]:
 
 
 def _driver() -> str:
-    """What nvidia-smi says of the driver: its version, and the newest CUDA that it runs."""
+    """Return nvidia-smi's version of the driver and the newest CUDA that it runs; empty without nvidia-smi."""
     shown = ask(["nvidia-smi"]).stdout
     found = re.search(r"Driver Version:\s*([\d.]+).*?CUDA Version:\s*([\d.]+)", shown)
     return f"driver {found[1]} for CUDA up to {found[2]}" if found else ""
 
 
 def _check_code(count: int) -> Iterator[Finding]:
-    """Whether this torch has code for each of the GPUs."""
+    """Check whether this torch has code for each of the GPUs."""
     for index in range(count):
         major, minor = torch.cuda.get_device_capability(index)
         found = f"compute capability {major}.{minor}; torch has {', '.join(torch.cuda.get_arch_list())}"
@@ -74,7 +75,7 @@ def _check_code(count: int) -> Iterator[Finding]:
 
 
 def check_convolutions() -> Iterator[Finding]:
-    """The 3D convolution of the networks, forward and backward, against torch's own in float64."""
+    """Compare the networks' 3D convolution, forward and backward, with torch's own in float64."""
     device = own_device(choose_device("auto"))
     torch.manual_seed(0)
     conv = Conv3d(CHANNELS, CHANNELS, 3, padding=1)
@@ -85,15 +86,15 @@ def check_convolutions() -> Iterator[Finding]:
         found, rate = _measure(conv, image, precision, device)
         error = max(((one.double().cpu() - other).abs().max() / other.abs().max()).item()
                     for one, other in zip(found, wanted, strict=True))
-        right = error < tolerance  # NaN is not
+        right = error < tolerance  # False for NaN
         yield Finding("arithmetic", precision, "ok" if right else "broken",
                       f"{device.type}: error {error:.1e} of {tolerance:.0e} allowed, {rate:,.0f} GFLOP/s",
-                      "" if right else f"do not train in {precision} here; another version of torch brings another "
-                      "cuDNN")
+                      "" if right else f"do not train in {precision} here; try another version of torch, which "
+                      "brings another cuDNN")
 
 
 def check_auto_precision() -> Iterator[Finding]:
-    """What `precision = "auto"` would choose for Delta here, and why."""
+    """Report what `precision = "auto"` would choose for Delta here, and why."""
     device = choose_device("auto")
     network = build_model(ModelSettings(), channels=1, scale=2, sigma=3.0, noise=1e-3).to(device)
     for work in ("training", "upscaling"):
@@ -110,7 +111,7 @@ def _reference(conv: Conv3d, image: torch.Tensor) -> list[torch.Tensor]:
 
 def _measure(conv: Conv3d, image: torch.Tensor, precision: str, device: torch.device
              ) -> tuple[list[torch.Tensor], float]:
-    """Output and gradient, and GFLOP/s of the forward pass."""
+    """Return output and gradient, and the GFLOP/s of the forward pass."""
     leaf = image.clone().requires_grad_()
     with autocast(device, precision):
         out = conv(leaf)
@@ -119,7 +120,7 @@ def _measure(conv: Conv3d, image: torch.Tensor, precision: str, device: torch.de
 
 
 def _rate(conv: Conv3d, image: torch.Tensor, precision: str, device: torch.device) -> float:
-    """GFLOP/s of the forward pass, once it has its kernels."""
+    """Return the GFLOP/s of the forward pass, without the time to choose its kernels."""
     if device.type == "cuda":
         image = torch.randn(1, CHANNELS, DEPTH, LARGE, LARGE, device=device)
     flops = 2 * 27 * CHANNELS**2 * DEPTH * image.shape[-1] ** 2

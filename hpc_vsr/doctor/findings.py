@@ -1,4 +1,4 @@
-"""What a check found, and the table of all findings."""
+"""The findings of the checks, and the table of all findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warning", "broken"]
-WIDTH, LEAST = 110, 50  # of the table, and of its last column beside long names of folders
+WIDTH, LEAST = 110, 50  # of the table, and of its last column beside long folder names
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Finding:
     topic, check : str
         "MPI" and "mpiexec".
     state : {"ok", "warning", "broken"}
-        warning: something will be slower, or is left out; broken: something will fail.
+        warning: something will be slower or is missing; broken: something will fail.
     found : str
     advice : str
-        What to do; empty if nothing has to be done.
+        Advice on what to do; empty if nothing has to be done.
     """
 
     topic: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def format_findings(findings: Iterable[Finding]) -> str:
-    """A table with the advice below the line that it belongs to, and the counts."""
+    """Return the findings as a table, each with its advice below, and the counts."""
     findings = list(findings)
     widths = [max(len(text) for text in column) for column in
               zip(*((finding.state, finding.topic, finding.check) for finding in findings), strict=True)]
@@ -54,7 +54,10 @@ def format_findings(findings: Iterable[Finding]) -> str:
 
 def ask(command: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = 60
         ) -> subprocess.CompletedProcess:
-    """Run a command; one that cannot be started or does not end has a status that is not 0 and says so."""
+    """Run a command and return its result.
+
+    If it cannot be started or does not end, the status is not 0 and the standard error gives the reason.
+    """
     try:
         return subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True,
                               timeout=seconds, check=False, stdin=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""MPI for the preprocessing, and the process group of the training."""
+"""Checks MPI for the preprocessing, and the process group of the training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hpc_vsr.doctor.findings import Finding, ask, last_line
 from hpc_vsr.system import mpi
 
 NUM_RANKS = 2
-SAY_SIZE = ("from hpc_vsr.mpi import connect; comm = connect(); "
+SAY_SIZE = ("from hpc_vsr.system.mpi import connect; comm = connect(); "
             "import sys; sys.stdout.write(f'size {comm.size}\\n')")
-# One write a rank: with PYTHONUNBUFFERED, two prints would mix.
+# Each rank writes once, because with PYTHONUNBUFFERED two prints would mix.
 SUM_UP = """
 import os, sys, torch, torch.distributed as dist
 from hpc_vsr.system.gpus import choose_device, own_device
@@ -28,11 +28,12 @@ dist.all_reduce(number)
 sys.stdout.write(f'sum {{number.item()}}\\n')
 dist.destroy_process_group()
 """
-# What a launcher tells its ranks; a check that starts its own must not see those of the job that it runs in.
+# Prefixes of the variables of launchers. A check that starts ranks must not pass on those of the job that it runs in.
 LAUNCHERS = ("PMI", "PMIX", "OMPI", "MPI", "HYDRA", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM")
 
 
 def check_mpi() -> Iterator[Finding]:
+    """Check that mpi4py finds an MPI and that mpiexec starts ranks that see each other."""
     found = mpi.library()
     if found is None:
         yield Finding("MPI", "library", "warning", "mpi4py finds no MPI: preprocessing runs on one process",
@@ -42,7 +43,7 @@ def check_mpi() -> Iterator[Finding]:
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if mpiexec is None:
-        yield Finding("MPI", "mpiexec", "warning", "not there; srun can start the ranks instead")
+        yield Finding("MPI", "mpiexec", "warning", "mpiexec is not installed; srun can start the ranks instead")
         return
     done = ask([mpiexec, "-n", NUM_RANKS, sys.executable, "-c", SAY_SIZE], _outside())
     if done.returncode == 0 and done.stdout.split() == ["size", str(NUM_RANKS)] * NUM_RANKS:
@@ -53,9 +54,9 @@ def check_mpi() -> Iterator[Finding]:
 
 
 def check_srun_mpi() -> Iterator[Finding]:
-    """Whether srun knows the MPI of this environment; in a job of two tasks also whether they find each other."""
+    """Check whether srun knows this environment's MPI; in a job of two tasks, also whether they see each other."""
     listed = ask(["srun", "--mpi=list"])
-    if ask(["scontrol", "ping"]).returncode:  # check_slurm says what is wrong
+    if ask(["scontrol", "ping"]).returncode:  # check_slurm reports the reason
         return
     types = sorted({word for line in (listed.stdout + listed.stderr).splitlines() for word in [line.strip()]
                     if word and " " not in word and ":" not in word})
@@ -63,7 +64,7 @@ def check_srun_mpi() -> Iterator[Finding]:
     if wanted in types:
         yield Finding("MPI", "srun --mpi", "ok", f"{wanted} is among {', '.join(types)}")
     else:
-        yield Finding("MPI", "srun --mpi", "warning", f"{wanted}, which this MPI wants, is not among "
+        yield Finding("MPI", "srun --mpi", "warning", f"{wanted}, which this MPI needs, is not among "
                       f"{', '.join(types) or 'none'}", "use mpiexec inside the job, or an MPI of the cluster")
     if int(os.environ.get("SLURM_NTASKS", 1)) >= NUM_RANKS and "SLURM_STEP_NUM_TASKS" not in os.environ:
         done = ask(["srun", f"--ntasks={NUM_RANKS}", f"--mpi={wanted}", sys.executable, "-c", SAY_SIZE])
@@ -74,7 +75,7 @@ def check_srun_mpi() -> Iterator[Finding]:
 
 
 def check_process_group() -> Iterator[Finding]:
-    """Two processes of this machine that sum up a number as the ranks of a training do."""
+    """Check that two processes of this machine can sum up a number as the ranks of a training do."""
     yield _sum_up("gloo", "cpu", NUM_RANKS, "look for a firewall on lo, and for proxies in the environment")
     if torch.cuda.is_available():
         count = min(NUM_RANKS, torch.cuda.device_count())
@@ -83,14 +84,14 @@ def check_process_group() -> Iterator[Finding]:
     try:
         address = socket.getaddrinfo(name, None)[0][4][0]
     except OSError:
-        yield Finding("training", "host name", "warning", f"{name} has no address: ranks on several nodes meet at the "
-                      "first node's name", "train on one node, or ask for the name in /etc/hosts")
+        yield Finding("training", "host name", "warning", f"{name} has no address, but ranks on several nodes "
+                      "connect to the first node's name", "train on one node, or have the name added to /etc/hosts")
     else:
         yield Finding("training", "host name", "ok", f"{name} is {address}")
 
 
 def _sum_up(library: str, device: str, count: int, advice: str) -> Finding:
-    """Whether so many processes agree on a sum; one alone at least loads the library."""
+    """Check whether `count` processes agree on a sum; a single one at least loads the library."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -109,6 +110,7 @@ def _sum_up(library: str, device: str, count: int, advice: str) -> Finding:
 
 
 def _outside() -> dict[str, str]:
+    """Return the environment without the variables of launchers."""
     root = str(Path(__file__).resolve().parents[2])
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
     return {**kept, "PYTHONPATH": f"{root}:{kept.get('PYTHONPATH', '')}".rstrip(":")}

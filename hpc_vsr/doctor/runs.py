@@ -1,4 +1,4 @@
-"""All checks, in the order of the table. A check that breaks is itself a finding."""
+"""Runs all checks in the order of the table. A check that fails itself is also a finding."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hpc_vsr.system.errors import InputError
 
 
 def run_checks(folders: Sequence[Path]) -> Iterator[Finding]:
-    """The findings, each as soon as it is there.
+    """Yield the findings, each as soon as it is there.
 
     Parameters
     ----------
     folders : sequence of Path
-        Where data sets and runs are to be kept; they need not exist.
+        Folders in which data sets and runs will be kept; they need not exist.
     """
     yield Finding("software", "hpc-vsr", "ok", f"{hpc_vsr.__version__}, Python {platform.python_version()} on "
                   f"{platform.machine()}, {Path(hpc_vsr.__file__).parent}")

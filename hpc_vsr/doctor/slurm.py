@@ -1,4 +1,4 @@
-"""SLURM: whether it answers, and what of its settings a long training meets."""
+"""Checks whether SLURM answers, and those of its settings that matter to a long training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ SHOWN_PARTITIONS = 8
 
 
 def check_slurm() -> Iterator[Finding]:
+    """Check SLURM's version, requeueing, arrays, partitions and accounts."""
     if not cluster.has_slurm():
-        yield Finding("SLURM", "commands", "warning", "squeue is not on this machine: no --cluster slurm",
+        yield Finding("SLURM", "commands", "warning", "no squeue on this machine, so no --cluster slurm",
                       "log in to the cluster; --cluster local works everywhere")
         return
     config = ask(["scontrol", "show", "config"])
     if config.returncode:
-        yield Finding("SLURM", "controller", "broken", last_line(config), "is SLURM_CONF right, and SLURM up? Ask the "
-                      "cluster's support")
+        yield Finding("SLURM", "controller", "broken", last_line(config),
+                      "check SLURM_CONF and whether SLURM is up, or ask the cluster's support")
         return
     done = ask(["sinfo", "--version"])
     version = tuple(map(int, re.findall(r"\d+", done.stdout)[:2]))
     yield Finding("SLURM", "version", "ok" if version >= OLDEST else "warning", done.stdout.strip() or last_line(done),
-                  "" if version >= OLDEST else f"older than {OLDEST[0]}.{OLDEST[1]:02}: not tried")
+                  "" if version >= OLDEST else f"hpc-vsr was not tried with versions before {OLDEST[0]}.{OLDEST[1]:02}")
     settings = dict(re.findall(r"^(\w+)\s+= (.*?)\s*$", config.stdout, re.MULTILINE))
     yield Finding("SLURM", "controller", "ok", f"{settings.get('ClusterName', '?')} answers")
     yield from _requeue(settings)
@@ -39,12 +40,12 @@ def check_slurm() -> Iterator[Finding]:
 
 
 def _requeue(settings: dict[str, str]) -> Iterator[Finding]:
-    asked = "" if settings.get("JobRequeue") == "1" else ", off unless asked for: every script asks for it"
+    asked = "" if settings.get("JobRequeue") == "1" else ", off by default; every script of hpc-vsr asks for it"
     preempt = settings.get("PreemptMode", "OFF")
     yield Finding("SLURM", "requeue", "ok", f"JobRequeue={settings.get('JobRequeue', '?')}{asked}")
     if "CANCEL" in preempt:
         yield Finding("SLURM", "preemption", "warning", f"PreemptMode={preempt}: preempted jobs are cancelled",
-                      "launch again after a preemption: it goes on from the last checkpoint")
+                      "launch again after a preemption; the run resumes from its last checkpoint")
     else:
         yield Finding("SLURM", "preemption", "ok", f"PreemptMode={preempt}; {settings.get('KillWait', '?')} from TERM "
                       "to KILL (KillWait)")
@@ -64,12 +65,12 @@ def _partitions() -> Iterator[Finding]:
 
 def _accounts(settings: dict[str, str]) -> Iterator[Finding]:
     if "none" in settings.get("AccountingStorageType", "none"):
-        yield Finding("SLURM", "accounting", "ok", "none; launch and status do without it")
+        yield Finding("SLURM", "accounting", "ok", "none; launch and status work without it")
         return
     done = ask(["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={getpass.getuser()}",
                 "format=account,partition,qos"])
     if done.returncode:
-        yield Finding("SLURM", "accounts", "warning", last_line(done), "launch and status do without accounting")
+        yield Finding("SLURM", "accounts", "warning", last_line(done), "launch and status work without accounting")
         return
     accounts = sorted({line.split("|")[0] for line in done.stdout.splitlines() if line})
     yield Finding("SLURM", "accounts", "ok" if accounts else "warning", ", ".join(accounts) or "none of yours",

@@ -1,4 +1,4 @@
-"""Where data sets and runs are kept: file system, room, speed, HDF5 and locks."""
+"""Checks the places of data sets and runs: file system, free space, speed, HDF5 and locks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from hpc_vsr.system.files import format_bytes
 from hpc_vsr.system.lock import only_writer
 
 PROBE_BYTES = 32 << 20
-SLOW = 50e6  # bytes a second
+SLOW = 50e6  # bytes per second
 LITTLE = 5e9  # bytes
 SCRATCH = ("SCRATCH", "PSCRATCH", "LOCAL", "SLURM_TMPDIR", "TMPDIR")
 QUOTAS = (("quota", "-s"), ("quotas",), ("lfs", "quota", "-h", "."))
 
 
 def check_storage(folders: Sequence[Path]) -> Iterator[Finding]:
+    """Check each folder, and report scratch folders and quotas."""
     for folder in folders:
         yield from _check_folder(folder)
     scratch = [f"{name}={os.environ[name]}" for name in SCRATCH if os.environ.get(name)]
@@ -66,7 +67,7 @@ def _check_lock(probe: Path, label: str) -> Finding:
             try:
                 with only_writer(probe):
                     return Finding("storage", label, "warning", "this file system does not lock files",
-                                   "a second job on a run is noticed by its beats alone, within 20 s")
+                                   "a second job on a run is noticed only by its beats, within 20 s")
             except InputError:
                 return Finding("storage", label, "ok", "a second writer is refused")
     except InputError as error:
@@ -74,7 +75,7 @@ def _check_lock(probe: Path, label: str) -> Finding:
 
 
 def _write_speed(path: Path) -> float:
-    """Bytes a second, on disk."""
+    """Return the bytes per second that reach the disk."""
     block = os.urandom(1 << 20)
     started = time.monotonic()
     with path.open("wb") as stream:
@@ -86,7 +87,7 @@ def _write_speed(path: Path) -> float:
 
 
 def file_system(path: Path) -> str:
-    """Its type, such as lustre, nfs4 or ext4."""
+    """Return the type of the file system, such as lustre, nfs4 or ext4."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -1,1 +1,1 @@
-"""How good a trained network is, beside the baselines."""
+"""Measures how good a trained network is, beside the baselines."""

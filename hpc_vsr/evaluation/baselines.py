@@ -1,4 +1,4 @@
-"""The two baselines that every report has: bicubic enlargement, and Wiener deconvolution of it."""
+"""Tunes the baselines of every evaluation: bicubic enlargement, and Wiener deconvolution of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOISE_RANGE = (1e-6, 1e-1)
 
 
 def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float) -> float:
-    """The noise-to-signal power K for which Wiener deconvolution has the least mean squared error.
+    """Return the noise-to-signal power K with which Wiener deconvolution has the least mean squared error.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     Returns
     -------
     float
-        Between 1e-6 and 1e-1, to three digits. Without a blur there is nothing to deconvolve and it is 1e-1.
+        K between 1e-6 and 1e-1, to three digits; 1e-1 without a blur, where there is nothing to deconvolve.
     """
     if sigma == 0:
         return NOISE_RANGE[1]
-    from scipy.optimize import minimize_scalar  # slow to import, and tuned once a run
+    from scipy.optimize import minimize_scalar  # slow to import, and used once a run
 
     def error(exponent: float) -> float:
         enlarge = Enlarge("wiener", scale, sigma, 10**exponent)

@@ -1,4 +1,4 @@
-"""Measures the network of a run and the baselines on a split, and writes the figures into the run folder."""
+"""Measures a run's network and the baselines on a split, and writes the figures into the run folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOCK = ".evaluate.lock"
 def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
     """Measure bicubic, Wiener and the network of `run`, and write the result into its folder.
 
-    A run may be measured while it is trained; two processes may not measure it at once.
+    A run can be measured while it trains, but two processes cannot measure it at the same time.
 
     Raises
     ------
@@ -46,10 +46,12 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
 def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
     keep_freed_memory()
     run.check_name()
+    # check the weights and the data before anything is computed
     trained = load_trained(run)
     _check_fit(trained, manifest)
     check_shards(manifest, {settings.split, "val"})
     device = own_device(choose_device(settings.device))
+    # choose what is compared: the baselines, the network and its variants
     noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
     precision = _choose_precision(trained, manifest, settings, device)
     methods = [*baselines(manifest, noise, device),
@@ -57,6 +59,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
                                 settings.back_projection, settings.first_stage)]
     if settings.twice is not None:
         methods.append(applied_twice(RunFolder(settings.twice), manifest, precision, device))
+    # measure, and write the pictures before the figures, which make the evaluation complete
     split = Split(manifest, settings.split)
     rows, pictures = measure_split(split, methods, settings.pictures, device)
     result = {
@@ -67,7 +70,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     }
     if trained.network.has_flow:
         result["flow"] = measure_flow(trained.network, split, device)
-    _say_if_replaced(run.evaluation(settings.split), manifest)
+    _print_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **pictures)
     write_sealed(run.evaluation(settings.split), result)
@@ -75,7 +78,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
 
 
 def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSettings, device: torch.device) -> str:
-    """The precision of the evaluation; says on standard error which and why."""
+    """Return the precision of the evaluation, and print it with its reason to standard error."""
     network, channels = trained.network, len(manifest.channels)
     choice = choose_precision(settings.precision, network, channels, device,
                               rounding_shows=not manifest.is_8bit and network.skip is None, where="evaluate.precision")
@@ -87,22 +90,22 @@ def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSe
 
 
 def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
-    """`evaluate`, unless these weights were measured with these settings on this data set before."""
+    """Call `evaluate`, unless these weights were already measured with these settings on this data set."""
     with contextlib.suppress(InputError):
         found = read_sealed(run.evaluation(settings.split), "")
         wanted = {"run": run.name, "checkpoint_sha256": run.checkpoints.best_sha256(),
                   "twice_sha256": _sha256_of_twice(settings)}
         if (all(found.get(key) == value for key, value in wanted.items())
-                and _measured_as(found["settings"]) == _measured_as(as_dict(settings))
+                and _deciding_settings(found["settings"]) == _deciding_settings(as_dict(settings))
                 and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
-            print(f"{run.path}: measured before", file=sys.stderr)
+            print(f"{run.path}: already measured", file=sys.stderr)
             remove_left(run.path, LOCK)
             return
     evaluate(run, manifest, settings)
 
 
-def _measured_as(settings: dict) -> dict:
-    """What decides the figures of an evaluation; the figures of a CPU are those of a GPU to their last digits."""
+def _deciding_settings(settings: dict) -> dict:
+    """Return the settings that decide the figures; a CPU's figures are a GPU's to their last digits."""
     return {name: value for name, value in settings.items() if name != "device"}
 
 
@@ -110,8 +113,8 @@ def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
     return None if settings.twice is None else RunFolder(settings.twice).checkpoints.best_sha256()
 
 
-def _say_if_replaced(path: Path, manifest: Manifest) -> None:
-    """Tell that an evaluation on another data set gives way to this one: a run has one a split."""
+def _print_if_replaced(path: Path, manifest: Manifest) -> None:
+    """Print that this evaluation replaces one on another data set, because a run keeps one per split."""
     with contextlib.suppress(InputError, KeyError, TypeError):
         before = read_sealed(path, "")["dataset"]
         if before["fingerprint"] != manifest.fingerprint:
@@ -119,7 +122,7 @@ def _say_if_replaced(path: Path, manifest: Manifest) -> None:
 
 
 def describe(manifest: Manifest) -> dict:
-    """What a report says of a data set."""
+    """Return what a report shows of a data set."""
     content = manifest.content
     return {"name": manifest.name, "fingerprint": manifest.fingerprint,
             **{key: content[key] for key in ("source", "channels", "dtype", "units", "degradation", "lr_size",
@@ -127,13 +130,12 @@ def describe(manifest: Manifest) -> dict:
 
 
 def _check_fit(trained: Trained, manifest: Manifest) -> None:
+    """Raise `InputError` unless the network fits the data set."""
     terms = trained.terms
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
-        raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}; "
+        raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}, but "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")
     if terms.for_video != manifest.is_8bit:
         kinds = ("grey levels of a video", "values of a field")
         trained_for, found = kinds if not manifest.is_8bit else kinds[::-1]
-        raise InputError(f"{trained.where}: was trained for {trained_for}; {manifest.folder} has {found}")
-
-
+        raise InputError(f"{trained.where}: was trained for {trained_for}, but {manifest.folder} has {found}")

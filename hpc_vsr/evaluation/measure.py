@@ -1,4 +1,4 @@
-"""Measure methods on the frames of a split: the rows of a report, and a few frames as pictures."""
+"""Measures methods on the frames of a split: the rows of a report, and a few frames as pictures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.progress import Progress
 
-SEEN = 1e-6  # share of a gap in an LR pixel from which on the pixel depends on it
-FLOW_FRAMES = 12  # of the split, on which a learned flow is measured
+SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affected
+FLOW_FRAMES = 12  # frames of the split on which a learned flow is measured
 
 
 class Scores:
-    """What is recorded of one method, frame by frame, in every profile."""
+    """Figures of one method, frame by frame, in every profile."""
 
     def __init__(self, method: Method, manifest: Manifest):
         self.method, self.manifest = method, manifest
@@ -44,12 +44,13 @@ class Scores:
         Raises
         ------
         InputError
-            If the method made values that are not finite where HR has some; they would have no error.
+            If the method made values that are not finite where HR has values; their error would be undefined.
         """
         manifest = self.manifest
         if not np.isfinite(sr[~np.isnan(hr)]).all():
             raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
                              f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
+        # figures of the frame in every profile
         for profile, recorded in self.frames.items():
             if profile == "field":
                 figures = measure_field(sr, hr, manifest.offset, manifest.extent)
@@ -61,6 +62,7 @@ class Scores:
                                                           for values in (sr, hr)]
                 recorded.append(measure(profile, *pair, manifest.scale, manifest.is_8bit))
         if manifest.is_8bit:
+            # motion from the previous frame, only for video
             now = luma("paper", sr).astype(np.uint8), luma("paper", hr).astype(np.uint8)
             if self._before is not None:
                 self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
@@ -71,8 +73,9 @@ class Scores:
         return len(next(iter(self.frames.values())))
 
     def row(self, split: Split, profile: str) -> dict:
-        """The row of the report in one profile."""
+        """Return the row of the report in one profile."""
         frames, method = self.frames[profile], self.method
+        # means over the frames; PSNR without the frames that equal HR
         columns = {key: [frame[key] for frame in frames] for key in frames[0]}
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
@@ -85,6 +88,7 @@ class Scores:
             "psnr_pooled": psnr(means["mse"], data_range), **means,
         }
         if profile == "field":
+            # not the mean of the frames' RMSE
             row["rmse"] = math.sqrt(means["mse"])
             row.update(self._spectral_figures())
         if self.temporal:
@@ -112,10 +116,12 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
         ``frame`` (P,), ``methods``, and ``lr``, ``hr`` and each method: (P, C, H, W) float32 in stored values.
     """
     manifest = split.manifest
+    # scores, and the frames that are kept as pictures
     scores = [Scores(method, manifest) for method in methods]
     _warm_up(split, methods, device)
-    kept = _spread(split.centres, num_pictures)
+    kept = _pick_evenly(split.centres, num_pictures)
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
+    # enlarge and measure frame by frame; only the enlargement is timed
     with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
         for centre in split.centres:
             window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
@@ -125,7 +131,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 started = time.perf_counter()
                 sr = record.method.enlarge(window).cpu().numpy()
                 record.seconds += time.perf_counter() - started
-                sr = _fit(sr, hr) if record.method.fits_hr else sr
+                sr = _fit_gain_and_offset(sr, hr) if record.method.fits_hr else sr
                 record.add(sr, hr, lr)
                 if centre in kept:
                     pictures[record.method.name].append(sr)
@@ -133,6 +139,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 pictures["lr"].append(lr)
                 pictures["hr"].append(hr)
             progress.advance()
+    # rows and pictures
     rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit, len(manifest.channels))
             for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
@@ -140,7 +147,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
 
 
 def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> None:
-    """Enlarge a frame by each method: kernels are chosen and memory is taken before their time is counted."""
+    """Enlarge a frame by each method, so that choosing kernels and taking memory is not timed later."""
     window = split.lr_frames(split.centres[0] - REACH, split.centres[0] + REACH + 1).transpose(0, 1).to(device)
     with torch.inference_mode():
         for method in methods:
@@ -148,7 +155,7 @@ def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> N
 
 
 def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
-    """How well flows found on LR frames carry the HR neighbours onto the HR centre frame.
+    """Measure how well flows found on LR frames carry the HR neighbours onto the HR centre frame.
 
     Returns
     -------
@@ -159,13 +166,15 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
     manifest = split.manifest
     enlarge = Enlarge("bicubic", manifest.scale).to(device)
     sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
-    centres = _spread(split.centres, FLOW_FRAMES)
+    centres = _pick_evenly(split.centres, FLOW_FRAMES)
     with torch.inference_mode():
         for centre in centres:
+            # the learned flows, and grey frames for the classical one
             lr = split.window(centre).to(device)
             found = network.flows(lr[None])
             grey = [to_8bit(255 * enlarge(lr[None, :, position])[0].mean(0).cpu().numpy())
                     for position in range(lr.shape[1])]
+            # carry each HR neighbour by each flow, and compare it with the centre frame
             here = split.hr_frame(centre)[None].float().to(device)
             for position, flow in found.items():
                 neighbour = split.hr_frame(centre + position - REACH)[None].float().to(device)
@@ -178,28 +187,29 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
 
 
 def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
-    """Root mean square of SR degraded again less LR, over the LR pixels that see no gap; NaN if there is none."""
+    """Return the RMS difference between SR degraded again and LR, over the LR pixels that see no gap; NaN if none."""
     gaps = np.isnan(hr).astype(np.float32)
     seen = np.abs(degrade(gaps, manifest.degradation)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
     difference = (degrade(sr, manifest.degradation) - lr)[~seen].astype(np.float64)
     return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
 
 
-def _fit(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """`sr` with the gain and the offset that bring it nearest to `hr` in the mean square."""
+def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """Return `sr` with the gain and offset that bring it nearest to `hr` in the mean square."""
     known = ~np.isnan(hr)
     gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
         if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())
     return (gain * sr + offset).astype(np.float32)
 
 
-def _spread(centres: range, count: int) -> list[int]:
+def _pick_evenly(centres: range, count: int) -> list[int]:
+    """Return `count` of the centres, at equal distances."""
     count = min(count, len(centres))
     return [centres[(2 * index + 1) * len(centres) // (2 * count)] for index in range(count)]
 
 
 def _without_infinity(value):
-    """Infinite PSNR (equal frames) as null: JSON has no infinity."""
+    """Return a JSON value with null for infinite numbers, such as the PSNR of equal frames."""
     if isinstance(value, dict):
         return {key: _without_infinity(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The ways to enlarge a frame that a report compares: the two baselines, the network, and what can be made of it."""
+"""The methods that an evaluation compares: the two baselines, the network, and variants of the network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Method:
     model : str
         "baseline" or the name of the network.
     num_parameters, flops : int
-        Size, and floating-point operations of one frame; 0 for a baseline.
+        Size, and floating-point operations per frame; 0 for a baseline.
     enlarge : callable
         (C, 5, h, w) window of stored values to (C, H, W) float32 in the same values.
     fits_hr : bool
@@ -49,7 +49,7 @@ class Method:
 
 
 def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Method]:
-    """Bicubic, and Wiener deconvolution of it with the noise-to-signal power `noise`."""
+    """Return bicubic enlargement, and its Wiener deconvolution with the noise-to-signal power `noise`."""
     filters = {"bicubic": Enlarge("bicubic", manifest.scale),
                "wiener": Enlarge("wiener", manifest.scale, manifest.degradation.blur_sigma, noise)}
 
@@ -61,11 +61,11 @@ def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Me
 
 def network_methods(name: str, trained: Trained, manifest: Manifest, precision: str, device: torch.device,
                     self_ensemble: bool, back_projection: int, first_stage: bool) -> Iterator[Method]:
-    """The network of a run named `name`, and apart from it, if asked for:
+    """Yield the network of a run named `name`, and these variants of it if they are asked for.
 
-    ``NAME x8``: the mean over the 8 symmetries of a square. ``NAME bp``: after `back_projection` steps of
-    back-projection. ``NAME 2D`` and ``NAME 2D fitted``: what its 2D part alone makes of the centre frame, and the same
-    fitted to HR by the best gain and offset, which is the most that could be said for it.
+    ``NAME x8``: the mean over the 8 symmetries of a square. ``NAME bp``: the result after `back_projection` steps of
+    back-projection. ``NAME 2D`` and ``NAME 2D fitted``: what only its 2D part makes of the centre frame, and the same
+    fitted to HR by the best gain and offset, which is its upper limit.
     """
     terms, model, num_parameters = trained.terms, trained.settings.name, count_parameters(trained.network)
     flops = count_flops(trained.network, terms.channels, manifest.lr_size)
@@ -78,8 +78,8 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
             return from_unit(out[0], terms.offset, terms.extent)
         return enlarge
 
-    alone = in_values_of_network(network.upscale)
-    yield Method(name, model, num_parameters, flops, alone)
+    plain = in_values_of_network(network.upscale)
+    yield Method(name, model, num_parameters, flops, plain)
     if self_ensemble:
         yield Method(f"{name} x8", model, num_parameters, NUM_SYMMETRIES * flops,
                      in_values_of_network(lambda window: _over_symmetries(network.upscale, window)))
@@ -90,29 +90,29 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         reduce = Reduce(manifest.scale, manifest.degradation.blur_sigma).to(device)
         bicubic = Enlarge("bicubic", manifest.scale).to(device)
         yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
-            alone(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
-    if first_stage and not network.has_flow:  # whose front makes half of the size, and has no HR to compare with
+            plain(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
+    if first_stage and not network.has_flow:  # a flow network's front gives half the size, for which there is no HR
         part = in_values_of_network(network.upscale_first_stage)
         yield Method(f"{name} 2D", model, num_parameters, flops, part)
         yield Method(f"{name} 2D fitted", model, num_parameters, flops, part, fits_hr=True)
 
 
 def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: torch.device) -> Method:
-    """``NAME twice``: a network for 2 times, applied to the five frames and to its own results.
+    """Return ``NAME twice``: a network for 2 times, applied to the five frames and then to its own results.
 
-    At the ends of the window the nearest frames stand in for those beyond it.
+    At the ends of the window the nearest frames replace those beyond it.
 
     Raises
     ------
     InputError
-        If the run's network does not enlarge 2 times, or the data are not for 4 times or of other channels.
+        If the run's network does not enlarge 2 times, or the data are not for 4 times or have other channels.
     """
     trained = load_trained(run)
     terms = trained.terms
     if (terms.scale, manifest.scale, terms.channels) != (2, 4, len(manifest.channels)):
         raise InputError(f"evaluate.twice: {run.path} enlarges {terms.channels} channels {terms.scale} times and the "
-                         f"data set has {len(manifest.channels)} for {manifest.scale} times; a network for 2 times "
-                         "and a data set for 4 times are wanted")
+                         f"data set has {len(manifest.channels)} for {manifest.scale} times; give a network for 2 "
+                         "times and a data set for 4 times, with the same channels")
     once, again = (count_flops(trained.network, terms.channels, (rows, columns))
                    for rows, columns in (manifest.lr_size, [2 * side for side in manifest.lr_size]))
     network = trained.network.to(device)
@@ -129,11 +129,12 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
 
 
 def _around(position: int, num_frames: int) -> list[int]:
+    """Return the positions of a window around one frame, clamped to the frames that exist."""
     return [min(max(index, 0), num_frames - 1) for index in range(position - REACH, position + REACH + 1)]
 
 
 def _over_symmetries(upscale: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    """Mean of the results for the window mirrored and turned in 8 ways, each turned back."""
+    """Return the mean of the results for the window mirrored and turned in 8 ways, each turned back."""
     total = 0
     for turns in range(4):
         for mirrored in (False, True):

@@ -1,4 +1,4 @@
-"""The weights that the authors of the paper published, as a run."""
+"""Imports the weights that the authors of the paper published, as a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 
-SIGMA, SCALE = 3.0, 2  # the degradation of the report
+SIGMA, SCALE = 3.0, 2  # the paper's degradation
 UNUSED = ("twodConvBlock12.0", "twodConvBlock12.2", "twodConvBlock22.0", "twodConvBlock22.2", "twodConvBlock52.0",
-          "twodConvBlock52.2", "output2dlayer2")  # stored in the published files, without a part in the network
+          "twodConvBlock52.2", "output2dlayer2")  # in the published files, but not used by the network
 
 
 def published_names() -> dict[str, str]:
-    """{layer of `Parallel5`: layer in the published files}; each has a ``weight`` and a ``bias``."""
+    """Return {layer of `Parallel5`: layer in the published files}; each has a ``weight`` and a ``bias``."""
     names = {"last": "output2dlayer"}
     for stream in range(5):
         number = stream + 1
@@ -45,7 +45,7 @@ def published_names() -> dict[str, str]:
 
 
 def convert_weights(published: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Weights of a `Network` around `Parallel5` from those in a published file.
+    """Convert the weights in a published file to those of a `Network` around `Parallel5`.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def convert_weights(published: Mapping[str, Tensor], own: Mapping[str, Tensor], 
     own : mapping
         State dict of the network, for names and shapes.
     where : str
-        Named in errors.
+        Name of the file, for errors.
 
     Raises
     ------
@@ -78,13 +78,16 @@ def convert_weights(published: Mapping[str, Tensor], own: Mapping[str, Tensor], 
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file by name, on the CPU; `InputError` if it holds anything else. Nothing is run."""
+    """Return the tensors of a PyTorch file by name, on the CPU; no code in the file is run.
+
+    Raises `InputError` if it holds anything else.
+    """
     files.check_input_file(path, "a file of PyTorch weights")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise InputError(f"{path}: is not a plain file of weights: loading it would run code that it holds, "
-                         "or it is damaged; save its state_dict() alone") from None
+        raise InputError(f"{path}: is not a plain file of weights: it holds code that loading would run, "
+                         "or it is damaged; save only its state_dict()") from None
     except Exception as error:  # a damaged file fails in many ways inside torch
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a PyTorch file ({reason})") from None
@@ -93,16 +96,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict) or not content or not all(
             isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise InputError(f"{path}: holds no weights by name; save the network's state_dict()")
+        raise InputError(f"{path}: holds no named weights; save the network's state_dict()")
     for name, value in content.items():
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
         if not (plain and value.is_floating_point() and not value.is_quantized and torch.isfinite(value).all()):
-            raise InputError(f"{path}: {name} is no plain tensor of finite floating-point numbers")
+            raise InputError(f"{path}: {name} is not a plain tensor of finite floating-point numbers")
     return content
 
 
 def import_weights(path: Path, out: Path, data: Path | None, output_range: Sequence[float]) -> RunFolder:
-    """Write a run folder with the published weights in `path`; returns it. `InputError` if it holds another run."""
+    """Write a run folder with the published weights in `path`, and return it.
+
+    Raises `InputError` if the folder holds another run.
+    """
+    # the network and its weights, as the authors trained them
     settings = ModelSettings(name="parallel5", value_range=255.0, output_range=list(output_range), init="torch")
     terms = DataTerms(channels=1, scale=SCALE, sigma=SIGMA, noise=0.0, offset=0.0, extent=255.0,
                       fingerprint="published", is_video=True)
@@ -111,11 +118,12 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     run.check_name()
     if data is not None:
         _check_data(data)
+    # the folder must be empty or hold the same import; a damaged config is written anew
     origin = {"file": path.name, "sha256": files.sha256(path)}
     try:
         config = run.read_config() if run.config.exists() else {}
-    except InputError:  # damaged or of an earlier version; it is written anew where the weights are these
-        if not _holds(run, weights):
+    except InputError:  # damaged or of an earlier version
+        if not _holds_weights(run, weights):
             raise
         config = {}
     if config and config.get("imported") != origin:
@@ -123,8 +131,9 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     if data is None and config.get("data") is not None:
         data = Path(config["data"])
     if out.is_dir() and not run.config.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: is not empty and holds no run; choose another --out")
+        raise InputError(f"{out}: is not empty but holds no run; choose another --out")
     files.create_folder(out)
+    # write the run
     with only_writer(out):
         files.write_sealed(run.config, {
             "data": str(data) if data else None, "out": str(out), "model": as_dict(settings), "train": None,
@@ -134,14 +143,15 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
     return run
 
 
-def _holds(run: RunFolder, weights: dict[str, Tensor]) -> bool:
+def _holds_weights(run: RunFolder, weights: dict[str, Tensor]) -> bool:
+    """Check whether the newest checkpoint of a run has these weights."""
     path = run.checkpoints.newest()
     found = load_checkpoint(path)["weights"] if path else {}
     return found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in weights)
 
 
 def _check_data(data: Path) -> None:
-    """Raise `InputError` unless the data set is one that these weights can be measured on."""
+    """Raise `InputError` unless these weights can be measured on the data set."""
     manifest = read_manifest(data)
     if (manifest.scale, len(manifest.channels), manifest.is_8bit) != (SCALE, 1, True):
         raise InputError(f"{data}: has {len(manifest.channels)} channels of {manifest.content['dtype']} for "
@@ -149,7 +159,7 @@ def _check_data(data: Path) -> None:
 
 
 def _state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
-    """A checkpoint that can be used and not continued."""
+    """Return a checkpoint that can be used but not continued."""
     return {**network_state(settings, terms, weights), "network": weights, "optimiser": {}, "scaler": {},
             "rng": torch.get_rng_state(), "step": 0, "samples_seen": 0, "best_psnr": None, "best_step": 0,
             "bad_steps": 0}

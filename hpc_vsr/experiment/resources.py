@@ -10,7 +10,7 @@ from hpc_vsr.system.errors import InputError
 
 @dataclass(frozen=True)
 class Resources:
-    """What the jobs of a job file ask for. The report asks for one rank without a GPU.
+    """Resources that the jobs of a job file ask for. The report job asks for one rank and no GPU.
 
     Attributes
     ----------
@@ -23,22 +23,22 @@ class Resources:
     gpus_per_node : int
         GPUs on each node; 0 trains on the CPU.
     memory_gb : float
-        Per node; 0 leaves it to the cluster.
+        Memory of a node for the training job; 0 takes what the cluster gives.
     hours : float
-        Time limit of the training in the queue; a run that needs longer goes on in the next one.
+        Time limit of the training job. A run that needs longer continues in the next job.
     signal_seconds : int
-        How long before the time limit the training is told to stop: room for a step and a checkpoint.
+        Seconds before the time limit at which the training is told to stop; enough for a step and a checkpoint.
     report_hours : float
-        Time limit of the report, which measures every run on the CPU.
+        Time limit of the report job, which measures every run on the CPU.
     report_memory_gb : float
-        Of the report; whole frames of 450x300 want 2 GB.
+        Memory of the report job; 450x300 frames need about 2 GB.
     preprocess_nodes, preprocess_ranks : int
         Nodes of the preprocessing, and MPI ranks on each of them, one core a rank.
     preprocess_hours : float
         Time limit of the preprocessing.
     max_requeues : int
-        How often a training goes back to the queue after its time limit or a preemption; it stays out after a life
-        without a step.
+        How often a training may go back to the queue after its time limit or a preemption. It does not go back if it
+        made no step.
     """
 
     nodes: int = 1

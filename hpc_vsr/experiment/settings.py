@@ -18,66 +18,66 @@ Resident = Literal["auto", "always", "never"]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How the network is trained.
+    """Settings of the training.
 
     Attributes
     ----------
     steps : int
         Optimiser steps.
     batch_size : int
-        Samples in a step, over all ranks.
+        Samples of a step, summed over all ranks.
     micro_batches : int
-        Parts in which each rank computes its samples of a step, one after the other, for less memory.
+        Each rank computes its samples of a step in this many parts, one after the other, to save memory.
     patch_size : int
-        Side of a training patch in LR pixels; 0 takes whole frames.
+        Side of a training patch in LR pixels; 0 trains on whole frames.
     augment : bool
-        Mirror, turn and reverse in time.
+        Mirror and turn patches, and reverse them in time.
     num_frames : int
-        Frames of the training split that are used, the last ones; 0 uses all.
+        Train on this many frames only, the last ones of the training split; 0 uses all.
     loss : str
         mse or charbonnier, on values 0 to model.value_range.
     mse_from : float
-        Fraction of the steps after which the loss is mse; 1 keeps the loss.
+        Switch to mse after this fraction of the steps; 1 never switches.
     flow_weight : float
-        Weight of the photometric error that trains the flow of flow4x.
+        Weight of the photometric error, which trains the optical flow of flow4x.
     first_stage_steps : int
-        previous: steps that train the 2D part alone, which is frozen then; 0 trains both parts together.
+        Network previous only: train the 2D part for this many steps, then freeze it; 0 trains both parts together.
     lr : float
         Peak learning rate of Adam.
     warmup_steps : int
-        Steps of linear growth to the peak; a cosine follows.
+        Steps over which the learning rate grows to its peak; a cosine follows.
     final_lr : float
-        Learning rate of the last step as a fraction of the peak; 1 keeps it constant.
+        Learning rate of the last step, as a fraction of the peak; 1 keeps it constant.
     ema_decay : float
         Decay of the moving average of the weights; 0 uses the weights themselves.
     clip_norm : float
-        Largest norm of the gradient; 0 does not clip.
+        Clip the gradient to this norm; 0 does not clip.
     precision : str
         auto takes what is fast on the device: on a GPU bf16, or fp16 with loss scaling where there is no bf16; on a CPU
         bf16 or fp32, whichever a short measurement finds faster. Or fp32, bf16, fp16 (GPUs only).
     seed : int
-        Of the initialisation, the order and the augmentation.
+        Seed for initialisation, sample order and augmentation.
     validate_every : int
-        Steps between validations; 0 validates at the end alone.
+        Steps between validations; 0 validates only at the end.
     validate_samples : int
-        Samples of the validation split used, evenly spread; 0 uses all.
+        Validate on this many samples, spread evenly over the validation split; 0 uses all.
     checkpoint_every : int
-        Steps between checkpoints; validations and the end have one too.
+        Steps between checkpoints. Each validation and the last step write one too.
     keep_checkpoints : int
-        How many of the newest stay, besides the best.
+        Keep this many of the newest checkpoints, and the best one.
     log_every : int
         Steps between lines in metrics.jsonl.
     num_workers : int
-        Processes that read patches when the frames are not kept in memory.
+        Processes that read patches, if the frames are not kept in memory.
     resident : str
-        Whether the training frames are kept on the device: always, never, or auto if they fit.
+        Keep the training frames on the device: always, never, or auto (if they fit).
     device : str
         auto, cpu or cuda.
     deterministic : bool
         On a GPU, take only algorithms of cuDNN that give the same bits each time, so that a resumed run is, to the bit,
         one that was never stopped; somewhat slower. On a CPU that is so anyway, for the same number of ranks.
     verify_shards : bool
-        Compare every byte of the training and validation shards with dataset.json at each start, a share a rank.
+        Compare every byte of the training and validation shards with dataset.json at each start; ranks share the work.
     """
 
     steps: int = 20000
@@ -135,7 +135,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How the trained network is measured.
+    """Settings of the evaluation.
 
     Attributes
     ----------
@@ -147,17 +147,17 @@ class EvaluateSettings:
     device : str
         auto (a GPU if there is one), cpu or cuda.
     pictures : int
-        How many frames are kept as pictures for the report.
+        Keep this many frames as pictures for the report.
     self_ensemble : bool
-        Measure also the mean over the 8 symmetries of a square, as a row of its own; takes 8 times as long.
+        Also measure the mean over the 8 symmetries of a square, in a row of its own; takes 8 times as long.
     back_projection : int
-        Measure also the network followed by so many steps of back-projection, as a row of its own; 0 does not.
+        Also measure the network followed by this many steps of back-projection, in a row of its own; 0 does not.
     first_stage : bool
-        Measure also what the 2D part alone makes of the centre frame, as rows of its own.
+        Also measure the output of the 2D part for the centre frame, in rows of its own.
     twice : Path
-        Run folder of a network for 2 times; measure also that network applied twice, on a data set for 4 times.
+        Run folder of a 2x network. On a 4x data set, also measure that network applied twice.
     published : str
-        Which table of the published results the report sets beside ours: none, climate or diamond.
+        Table of published results to show beside ours in the report: none, climate or diamond.
     """
 
     split: Literal["test", "val", "train"] = "test"
@@ -179,7 +179,7 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A job: which data, which network, how it is trained and evaluated.
+    """An experiment: the data set, the network, its training and its evaluation.
 
     Attributes
     ----------

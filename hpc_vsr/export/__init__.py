@@ -1,1 +1,1 @@
-"""A trained network for other programs, with its card."""
+"""Exports a trained network, with its model card, for other programs."""

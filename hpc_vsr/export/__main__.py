@@ -1,8 +1,8 @@
-"""Export the network of a run for other programs: ONNX, torch.export, and a model card that says what it is for.
+"""Export the network of a run for other programs as ONNX and torch.export, with a model card that describes its use.
 
-The exported network takes frames as they are, (B, C, 5, h, w) of any size (B = 1 for flow4x), in grey levels 0..255
-or in the units of the field, and gives the enlarged centre frames, (B, C, s h, s w). Each file is compared with the
-network on frames of another size before it is kept.
+The exported network takes frames as they are, (B, C, 5, h, w) of any size (B = 1 for flow4x), in grey levels 0..255 or
+in the units of the field. It returns the enlarged centre frames, (B, C, s h, s w). Each file is kept only if it agrees
+with the network on frames of another size.
 
     python -m hpc_vsr.export --run runs/delta --out exports/delta
 """
@@ -22,7 +22,7 @@ from hpc_vsr.system.parser import Parser
 def build_parser() -> Parser:
     parser = Parser("export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder, runs/NAME")
-    parser.add_argument("--out", type=Path | None, default=None, help="folder to write; RUN/export if not given")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder to write; the default is RUN/export")
     parser.add_argument("--formats", type=Literal["onnx", "pt2", "both"], default="both",
                         help="onnx, pt2 (torch.export) or both")
     return parser
@@ -30,7 +30,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late: torch takes seconds, which --help and a mistyped option should not
     from hpc_vsr.export.formats import FORMATS, export
 
     formats = FORMATS if arguments.formats == "both" else (arguments.formats,)

@@ -1,4 +1,4 @@
-"""A model card (Mitchell et al. 2019): what a network is for, what it was trained on, how well it did, its limits."""
+"""Writes a model card (Mitchell et al. 2019): a network's purpose, training data, quality and limits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hpc_vsr.runs.trained import Trained
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import read_sealed
 
-PROFILES = {"paper": "values 0..255 (of a field: 0..1), two pixels cut a side, scikit-image's SSIM",
-            "sr": "Y in studio range, as many pixels cut a side as the scale, SSIM of Wang et al. 2004"}
+PROFILES = {"paper": "values 0..255 (for a field: 0..1), two pixels cut at each side, scikit-image's SSIM",
+            "sr": "Y in studio range, as many pixels cut at each side as the scale, SSIM of Wang et al. 2004"}
 
 
 def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
-    """The card of a run's network as Markdown."""
+    """Return the card of a run's network as Markdown."""
     terms, settings = trained.terms, trained.settings
     config = run.read_config()
     evaluation = _read_evaluation(run, trained)
@@ -26,9 +26,9 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
     kind = "video" if for_video else "fields of a simulation"
     values = ("grey levels 0..255" if for_video else
               f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there")
-    blur = (f"a Gaussian blur of {terms.sigma:g} pixels (standard deviation, in pixels of the result), then every "
-            f"{terms.scale} pixels one by OpenCV's INTER_CUBIC" if terms.sigma else
-            f"every {terms.scale} pixels one by OpenCV's INTER_CUBIC, without blur")
+    blur = (f"a Gaussian blur of {terms.sigma:g} pixels (standard deviation, in pixels of the result) and reduction "
+            f"by {terms.scale} with OpenCV's INTER_CUBIC" if terms.sigma else
+            f"reduction by {terms.scale} with OpenCV's INTER_CUBIC, without blur")
     batch, least = (1, 30) if trained.network.has_flow else ("B", 8)
     lines = [
         f"# {run.name}", "",
@@ -36,20 +36,20 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"times, {count_parameters(trained.network):,} parameters, {terms.channels} "
         f"channel{'s' * (terms.channels > 1)}.", "",
         "## Input and output", "",
-        f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), any h and w from {least} on, in {values}; "
-        f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same. At the ends of "
-        "a video, and at scene cuts, repeat the nearest frame of the scene.", "",
+        f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), h and w at least {least}, in {values}; "
+        f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same units. At the "
+        "ends of a video, and at scene cuts, repeat the nearest frame of the scene.", "",
         *_usage(files),
         "## What it assumes", "",
-        f"That LR is HR after {blur}. Where the input is less blurred it rings at every edge; where it is more blurred "
-        f"it stays soft. `python -m hpc_vsr.upscale` measures the blur and warns.", "",
+        f"LR is HR after {blur}. On an input that is less blurred the result rings at every edge; on one that is more "
+        f"blurred it stays soft. `python -m hpc_vsr.upscale` measures the blur and warns.", "",
         "## Training", "", *_training(config, trained, evaluation),
         "## How well it did", "", *_metrics(evaluation, run.name),
         "## Limits", "",
-        "It restores what the degradation above has made faint, from five neighbouring frames; what is gone it does "
-        "not invent. It was measured on frames of one source, after those that it was trained on; on other material it "
-        "may do worse than Wiener deconvolution: measure it there. Frames that were compressed hard, interlaced or "
-        "noisy are not what it was trained on, unless its training data were such.", "",
+        "From five neighbouring frames it restores detail that the degradation above has made faint; it does not "
+        "invent detail that is gone. It was measured on frames of one source, later than those that it was trained on. "
+        "On other material it may do worse than Wiener deconvolution, so measure it there. It was not trained on "
+        "frames that are heavily compressed, interlaced or noisy, unless its training data were.", "",
         "## Licence", "",
         _licence(config), "",
     ]
@@ -64,7 +64,7 @@ def _usage(files: Sequence[Path]) -> list[str]:
 
 def _training(config: dict, trained: Trained, evaluation: dict | None) -> list[str]:
     if config["train"] is None:
-        return ["Weights that the authors of the 2021 report published, imported; their data are not public.", ""]
+        return ["Weights that the authors of the 2021 paper published, imported; their data are not public.", ""]
     train = config["train"]
     data = f"data set `{Path(config['data']).name}` (fingerprint {config['data_fingerprint']})"
     if evaluation is not None and evaluation["dataset"]["fingerprint"] == config["data_fingerprint"]:
@@ -77,7 +77,7 @@ def _training(config: dict, trained: Trained, evaluation: dict | None) -> list[s
 
 def _metrics(evaluation: dict | None, name: str) -> list[str]:
     if evaluation is None:
-        return ["Not measured with these weights; `python -m hpc_vsr.evaluate` does it.", ""]
+        return ["Not measured with these weights; run `python -m hpc_vsr.evaluate`.", ""]
     rows = [row for row in evaluation["rows"] if row["profile"] in PROFILES and row["psnr"] is not None]
     table = [f"| {row['method']} | {row['profile']} | {row['psnr']:.2f} | {row['ssim']:.4f} |" for row in rows
              if row["method"] in ("bicubic", "wiener", name) and row["ssim"] is not None]
@@ -87,7 +87,7 @@ def _metrics(evaluation: dict | None, name: str) -> list[str]:
 
 
 def _read_evaluation(run: RunFolder, trained: Trained) -> dict | None:
-    """Of the test split, if it was made with these weights."""
+    """Return the evaluation on the test split if it was made with these weights, else None."""
     with contextlib.suppress(InputError):
         found = read_sealed(run.evaluation("test"), "")
         if isinstance(found, dict) and found.get("checkpoint_sha256") == trained.sha256:
@@ -97,6 +97,6 @@ def _read_evaluation(run: RunFolder, trained: Trained) -> dict | None:
 
 def _licence(config: dict) -> str:
     if config["train"] is None:
-        return "That of the published weights: see the place that they were taken from."
-    return ("hpc-vsr is MIT. The weights belong to who trained them and may be bound by the licence of the training "
-            "data; write it here before you pass them on.")
+        return "The licence of the published weights applies: see the place that they were taken from."
+    return ("hpc-vsr has the MIT licence. The weights belong to the person who trained them, and the licence of the "
+            "training data may apply to them; write it here before you pass them on.")

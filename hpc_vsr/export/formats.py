@@ -21,12 +21,12 @@ from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import create_folder, format_bytes, write_text, write_whole
 
 FORMATS = ("onnx", "pt2")
-TRACED, TRIED = (2, 40, 48), ((1, 33, 50), (2, 64, 40))  # batch, height, width
-TOLERANCE = 2e-4  # of the range of values: 0.05 grey levels
+TRACED, TRIED = (2, 40, 48), ((1, 33, 50), (2, 64, 40))  # batch, height, width of the traced and of the compared frames
+TOLERANCE = 2e-4  # share of the value range: 0.05 grey levels
 
 
 class Deployed(nn.Module):
-    """The network with its change of values, as other programs call it."""
+    """The network with its conversion of values, as other programs call it."""
 
     def __init__(self, trained: Trained):
         super().__init__()
@@ -34,20 +34,20 @@ class Deployed(nn.Module):
         self.offset, self.extent = trained.terms.offset, trained.terms.extent
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, s h, s w), in the values that the network was trained on."""
+        """Map (B, C, 5, h, w) to (B, C, s h, s w), in the values that the network was trained on."""
         out = self.network.upscale(to_unit(frames, self.offset, self.extent), tile=0)
         return from_unit(out, self.offset, self.extent)
 
 
 def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:
-    """Write the network of a run in some formats, and its card; returns the files.
+    """Write the network of a run in some formats, and its card; return the files.
 
     Raises
     ------
     InputError
         If the folder is no run, the packages for ONNX are missing, or the folder cannot be written.
     Failed
-        If a file computes something else than the network.
+        If a file does not compute the same as the network.
     """
     trained = load_trained(run)
     if "onnx" in formats:
@@ -72,7 +72,10 @@ def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def trace(whole: Deployed, trained: Trained) -> torch.export.ExportedProgram:
-    """The graph of the network for any size, and for any batch unless it has a flow, whose sampling wants one frame."""
+    """Return the graph of the network for frames of any size.
+
+    It takes any batch, unless the network has a flow, whose sampling needs a batch of one.
+    """
     batch, *size = TRACED
     dimensions = (3, 4) if trained.network.has_flow else (0, 3, 4)
     frames = _frames(trained, (1 if trained.network.has_flow else batch, *size))
@@ -88,7 +91,7 @@ def _frames(trained: Trained, size: Sequence[int]) -> Tensor:
 
 
 def _write_pt2(program, _trained: Trained, path: Path) -> None:
-    with path.open("wb") as stream:  # torch wants the ending .pt2 of a path
+    with path.open("wb") as stream:  # torch accepts a path only with the ending .pt2
         torch.export.save(program, stream)
 
 
@@ -98,7 +101,7 @@ def _open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _write_onnx(program, trained: Trained, path: Path) -> None:
-    # without its optimisation, which fails on this graph; onnxruntime optimises when it opens the file
+    # the exporter's optimisation fails on this graph; onnxruntime optimises when it opens the file
     onnx = torch.onnx.export(program, dynamo=True, input_names=["frames"], output_names=["upscaled"], optimize=False,
                              verbose=False)
     terms = trained.terms
@@ -117,7 +120,10 @@ def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _compare(exported: Callable[[Tensor], Tensor], whole: Deployed, trained: Trained) -> float:
-    """Greatest difference on random frames of other sizes than the traced one; `Failed` if it is more than rounding."""
+    """Return the greatest difference on random frames of other sizes than the traced one.
+
+    Raises `Failed` if it is more than rounding.
+    """
     worst = 0.0
     for batch, *size in TRIED:
         frames = _frames(trained, (1 if trained.network.has_flow else batch, *size))
@@ -125,8 +131,8 @@ def _compare(exported: Callable[[Tensor], Tensor], whole: Deployed, trained: Tra
             expected = whole(frames)
             found = exported(frames)
         if found.shape != expected.shape:
-            raise Failed(f"the exported network gives {tuple(found.shape)} for {tuple(frames.shape)}; "
-                         f"{tuple(expected.shape)} is right")
+            raise Failed(f"the exported network gives {tuple(found.shape)} for {tuple(frames.shape)} "
+                         f"instead of {tuple(expected.shape)}")
         worst = max(worst, float(np.abs((found - expected).numpy()).max()))
     if not worst <= TOLERANCE * trained.terms.extent:
         raise Failed(f"the exported network differs by up to {worst:.3g} from the network of the run")
@@ -138,11 +144,11 @@ def _check_packages() -> None:
         try:
             importlib.import_module(package)
         except ImportError:
-            raise InputError(f"--formats onnx: needs {package}; 'pip install hpc-vsr[export]' brings it") from None
+            raise InputError(f"--formats onnx: needs {package}; run 'pip install hpc-vsr[export]'") from None
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801 - used as a function
-    """Keep the exporter's notes on packages and on itself from the user."""
+    """Hide the exporter's notes on packages and on itself from the user."""
 
     def __enter__(self):
         super().__enter__()

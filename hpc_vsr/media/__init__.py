@@ -1,1 +1,1 @@
-"""Reads and writes videos, images and fields, with what belongs to them: planes, colours, cuts, chroma."""
+"""Reads and writes videos, images and fields, and handles their planes, colours, scene cuts and chroma."""

@@ -1,4 +1,4 @@
-"""Planes that no network enlarges, chroma above all: Lanczos interpolation that keeps the planes where they belong."""
+"""Enlarges planes that no network enlarges, above all chroma: Lanczos interpolation that keeps them in place."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def enlarge_plane(plane: np.ndarray, size: tuple[int, int], scale: int, subsampl
         Rows and columns of the result.
     scale : int
     subsampling : (int, int)
-        Luma pixels for one of this plane, in rows and in columns.
+        Luma pixels per pixel of this plane, in rows and in columns.
     beside_left : bool
-        Whether a chroma pixel lies on the left one of its luma pixels, as in MPEG-2, H.264 and HEVC, not between
-        them. Enlarged, the luma grid keeps its outer edge, so such chroma moves by a fraction of a pixel.
+        Whether a chroma pixel lies on the left one of its luma pixels, as in MPEG-2, H.264 and HEVC, instead of
+        between them. The enlarged luma grid keeps its outer edge, so such chroma moves by a fraction of a pixel.
 
     Returns
     -------
@@ -33,5 +33,5 @@ def enlarge_plane(plane: np.ndarray, size: tuple[int, int], scale: int, subsampl
 
 
 def _affine(scale: int, subsampling: int) -> tuple[float, float]:
-    """(slope, offset) from a place in the large plane to the place in the small one."""
+    """Return (slope, offset) of the map from a place in the large plane to the place in the small one."""
     return 1 / scale, (0.5 / scale - 0.5) / subsampling

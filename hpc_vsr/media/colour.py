@@ -1,4 +1,4 @@
-"""From RGB frames to the channels that are learned."""
+"""Converts RGB frames to the channels that a network learns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NAMES = {"y": ("Y",), "rgb": ("R", "G", "B")}
 
 
 def select_channels(rgb: np.ndarray, channels: Channels) -> np.ndarray:
-    """(H, W, 3) RGB to (C, H, W): Y of BT.601 in full range (``cv2.COLOR_RGB2YCrCb``), or R, G, B.
+    """Convert (H, W, 3) RGB to (C, H, W): Y of BT.601 in full range (``cv2.COLOR_RGB2YCrCb``), or R, G, B.
 
-    uint8 0..255 in and out, or float32 in any unit in and out (Y = 0.299 R + 0.587 G + 0.114 B).
+    uint8 0..255 stays uint8; float32 in any unit stays float32 (Y = 0.299 R + 0.587 G + 0.114 B).
     """
     if channels == "rgb":
         return np.ascontiguousarray(rgb.transpose(2, 0, 1))

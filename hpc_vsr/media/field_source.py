@@ -1,4 +1,4 @@
-"""One variable of a simulation (NetCDF, HDF5 or Zarr) as a source of float32 frames, read lazily through xarray."""
+"""Reads one variable of a simulation (NetCDF, HDF5 or Zarr) as float32 frames, lazily through xarray."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
 
-LARGEST = 1e30  # in any sane unit; fill values that a file does not declare are larger, and arithmetic needs room
-PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # a filter of a Zarr array
+LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
+PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # filters that would unpickle a Zarr array
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
@@ -32,8 +32,8 @@ class FieldSource:
         first = self._arrays[0]
         for path, array in zip(paths, self._arrays, strict=True):
             if _grid(array) != _grid(first):
-                raise InputError(f"{path}: {variable} is {_shape_text(array)}, in {paths[0].name} it is "
-                                 f"{_shape_text(first)}; one grid and one unit are wanted")
+                raise InputError(f"{path}: {variable} is {_shape_text(array)}, but in {paths[0].name} "
+                                 f"{_shape_text(first)}; all files must have the same grid and unit")
         _check_order(paths, self._arrays)
         self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
         self.channels = (variable,)
@@ -53,16 +53,16 @@ class FieldSource:
             path, inside = self.files[part], index - self._starts[part]
             try:
                 values = self._arrays[part][inside].values.astype(np.float32)
-            except (OSError, RuntimeError, ValueError, TypeError) as error:  # what back ends raise for damage
+            except (OSError, RuntimeError, ValueError, TypeError) as error:  # raised by back ends for damaged data
                 raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
                                  f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
             if np.isinf(values).any():
-                raise InputError(f"{path}: {self.channels[0]} is infinite somewhere in frame {inside}")
+                raise InputError(f"{path}: {self.channels[0]} has infinite values in frame {inside}")
             valid = ~np.isnan(values)
             if np.abs(values, where=valid, out=np.zeros_like(values)).max() > LARGEST:
                 raise InputError(f"{path}: {self.channels[0]} is as large as {np.nanmax(np.abs(values)):.3g} in frame "
-                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue, else "
-                                 "choose other units")
+                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue; "
+                                 "otherwise choose other units")
             if valid.all():
                 yield values[None], None
             elif not valid.any():
@@ -71,16 +71,15 @@ class FieldSource:
             else:
                 yield _fill_from_nearest(values, valid)[None], valid
 
-
     def open_datasets(self) -> list:
-        """The files as xarray data sets, times as the numbers that they are stored as."""
+        """Open the files as xarray data sets; times stay the numbers that are stored."""
         import xarray
 
         return [_open_any(xarray, path, decode_times=False) for path in self.files]
 
 
 def list_variables(path: Path) -> list[str]:
-    """Names of the variables over (time, y, x) in a file or in the first of a pattern."""
+    """Return the names of the variables over (time, y, x) in a file, or in the first file of a pattern."""
     xarray, first = _import_xarray(), list_field_files(path)[0]
     return [str(name) for name, array in _open_dataset(xarray, first).data_vars.items()
             if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
@@ -92,7 +91,7 @@ def open_field(path: Path, variable: str) -> FieldSource:
     Parameters
     ----------
     path : Path
-        A file or a Zarr store, or a pattern such as ``out_*.nc`` for several, which follow each other in natural order.
+        A file, a Zarr store, or a pattern such as ``out_*.nc`` for several, which are read in natural order.
     variable : str
         A variable with the dimensions (time, y, x); others of length one are dropped.
 
@@ -106,20 +105,20 @@ def open_field(path: Path, variable: str) -> FieldSource:
 
 
 def list_field_files(path: Path) -> list[Path]:
-    """The files that a path or a pattern names, in natural order; `InputError` if there is none."""
+    """Return the files that a path or a pattern names, in natural order; `InputError` if there is none."""
     if path.exists() or not any(mark in path.name for mark in "*?["):
         return [path]
     try:
         found = natural_order(path.parent.glob(path.name))
     except ValueError as error:
-        raise InputError(f"{path}: is not a pattern that can be searched ({error})") from None
+        raise InputError(f"{path}: is not a valid pattern ({error})") from None
     if not found:
-        raise InputError(f"{path}: no file fits this pattern")
+        raise InputError(f"{path}: no file matches this pattern")
     return found
 
 
 def _grid(array) -> tuple:
-    """What files of one field share: dimensions, unit and coordinates, these to six digits."""
+    """Return what files of one field must share: dimensions, unit, and coordinates to six digits."""
     ends = [(axis["first"], axis["last"]) for axis in (_describe_axis(array, name) for name in array.dims[1:])]
     rounded = [f"{first:.6g} to {last:.6g}" for first, last in ends]
     return array.dims[1:], array.shape[1:], str(array.attrs.get("units")), rounded
@@ -132,7 +131,7 @@ def _shape_text(array) -> str:
 
 
 def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
-    """Raise `InputError` if a file begins before the one before it ends, by the coordinate of their first dimension."""
+    """Raise `InputError` if a file begins before the previous one ends, by the coordinate of the first dimension."""
     name = arrays[0].dims[0]
     if any(name not in array.coords or not len(array) for array in arrays):
         return
@@ -141,15 +140,15 @@ def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
         try:
             is_later = bool(start > end)
         except TypeError:
-            raise InputError(f"{path}: {name} is a {array.coords[name].dtype}, in the file before it "
-                             f"a {before.coords[name].dtype}; one kind is wanted") from None
+            raise InputError(f"{path}: {name} is {array.coords[name].dtype}, but in the file before it "
+                             f"{before.coords[name].dtype}; all files must use the same type") from None
         if not is_later:
-            raise InputError(f"{path}: starts at {name} {start}, before the file before it ends ({end}); "
-                             "name the files in the order of time, without overlap")
+            raise InputError(f"{path}: starts at {name} {start}, before the previous file ends ({end}); "
+                             "name the files in order of time, without overlap")
 
 
 def _describe_axis(array, name) -> dict:
-    """Name, units, size, first and last value of a coordinate; the numbers of the rows if there is none."""
+    """Return name, units, size, first and last value of a coordinate; row numbers if it has none."""
     size = array.sizes[name]
     if name not in array.coords or array.coords[name].dtype.kind not in "fiu":
         return {"name": str(name), "units": "grid points", "size": size, "first": 0.0,
@@ -187,7 +186,7 @@ def _open_variable(path: Path, variable: str):
     array = _without_single_dimensions(dataset[variable])
     if array.ndim != 3 or len(set(array.dims)) != 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {variable} is {array.dtype} with dimensions {tuple(map(str, array.dims))}; "
-                         "numbers over (time, y, x) are wanted")
+                         "it must hold numbers over (time, y, x)")
     return array
 
 
@@ -202,7 +201,7 @@ def _without_single_dimensions(array):
 
 
 def _check_store(path: Path) -> None:
-    """Raise `InputError` if reading an array of a Zarr store would unpickle it, which runs whatever it holds."""
+    """Raise `InputError` if reading a Zarr array would unpickle objects, which can run any code."""
     for part in (path / ".zmetadata", path / "zarr.json", *path.glob("*/.zarray"), *path.glob("*/zarr.json")):
         if part.is_file() and re.search(PICKLED, part.read_text(encoding="utf-8", errors="replace")):
             raise InputError(f"{part}: holds pickled objects, which could run any program; write it without them")
@@ -212,7 +211,7 @@ def _open_any(xarray, path: Path, **options):
     _check_store(path)
     if path.is_file():
         with path.open("rb") as stream:
-            if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated one
+            if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated file
                 return xarray.open_dataset(path, engine="scipy", **options)
     try:
         return xarray.open_dataset(path, **options)

@@ -1,4 +1,4 @@
-"""A folder of images as a source, in natural order (frame2 before frame10)."""
+"""Reads a folder of images as frames, in natural order (frame2 before frame10)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
 class ImageSource:
-    """One image a frame; see `hpc_vsr.media.source.Source`. 8-bit images stay uint8, others become float32."""
+    """A folder with one image per frame; see `hpc_vsr.media.source.Source`.
+
+    8-bit images stay uint8, others become float32.
+    """
 
     def __init__(self, folder: Path, channels: Channels):
         self.files = _list_images(folder)
@@ -40,10 +43,10 @@ class ImageSource:
         for path in self.files[start:stop]:
             image = _read_image(path)
             if (image.shape, image.dtype) != (self._shape, self.stored):
-                raise InputError(f"{path}: is {_shape_text(image.shape)} {image.dtype}, the first image is "
-                                 f"{_shape_text(self._shape)} {self.stored}; all must be alike")
+                raise InputError(f"{path}: is {_shape_text(image.shape)} {image.dtype}, but the first image is "
+                                 f"{_shape_text(self._shape)} {self.stored}; all images must be alike")
             if image.dtype.kind == "f" and not np.isfinite(image).all():
-                raise InputError(f"{path}: has values that are NaN or infinite; use --field for data with gaps")
+                raise InputError(f"{path}: has NaN or infinite values; use --field for data with gaps")
             yield image
 
 
@@ -54,11 +57,11 @@ def open_images(folder: Path, channels: Channels = "y") -> ImageSource:
 
 def _list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder; --frames wants a folder of images")
+        raise InputError(f"{folder}: is not a folder; --frames takes a folder of images")
     paths = [path for path in folder.iterdir()
              if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
     if not paths:
-        raise InputError(f"{folder}: has no images; files named {', '.join(SUFFIXES)} are wanted")
+        raise InputError(f"{folder}: has no images; it must hold files named {', '.join(SUFFIXES)}")
     return natural_order(paths)
 
 
@@ -69,17 +72,17 @@ def _decode(path: Path) -> np.ndarray:
     except (OSError, cv2.error) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if image is None:
-        raise InputError(f"{path}: is not an image that can be read; it may be truncated")
+        raise InputError(f"{path}: cannot be read as an image; it may be truncated")
     return image
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
+    """Read an image as (H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
     image = _decode(path)
     if image.dtype not in (np.uint8, np.uint16, np.float32):
-        raise InputError(f"{path}: has {image.dtype} pixels; 8 bit, 16 bit or float32 are wanted")
+        raise InputError(f"{path}: has {image.dtype} pixels; they must be 8 bit, 16 bit or float32")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
-        raise InputError(f"{path}: has {image.shape[2]} channels; gray, RGB or RGBA is wanted")
+        raise InputError(f"{path}: has {image.shape[2]} channels; it must be gray, RGB or RGBA")
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)

@@ -1,4 +1,4 @@
-"""Pictures of a video as they are coded: planes of luma and chroma, in any depth and subsampling."""
+"""Describes the pictures of a video as they are coded: planes of luma and chroma, in any depth and subsampling."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 PLANAR = re.compile(r"(?:gray|yuvj?(4\d\d)p)(9|10|12|14|16)?(?:le)?")
 SUBSAMPLING = {None: (1, 1), "410": (4, 4), "411": (1, 4), "420": (2, 2), "422": (1, 2), "440": (2, 1), "444": (1, 1)}
-GREY = 255.0  # white of the values that networks for videos see
-BLACK, EXTENT = 16, 219  # of 8-bit luma in limited range
+GREY = 255.0  # white in the values that a network for videos sees
+BLACK, EXTENT = 16, 219  # 8-bit luma in limited range
 
 
 @dataclass(frozen=True)
 class PlaneFormat:
-    """How luma and chroma are coded.
+    """Format in which luma and chroma are coded.
 
     Attributes
     ----------
     name : str
-        FFmpeg's name of the pixel format.
+        FFmpeg's name for the pixel format.
     bits : int
     rows, columns : int
-        Luma pixels for one of chroma.
+        Luma pixels per chroma pixel.
     full_range : bool
         Whether black is code 0 and white the largest code.
     """
@@ -49,21 +49,24 @@ class PlaneFormat:
 
     @property
     def extent(self) -> int:
-        """Codes from black to white."""
+        """Number of codes from black to white."""
         return self.largest if self.full_range else EXTENT << (self.bits - 8)
 
     def to_grey(self, luma: np.ndarray) -> np.ndarray:
-        """Coded luma to float32 grey levels, 0 black and 255 white."""
+        """Convert coded luma to float32 grey levels, 0 black and 255 white."""
         return (luma.astype(np.float32) - self.black) * np.float32(GREY / self.extent)
 
     def to_code(self, grey: np.ndarray, like: np.ndarray) -> np.ndarray:
-        """Grey levels to coded luma, rounded, kept within black and white or what `like` (coded) has beyond them."""
+        """Convert grey levels to coded luma, rounded.
+
+        Values stay between black and white, or within the range of `like` (coded) where that is wider.
+        """
         low, high = min(self.black, int(like.min())), max(self.black + self.extent, int(like.max()))
         return np.rint(np.clip(grey * np.float32(self.extent / GREY) + self.black, low, high)).astype(self.dtype)
 
 
 def find_format(name: str, full_range: bool) -> PlaneFormat | None:
-    """The planes of FFmpeg's pixel format `name`; None if its planes are not luma and chroma."""
+    """Return the planes of FFmpeg's pixel format `name`; None if its planes are not luma and chroma."""
     match = PLANAR.fullmatch(name)
     if match is None:
         return None
@@ -72,7 +75,7 @@ def find_format(name: str, full_range: bool) -> PlaneFormat | None:
 
 
 def nearest_format(name: str, depth: int, is_rgb: bool) -> str:
-    """The planar format that holds what `name` (packed, RGB, palette or with transparency) shows."""
+    """Return the planar format that can hold `name` (packed, RGB, palette or with transparency)."""
     subsampling = "444"
     if not is_rgb:
         found = re.search(r"4\d\d", name)
@@ -83,5 +86,5 @@ def nearest_format(name: str, depth: int, is_rgb: bool) -> str:
 
 
 def read_plane(plane: Any, dtype: type) -> np.ndarray:
-    """A decoder's plane as (H, W), without its padding; a view that lives as long as its frame."""
+    """Return a decoder's plane as (H, W), without its padding; a view that lives as long as its frame."""
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]

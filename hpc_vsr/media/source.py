@@ -1,7 +1,8 @@
-"""Where frames come from. A source gives any run of its frames, exactly, without reading the others.
+"""The interface of a source of frames, which gives any run of its frames exactly, without reading the others.
 
-`video` (PyAV), `images` (a folder of PNG, TIFF or JPEG files) and `field` (one variable of a NetCDF, HDF5 or Zarr
-file) each have one function ``open_*`` that checks its input and returns an object of this shape.
+`video_source` (PyAV), `image_source` (a folder of PNG, TIFF or JPEG files) and `field_source` (one variable of a
+NetCDF, HDF5 or Zarr file) each have one function ``open_*`` that checks its input and returns an object of this
+interface.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ class Source(Protocol):
     Attributes
     ----------
     files : list of Path
-        What it is read from, in a fixed order; their bytes identify the source.
+        Files that it is read from, in a fixed order; their bytes identify the source.
     num_frames, height, width : int
     channels : tuple of str
         ("Y",), ("R", "G", "B") or the name of the variable.
     dtype : str
         "uint8" (values 0..255) or "float32" (physical units).
     description : dict
-        What else a reader of the data set should know (JSON values): codec, colour matrix, units, ...
+        Other facts for a reader of the data set (JSON values): codec, colour matrix, units, ...
     """
 
     files: list[Path]

@@ -1,4 +1,4 @@
-"""What a video says of itself beside its pictures."""
+"""Reads the metadata of a video that describe its pictures."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Codec = Literal["auto", "h264", "hevc", "av1", "prores", "ffv1"]
 
 @dataclass(frozen=True)
 class VideoTags:
-    """What a copy of a video at another size must keep. Numbers are codes of ISO/IEC 23091-2.
+    """Metadata that a copy of a video at another size must keep. Numbers are codes of ISO/IEC 23091-2.
 
     Attributes
     ----------
     codec, pixel_format : str
     depth : int
-        Bits of a component.
+        Bits per component.
     is_rgb, full_range, interlaced : bool
     matrix, primaries, transfer : int
     rotation : int
         Degrees, counter-clockwise, by which a player turns the frames.
     time_base, rate : Fraction
-        Seconds of a unit of time, and frames a second on the average.
+        Seconds per unit of time, and average frames per second.
     pixel_aspect : Fraction or None
-        Width of a pixel by its height.
+        Width of a pixel divided by its height.
     """
 
     codec: str
@@ -44,7 +44,7 @@ class VideoTags:
 
 
 def read_tags(stream: Any, frame: Any, full_range: bool) -> VideoTags:
-    """Of a decoder's stream and its first frame."""
+    """Return the tags of a decoder's stream and its first frame."""
     return VideoTags(
         stream.codec_context.name, frame.format.name.replace("yuvj", "yuv"),
         max(component.bits for component in frame.format.components), frame.format.is_rgb, full_range,

@@ -1,7 +1,7 @@
-"""Segments of a video, and the video that they make together. The only file that imports the encoder (PyAV).
+"""Writes segments of a video and joins them. The only file that imports the encoder (PyAV).
 
-A segment is a file with the packets of a run of frames; its time stamps say the order of the frames and nothing else.
-Joining gives every frame the time stamp of its source and copies what the source has beside its pictures.
+A segment is a file with the packets of a run of frames; its time stamps give only the order of the frames. Joining
+gives every frame the time stamp of its source, and copies what the source has beside its pictures.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_whole
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
-# constant rate factors at which a loss is hard to see; of the two others, one has its own and one loses nothing
+# constant rate factors at which a loss is hard to see; prores has its own quality, and ffv1 loses nothing
 QUALITY = {"h264": 16, "hevc": 18, "av1": 20}
 QUIET = {"hevc": {"x265-params": "log-level=error"}}
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 OF_CONTAINER = ("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id")
-OF_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # of Matroska, which the copy does not share
-# of files that hold what the codec itself does not: colours of ffv1
+OF_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # Matroska's, which do not hold for the copy
+# containers for what the codec itself does not hold, such as the colours of ffv1
 SEGMENT_SUFFIX = {"prores": ".mov", "ffv1": ".mkv"}
-NUM_THREADS = 4  # of the encoder, the same everywhere, since its bytes depend on it
+NUM_THREADS = 4  # of the encoder, the same everywhere because its bytes depend on it
 GLOBAL_HEADER = 1 << 22
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a video is written.
+    """Settings with which a video is written.
 
     Attributes
     ----------
     codec : str
         A key of `ENCODERS`.
     quality : int or None
-        Constant rate factor: less is better and larger.
+        Constant rate factor; a lower one gives better quality and larger files.
     planes : PlaneFormat
     height, width : int
     tags : VideoTags
-        Of the source.
+        Tags of the source.
     """
 
     codec: str
@@ -63,34 +63,34 @@ class Encoding:
 
     @property
     def suffix(self) -> str:
-        """Of a segment's file."""
+        """File ending of a segment."""
         return SEGMENT_SUFFIX.get(self.codec, ".nut")
 
     @property
     def rate(self) -> Fraction:
-        """Frames a second while a segment is encoded; where the codec does not ask, one that Matroska can count."""
+        """Frames per second while a segment is encoded; for ffv1, which ignores it, one that Matroska can count."""
         return Fraction(25) if self.codec == "ffv1" else self.tags.rate
 
 
 def choose_codec(codec: Codec, name: str) -> tuple[str, str]:
-    """(codec, pixel format): for "auto" the most common one that keeps the depth and the subsampling of `name`."""
+    """Return (codec, pixel format); "auto" takes the most common codec that keeps depth and subsampling of `name`."""
     if codec == "auto":
-        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1") if name in _formats(candidate))
+        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1") if name in _pixel_formats(candidate))
     bits = find_format(name, full_range=True).bits
     depth = "" if bits == 8 else f"{bits}le"
     for candidate in (name, *([f"yuv420p{depth}"] if name.startswith("gray") else []), f"yuv444p{depth}"):
-        if candidate in _formats(codec):
+        if candidate in _pixel_formats(codec):
             return codec, candidate
-    raise InputError(f"--codec {codec}: cannot keep {name} frames; it takes {', '.join(_formats(codec))}; "
+    raise InputError(f"--codec {codec}: cannot keep {name} frames; it accepts {', '.join(_pixel_formats(codec))}; "
                      "--codec auto finds one that does")
 
 
-def _formats(codec: str) -> list[str]:
+def _pixel_formats(codec: str) -> list[str]:
     return [form.name for form in av.codec.Codec(ENCODERS[codec], "w").video_formats or []]
 
 
 def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: Encoding) -> None:
-    """Encode frames, luma and chroma planes (H, W) each, into a segment that appears whole or not at all."""
+    """Encode frames, (H, W) planes of luma and chroma each, into a segment that appears whole or not at all."""
     muxer = MUXERS.get(path.suffix, "nut")
     with write_whole(path) as temporary, av.open(str(temporary), "w", format=muxer) as container:
         stream = _open_encoder(container, encoding)
@@ -128,7 +128,7 @@ def _make_frame(planes: Sequence[np.ndarray], index: int, encoding: Encoding) ->
 
 
 def planes_of_rgb(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
-    """(3, H, W) uint8 RGB as the planes that `encoding` wants."""
+    """Convert (3, H, W) uint8 RGB to the planes of `encoding`."""
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)), format="rgb24")
     matrix = MATRICES.get(encoding.tags.matrix, Colorspace.ITU601)
     frame = frame.reformat(
@@ -149,13 +149,14 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
     Returns
     -------
     list of str
-        What it will not hold, in words: data streams, fonts, the picture of a cover.
+        Streams that it will leave out, in words: data, fonts, the picture of a cover.
 
     Raises
     ------
     InputError
-        If its type is not one of `MUXERS`, or it cannot hold the codec, a sound or a subtitle.
+        If its type is not one of `MUXERS`, or it cannot hold the codec, an audio stream or a subtitle stream.
     """
+    # the container and the codec of the pictures
     muxer = MUXERS.get(path.suffix.lower())
     if muxer is None:
         raise InputError(f"{path}: a video is written as {', '.join(MUXERS)}; choose one of these endings")
@@ -164,6 +165,7 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
     if av.codec.Codec(ENCODERS[codec], "w").canonical_name not in supported:
         raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv file")
     with av.open(str(source), **THIS_FILE_ALONE) as container:
+        # sound and subtitles of the source
         beside = [stream for stream in container.streams if stream is not container.streams.video[0]]
         kept = _kept_beside(container)
         for stream in kept:
@@ -179,23 +181,23 @@ def _kept_beside(container) -> list:
 
 def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, source: Path, times: Sequence[int],
                   is_whole: bool, comment: str) -> None:
-    """Make one video of the segments, with the time stamps, sound, subtitles, chapters and tags of its source.
+    """Join segments into one video with the time stamps, sound, subtitles, chapters and tags of its source.
 
     Parameters
     ----------
     path : Path
-        Appears whole or not at all.
+        Output file; it appears whole or not at all.
     segments : sequence of Path
-        In order.
+        Segments in order.
     encoding : Encoding
     source : Path
         The video that was upscaled.
     times : sequence of int
-        Time stamps of the frames in the source, and the end of the last.
+        Time stamps of the frames in the source, then the end of the last frame.
     is_whole : bool
-        Whether these are all frames of the source; a part of it begins at time 0.
+        Whether these are all frames of the source; otherwise the output begins at time 0.
     comment : str
-        Goes into the file's metadata.
+        Comment for the file's metadata.
     """
     muxer, tags = MUXERS[path.suffix.lower()], encoding.tags
     begin, end = (0, None) if is_whole else (times[0], times[-1])
@@ -203,6 +205,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
     with (write_whole(path) as temporary, av.open(str(source), **THIS_FILE_ALONE) as original,
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
+        # streams, with their metadata and chapters
         video = target.add_stream_from_template(first.streams.video[0])
         video.time_base = tags.time_base
         _copy_description(original.streams.video[0], video)
@@ -215,6 +218,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
         target.metadata["comment"] = comment
         if is_whole:
             target.set_chapters(original.chapters())
+        # packets of all streams, in the order of decoding
         pictures = _video_packets(segments, video, [time - begin for time in times], tags.time_base)
         others = _packets_beside(original, beside, begin * tags.time_base,
                                  None if end is None else end * tags.time_base)
@@ -233,13 +237,16 @@ def _decoding_time(packet) -> Fraction:
 
 
 def _video_packets(segments: Sequence[Path], stream, times: Sequence[int], time_base: Fraction) -> Iterator:
-    """Packets of all segments with the time stamps of their frames; those of decoding follow from the order."""
-    delay = max(_reordering(segment) for segment in segments)
+    """Yield the packets of all segments with the time stamps of their frames.
+
+    The time stamps of decoding follow from the order of the packets.
+    """
+    delay = max(_decoding_lead(segment) for segment in segments)
     step = times[1] - times[0]
     first = decoded = 0
     for segment in segments:
         packets = _read_packets(segment)
-        for packet, rank in zip(packets, _ranks(packets), strict=True):
+        for packet, rank in zip(packets, _display_ranks(packets), strict=True):
             index, before = first + rank, decoded - delay
             packet.time_base, packet.stream = time_base, stream
             packet.pts, packet.duration = times[index], times[index + 1] - times[index]
@@ -249,19 +256,19 @@ def _video_packets(segments: Sequence[Path], stream, times: Sequence[int], time_
         first += len(packets)
 
 
-def _ranks(packets: Sequence) -> list[int]:
-    """Places of the packets' frames in the order of display."""
+def _display_ranks(packets: Sequence) -> list[int]:
+    """Return the place of each packet's frame in the order of display."""
     order = {pts: rank for rank, pts in enumerate(sorted(packet.pts for packet in packets))}
     return [order[packet.pts] for packet in packets]
 
 
-def _reordering(segment: Path) -> int:
-    """By how many frames decoding must be ahead of display."""
-    return max(position - rank for position, rank in enumerate(_ranks(_read_packets(segment))))
+def _decoding_lead(segment: Path) -> int:
+    """Return by how many frames decoding must be ahead of display."""
+    return max(position - rank for position, rank in enumerate(_display_ranks(_read_packets(segment))))
 
 
 def _packets_beside(original, beside: dict, begin: Fraction, end: Fraction | None) -> Iterator:
-    """Packets of sound and subtitles between two times, in seconds, as if it began at 0."""
+    """Yield the packets of sound and subtitles between two times in seconds, shifted so that they begin at 0."""
     if not beside:
         return
     for packet in original.demux([original.streams[index] for index in beside]):
@@ -278,7 +285,7 @@ def _packets_beside(original, beside: dict, begin: Fraction, end: Fraction | Non
 
 
 def read_comment(path: Path) -> str:
-    """The comment in a video's metadata; empty if it has none or cannot be read."""
+    """Return the comment in a video's metadata; empty if it has none or cannot be read."""
     with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(path), **THIS_FILE_ALONE) as container:
         return next((value for key, value in container.metadata.items() if key.lower() == "comment"), "")
     return ""

@@ -1,4 +1,4 @@
-"""Frames of a video file, exact and by number. The only file that imports the decoder (PyAV)."""
+"""Reads frames of a video file exactly and by number. The only file that imports the decoder (PyAV)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_p
 from hpc_vsr.media.tags import read_tags
 from hpc_vsr.system.errors import InputError
 
-# swscale's default conversion darkens Y by 1.4 grey levels on the average, with these flags by 0.01: docs/decisions.md
+# swscale's default conversion darkens Y by 1.4 grey levels on average, these flags by 0.01: docs/decisions.md
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
          | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP)
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
             7: Colorspace.SMPTE240M}  # ISO/IEC 23091-2 code to libswscale's
 UNTAGGED_MATRIX, RGB_MATRIX = 2, 0
 FULL_RANGE = 2
-# whose first plane is 8-bit luma
+# pixel formats whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
 SEEK_ATTEMPTS = 2
-# Tags that are no UTF-8: PyAV 19 hands on their bytes by itself (PEP 383), and has no such option any more.
+# For tags that are not UTF-8. PyAV 19 passes on their bytes by itself (PEP 383) and no longer has this option.
 READ_TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
-# A playlist (HLS, DASH, concat) named as a video could lead to other files or addresses: its readers are left out.
+# A playlist (HLS, DASH, concat) named like a video could lead to other files or addresses: no reader for it is allowed.
 THIS_FILE_ALONE = {**READ_TAGS, "options": {"protocol_whitelist": "file", "format_whitelist": (
     "asf,avi,av1,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,"
     "mpegtsraw,mpegvideo,mxf,nsv,nut,obu,ogg,rawvideo,rm,swf,vc1,vc1test,vob,wtv,yuv4mpegpipe,apng,png_pipe")}}
@@ -43,7 +43,7 @@ class VideoSource:
     """Frames of the first video stream in presentation order; see `hpc_vsr.media.source.Source`.
 
     Frame numbers come from the time stamps of the packets, which are read without decoding. Reading starts at the key
-    frame before the range that is asked for.
+    frame before the requested range.
     """
 
     dtype = "uint8"
@@ -66,7 +66,8 @@ class VideoSource:
                 self.description["luma"] = "as coded" if _has_luma_plane(first) else "from RGB"
         self.num_frames = len(self._timestamps)
         last = max(0, self.num_frames - 1)
-        for _ in self._decode(last, last + 1):  # the end of a file is where it breaks: see it now, not at hour 3
+        # files break at their end: decode the last frame now, so that the error does not come after hours
+        for _ in self._decode(last, last + 1):
             pass
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
@@ -79,17 +80,17 @@ class VideoSource:
 
     @property
     def times(self) -> list[int]:
-        """Time stamps of all frames and the end of the last, in `tags.time_base`."""
+        """Time stamps of all frames, then the end of the last frame, in `tags.time_base`."""
         return [*self._timestamps, self._timestamps[-1] + self._index.last_duration]
 
     def planes(self, name: str) -> PlaneFormat:
-        """The format of the planes that `read_planes` gives for FFmpeg's pixel format `name`."""
+        """Return the format of the planes that `read_planes` gives for FFmpeg's pixel format `name`."""
         found = find_format(name, self.tags.full_range)
         assert found is not None, name
         return found
 
     def read_planes(self, start: int, stop: int, name: str) -> Iterator[list[np.ndarray]]:
-        """Yield luma and chroma, (H, W) each, of the frames start..stop-1 in the pixel format `name`."""
+        """Yield the (H, W) planes of luma and chroma of the frames start..stop-1 in the pixel format `name`."""
         planes = self.planes(name)
         for frame in self._decode(start, stop):
             if frame.format.name.replace("yuvj", "yuv") != name:
@@ -97,6 +98,7 @@ class VideoSource:
             yield [read_plane(plane, planes.dtype).copy() for plane in frame.planes]
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
+        """Yield the frames start..stop-1; `InputError` if one is missing, damaged or of another size."""
         path = self.files[0]
         frames = self._frames_from(start)
         for index in range(start, stop):
@@ -114,10 +116,11 @@ class VideoSource:
     def _frames_from(self, index: int) -> Iterator[VideoFrame]:
         """Decode so that the first frame is number `index`: from a key frame before it, or else from the start.
 
-        An attempt counts only if it starts at a whole picture and arrives at the frame that is wanted.
+        An attempt counts only if it starts at a whole picture and reaches the requested frame.
         """
         timestamp = self._timestamps[index]
         before = bisect.bisect_right(self._key_timestamps, timestamp)
+        # try the nearest key frames before it, the last first
         for key in reversed(self._key_timestamps[1:before][-SEEK_ATTEMPTS:]):
             frames = self._after_seek(key, timestamp)
             with contextlib.suppress(av.error.FFmpegError):
@@ -127,25 +130,28 @@ class VideoSource:
                     yield from frames
                     return
         with _open(self.files[0]) as container:
+            # no seek was exact: decode from the start
             frames = container.decode(self._threaded(container))
             yield from (frame for frame in frames if frame.pts is not None and frame.pts >= timestamp)
 
     def _after_seek(self, key: int, timestamp: int) -> Iterator[VideoFrame]:
-        """Frames from a key frame on; none if the seek did not land, byte for byte, on a key packet of the index.
+        """Yield the frames from a key frame on; none if the seek did not land exactly on a key packet of the index.
 
         In an MPEG program stream a seek lands somewhere near, with time stamps that are guessed anew. With intra
-        refresh a "key" packet is a picture like the others; what follows would lack what it refers to.
+        refresh a "key" packet is a picture like the others, and the pictures after it would lack what they refer to.
         """
         with _open(self.files[0]) as container:
             stream = self._threaded(container)
             container.seek(key, stream=stream, backward=True)
             packets = container.demux(stream)
             first = next(packets, None)
+            # check that the first packet is a key packet of the index, byte for byte
             if first is None or first.pts is None or first.pts > timestamp \
                     or self._key_packets.get(first.pts) != (first.pos, first.size):
                 return
             frames = (frame for packet in itertools.chain([first], packets) for frame in packet.decode())
             start = next((frame for frame in frames if frame.pts is not None and frame.pts >= first.pts), None)
+            # check that it decodes to a whole picture
             if start is None or start.pts != first.pts or start.pict_type != PictureType.I:
                 return
             yield start
@@ -202,16 +208,16 @@ def _open(path: Path):
     try:
         container = av.open(str(path), **THIS_FILE_ALONE)
     except av.error.FFmpegError as error:
-        raise InputError(f"{path}: is not a video that can be read ({error.strerror}); "
+        raise InputError(f"{path}: cannot be read as a video ({error.strerror}); "
                          "it may be truncated or of another type") from None
     if not container.streams.video:
         container.close()
-        raise InputError(f"{path}: has no video stream; a video is wanted")
+        raise InputError(f"{path}: has no video stream; give a video file")
     return container
 
 
 class _Index(NamedTuple):
-    """Time stamps of all frames, ascending, {time stamp: (position, size)} of the key frames' packets, the end."""
+    """Time stamps of all frames, ascending; {time stamp: (position, size)} of key packets; length of the last frame."""
 
     timestamps: list[int]
     keys: dict[int, tuple[int, int]]
@@ -219,6 +225,7 @@ class _Index(NamedTuple):
 
 
 def _index_packets(path: Path) -> _Index:
+    """Read the time stamps of all packets without decoding, and check that the file is whole."""
     timestamps, keys, end, num_discarded = [], {}, (0, 0), 0
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -227,7 +234,7 @@ def _index_packets(path: Path) -> _Index:
             for packet in container.demux(stream):
                 if packet.size == 0:
                     continue
-                if packet.is_discard:  # an edit list leaves it out
+                if packet.is_discard:  # left out by an edit list
                     num_discarded += 1
                     continue
                 if packet.is_corrupt:
@@ -242,7 +249,7 @@ def _index_packets(path: Path) -> _Index:
     if not timestamps:
         raise InputError(f"{path}: has no video frames")
     if len(timestamps) + num_discarded < declared:
-        raise InputError(f"{path}: holds {len(timestamps)} of the {declared} frames that it announces; "
+        raise InputError(f"{path}: has {len(timestamps)} of the {declared} frames that it announces; "
                          "the file is truncated, copy it again")
     if None in timestamps or len(set(timestamps)) != len(timestamps):
         raise InputError(f"{path}: its frames have no unique time stamps; rewrite it with "
@@ -266,14 +273,14 @@ def _describe(stream, frame: VideoFrame) -> dict:
 
 
 def _has_luma_plane(frame: VideoFrame) -> bool:
-    """Whether Y of BT.601 is in the frame as it is coded, so that neither its colours nor their rounding matter."""
+    """Check whether the coded frame has Y of BT.601 as a plane, so that no colour conversion is needed."""
     name = frame.format.name
     return name == "gray" or (name in WITH_LUMA_PLANE
                               and MATRICES.get(int(frame.colorspace), Colorspace.ITU601) == Colorspace.ITU601)
 
 
 def _read_luma_plane(frame: VideoFrame) -> np.ndarray:
-    """(H, W) uint8 Y in full range."""
+    """Return the luma plane as (H, W) uint8 Y in full range."""
     luma = read_plane(frame.planes[0], np.uint8)
     return luma.copy() if _is_full_range(frame) else cv2.convertScaleAbs(cv2.subtract(luma, BLACK), alpha=255 / EXTENT)
 

@@ -1,1 +1,1 @@
-"""Figures that compare a frame with what it should be."""
+"""Metrics that compare an enlarged frame with the HR frame."""

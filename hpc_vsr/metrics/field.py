@@ -3,15 +3,15 @@
 rmse, bias
     Root mean square and mean of SR - HR.
 q99_error, q999_error
-    99 % and 99.9 % quantile of the absolute value, SR minus HR: below zero the extremes are too weak.
+    Difference, SR - HR, of the 99 % and 99.9 % quantiles of the absolute value: below zero the extremes are too weak.
 lr_consistency
-    Root mean square difference between SR, degraded as the data were, and the LR field.
+    Root mean square difference between the LR field and SR degraded as the data were.
 spectra
-    Of every frame, less its mean and under a Hann window, averaged over rings of equal wavenumber. From the mean over
-    frames follow the log-spectral distance, the error in bands of wavenumber and the effective resolution.
+    Power spectra of every frame, less its mean and under a Hann window, averaged over rings of equal wavenumber. The
+    log-spectral distance, the error in bands of wavenumber and the effective resolution follow from their mean.
 
-PSNR and MSE take the range that the field has in the training split. Nothing is cut off at the border; values that the
-source did not have (NaN in HR) are left out, and in the spectra replaced by the mean in both fields.
+PSNR and MSE use the range of the field in the training split. Nothing is cut off at the border. Values that the source
+did not have (NaN in HR) are left out; in the spectra, both fields have the mean there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from hpc_vsr.metrics.image import psnr, ssim_default
 
 BANDS = {"large": (0.0, 0.125), "medium": (0.125, 0.25), "small": (0.25, 0.5)}  # cycles per HR pixel
 QUANTILES = {"q99_error": 0.99, "q999_error": 0.999}
-RESOLVED = 0.5  # a scale is resolved where the error has less than this share of the power
-EMPTY = 1e-9  # of the largest power: what a simulation's truncation has left in a ring, and no method can restore
+RESOLVED = 0.5  # a scale is resolved if the error has less than this share of its power
+EMPTY = 1e-9  # share of the largest power; a simulation's truncation leaves less, which no method can restore
 
 
 def measure_field(sr: np.ndarray, hr: np.ndarray, offset: float, extent: float) -> dict[str, float]:
-    """Errors of one frame.
+    """Return the errors of one frame.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def measure_field(sr: np.ndarray, hr: np.ndarray, offset: float, extent: float) 
 
 
 def power_spectra(sr: np.ndarray, hr: np.ndarray) -> dict[str, np.ndarray]:
-    """Ring-averaged power spectra of SR, HR and SR - HR, each (R,), of one (1, H, W) frame; units squared."""
+    """Return the ring-averaged power spectra of SR, HR and SR - HR, each (R,), of a (1, H, W) frame; units squared."""
     known = ~np.isnan(hr[0])
     mean = hr[0][known].mean(dtype=np.float64)
     fields = {"sr": np.where(known, sr[0] - mean, 0.0), "hr": np.where(known, hr[0] - mean, 0.0)}
@@ -64,13 +64,16 @@ def power_spectra(sr: np.ndarray, hr: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def wavenumbers(height: int, width: int) -> np.ndarray:
-    """Wavenumbers of the rings of `power_spectra` in cycles per pixel, (R,): up to 0.5, as fine as the shorter side."""
+    """Return the wavenumbers of the rings of `power_spectra` in cycles per pixel, (R,).
+
+    They go up to 0.5, as fine as the shorter side allows.
+    """
     count = min(height, width) // 2
     return (np.arange(1, count + 1)) / (2 * count)
 
 
 def summarise_spectra(k: np.ndarray, sr: np.ndarray, hr: np.ndarray, error: np.ndarray) -> dict[str, float | None]:
-    """Figures of mean spectra, (R,) each, over the wavenumbers `k`.
+    """Return the figures that follow from mean spectra, (R,) each, over the wavenumbers `k`.
 
     Returns
     -------
@@ -88,7 +91,8 @@ def summarise_spectra(k: np.ndarray, sr: np.ndarray, hr: np.ndarray, error: np.n
     figures: dict[str, float | None] = {"log_spectral_distance": distance}
     for name, (low, high) in BANDS.items():
         inside = (k > low) & (k <= high)
-        powers = [np.sum(k[inside] * power[inside]) + tiny for power in (sr, hr)]  # a ring has modes in proportion to k
+        # weighted by k, because the number of modes in a ring is proportional to it
+        powers = [np.sum(k[inside] * power[inside]) + tiny for power in (sr, hr)]
         figures[f"band_{name}"] = float(10 * np.log10(powers[0] / powers[1]))
     lost = np.flatnonzero(error >= RESOLVED * hr)
     resolved = len(k) if not len(lost) else int(lost[0])
@@ -97,11 +101,12 @@ def summarise_spectra(k: np.ndarray, sr: np.ndarray, hr: np.ndarray, error: np.n
 
 
 def _ring_average(field: np.ndarray) -> np.ndarray:
+    """Return the power of a field under a Hann window, averaged over rings of equal wavenumber."""
     height, width = field.shape
     window = np.hanning(height)[:, None] * np.hanning(width)
     power = np.abs(np.fft.rfft2(field * window)) ** 2 / np.sum(window**2)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    weight = np.full(power.shape, 2.0)  # rfft2 keeps half of the plane
+    weight = np.full(power.shape, 2.0)  # rfft2 keeps one half of the plane
     weight[:, 0] = 1.0
     if width % 2 == 0:
         weight[:, -1] = 1.0

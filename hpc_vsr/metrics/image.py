@@ -1,15 +1,15 @@
-"""Image metrics as pure functions of two frames, and the profiles that say how they are taken.
+"""Image metrics as pure functions of two frames, and the profiles in which they are computed.
 
-Every figure in a report names its profile: the same pair of frames differs by more than a decibel between them.
+Every figure in a report names its profile, because profiles differ by more than a decibel for the same frames.
 
 paper
-    The report's: Y of BT.601 in full range, rounded to 8 bit, 2 pixels cut from each side, SSIM with scikit-image's
+    As in the paper: Y of BT.601 in full range, rounded to 8 bit, 2 pixels cut from each side, SSIM with scikit-image's
     defaults (7x7 uniform window, sample covariance). Fields: values 0..1 on the training split, not rounded.
 sr
-    Of the super-resolution literature: Y of BT.601 in studio range (16..235), `scale` pixels cut from each side, SSIM
-    of Wang et al. 2004 (11x11 Gaussian of sigma 1.5) over the region where the window fits. Video only.
+    As in the super-resolution literature: Y of BT.601 in studio range (16..235), `scale` pixels cut from each side,
+    SSIM of Wang et al. 2004 (11x11 Gaussian of sigma 1.5) over the region where the window fits. Video only.
 field
-    Of simulations, in physical units: `hpc_vsr.metrics.field`. Fields only.
+    As for simulations, in physical units: `hpc_vsr.metrics.field`. Fields only.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ BLACK, STUDIO_SPAN = 16.0, 219.0
 
 
 def list_profiles(is_8bit: bool, num_channels: int) -> list[Profile]:
-    """The profiles that apply to 8-bit video, to a field, or to colour images of more than 8 bit."""
+    """Return the profiles that apply to 8-bit video, to a field, or to colour images of more than 8 bit."""
     if is_8bit:
         return ["paper", "sr"]
     return ["paper", "field"] if num_channels == 1 else ["paper"]
 
 
 def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bit: bool) -> dict[str, float]:
-    """MSE, PSNR in dB and SSIM of one frame.
+    """Return MSE, PSNR in dB and SSIM of one frame.
 
     Parameters
     ----------
     profile : {"paper", "sr"}
     sr, hr : (C, H, W) float32 arrays
-        Grey levels 0..255 of Y or RGB if `is_8bit`, else values that are 0..1 on the training split. NaN in `hr` has
-        no value: it is left out of the MSE, and equal in both for the SSIM.
+        Grey levels 0..255 of Y or RGB if `is_8bit`, else values that are 0..1 on the training split. NaN in `hr` means
+        no value: it is left out of the MSE, and both frames have the same value there for the SSIM.
     scale : int
     is_8bit : bool
 
@@ -62,7 +62,7 @@ def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_8bi
 
 
 def luma(profile: Profile, frame: np.ndarray) -> np.ndarray:
-    """(C, H, W) grey levels of Y or RGB, rounded to 8 bit, to (H, W) float64 luma as the profile takes it."""
+    """Return the luma of a profile, (H, W) float64, of (C, H, W) grey levels of Y or RGB, rounded to 8 bit."""
     rounded = to_8bit(frame)
     if profile == "paper":
         plane = rounded[0] if len(rounded) == 1 else cv2.cvtColor(_last(rounded), cv2.COLOR_RGB2YCrCb)[..., 0]
@@ -71,54 +71,54 @@ def luma(profile: Profile, frame: np.ndarray) -> np.ndarray:
 
 
 def _mixed(frame: np.ndarray) -> np.ndarray:
-    """(C, H, W) to (H, W) float64: the one channel, or Y of R, G and B."""
+    """Return (H, W) float64 of a (C, H, W) frame: its one channel, or Y of R, G and B."""
     weights = np.array([0.299, 0.587, 0.114]) if len(frame) == 3 else np.ones(1)
     return np.tensordot(weights, frame.astype(np.float64), 1)
 
 
 def to_8bit(frame: np.ndarray) -> np.ndarray:
-    """Grey levels rounded to the nearest integer and clipped to 0..255, uint8."""
+    """Return grey levels rounded to the nearest integer and clipped to 0..255, uint8."""
     return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
 
 
 def mean_squared_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean over all values of (a - b)^2, in float64."""
+    """Return the mean over all values of (a - b)^2, in float64."""
     return float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
 
 
 def psnr(mse: float, data_range: float) -> float:
-    """Peak signal-to-noise ratio 10 log10(data_range^2 / mse) in dB."""
+    """Return the peak signal-to-noise ratio 10 log10(data_range^2 / mse) in dB."""
     if mse == 0:
         return math.inf
     return -math.inf if math.isinf(mse) else 10 * math.log10(data_range**2 / mse)
 
 
 def ssim_default(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
-    """SSIM with scikit-image's defaults: 7x7 uniform window, sample covariance."""
+    """Return SSIM with scikit-image's defaults: 7x7 uniform window, sample covariance."""
     return float(structural_similarity(a, b, data_range=data_range))
 
 
 def ssim_wang(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
-    """SSIM of Wang et al. 2004: 11x11 Gaussian window of sigma 1.5, mean over the region where it fits."""
+    """Return SSIM of Wang et al. 2004: 11x11 Gaussian window of sigma 1.5, mean over the region where it fits."""
     _, values = structural_similarity(a, b, data_range=data_range, gaussian_weights=True, sigma=WANG_SIGMA,
                                       use_sample_covariance=False, full=True)
     return float(values[WANG_RADIUS:-WANG_RADIUS, WANG_RADIUS:-WANG_RADIUS].mean())
 
 
 def flow_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(H, W, 2) displacement in pixels from `first` to `second`, two (H, W) uint8 frames, by DIS optical flow."""
+    """Return the DIS optical flow from `first` to `second`, (H, W) uint8: (H, W, 2) displacement in pixels."""
     return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
 
 
 def temporal_error(sr: tuple[np.ndarray, np.ndarray], hr: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """How a video moves: errors of a pair of consecutive frames, (H, W) uint8 luma each.
+    """Return the errors of motion in a pair of consecutive frames, (H, W) uint8 luma each.
 
     Returns
     -------
     dict
         ``tof``: mean length of the difference between the optical flow of SR and of HR, in pixels.
-        ``warp_error``: root mean square difference, in grey levels, of the second SR frame and the first one carried
-        there by the flow of HR.
+        ``warp_error``: root mean square difference, in grey levels, between the second SR frame and the first one
+        carried along the flow of HR.
     """
     true_flow = flow_between(hr[1], hr[0])
     difference = flow_between(sr[1], sr[0]) - true_flow
@@ -131,4 +131,5 @@ def temporal_error(sr: tuple[np.ndarray, np.ndarray], hr: tuple[np.ndarray, np.n
 
 
 def _last(frame: np.ndarray) -> np.ndarray:
+    """Return a (C, H, W) frame with its channels last in memory."""
     return np.ascontiguousarray(frame.transpose(1, 2, 0))

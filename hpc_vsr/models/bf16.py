@@ -1,4 +1,4 @@
-"""bf16 on a CPU: how fast a network's convolutions are in it, beside fp32, and which of them are wrong."""
+"""Compares bf16 with fp32 on a CPU: how fast a network's convolutions are, and which are wrong in bf16."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.func import functional_call
 from hpc_vsr.models.network import Network
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
-WORK = 4e7  # floating-point operations of one measured convolution: about a millisecond in fp32 on a core
-SECONDS = 0.2  # for which the two precisions take turns
-MIN_TURNS, HOPELESS = 3, 8  # after so many turns a precision that is so many times slower is given up,
-PATIENCE = 1.0              # and after so many seconds after one turn
-CLEAR = 2.0  # ratio of the times of the main convolution that settles it
-TOLERANCE = 0.02  # of a layer in bf16, whose 8 bits give about 0.003, relative in the root mean square
-MARGIN = 1.05  # bf16 must be faster by this factor, since fp32 is the more exact
-SIDE = 16  # LR pixels of the frames on which the network is looked through
+WORK = 4e7  # floating-point operations of one timed convolution: about 1 ms in fp32 on one core
+SECONDS = 0.2  # how long the two precisions take turns
+MIN_TURNS, HOPELESS = 3, 8  # take at least 3 turns, then give up once bf16 is 8 times slower
+PATIENCE = 1.0  # seconds after which even the first 3 turns are cut short, to no less than one
+CLEAR = 2.0  # the main convolution decides if one precision is this many times slower
+TOLERANCE = 0.02  # largest relative RMS error of a layer in bf16, whose 8 bits explain about 0.003
+MARGIN = 1.05  # bf16 must be faster by this factor, because fp32 is more exact
+SIDE = 16  # side in LR pixels of the frames with which the layers are found
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What convolutions of a network take on a thread of this CPU, seconds; for training with their gradients."""
+    """Seconds that convolutions of a network take on one thread of this CPU; for training, with their gradients."""
 
     fp32: float
     bf16: float
@@ -41,12 +41,14 @@ class Timing:
 
 
 def measure_convolutions(network: Network, channels: int, training: bool = False) -> Timing:
-    """Time the network's convolutions in fp32 and in bf16 on this CPU, for training with their gradients.
+    """Time the network's convolutions in fp32 and in bf16 on this CPU; for training, with their gradients.
 
-    First the one with most operations; if neither precision takes twice as long there, all of them together, since
-    small layers may then decide. Takes about a second at most, on one thread, for threads wait for each other on a busy
-    machine, and counts the shortest time of each. A processor's flags do not tell: some emulate bf16 in part, and
-    whether a library uses what the processor has depends on both their versions.
+    The convolution with the most operations is timed first. If neither precision is twice as slow there, all
+    convolutions are timed together, because small layers may then decide.
+
+    This takes about a second at most. It runs on one thread, because threads wait for each other on a busy machine, and
+    counts the shortest time of each convolution. The processor's flags would not be enough: some processors emulate
+    part of bf16, and whether a library uses what the processor has depends on the versions of both.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -64,10 +66,11 @@ def measure_convolutions(network: Network, channels: int, training: bool = False
 
 
 def find_wrong_layers(network: Network, channels: int, patch_size: int = 0) -> list[str]:
-    """Names of the network's convolutions whose result in bf16 is off by more than its rounding explains, on this CPU.
+    """Return the names of the network's convolutions that this CPU computes wrongly in bf16.
 
-    Each is compared with itself in fp32 on what it sees of random frames of two sizes; for a training on patches of
-    `patch_size` LR pixels, with its gradients on frames of that size. Kernels that are wrong only at some sizes exist.
+    A convolution is wrong if its result differs from fp32 by more than rounding explains. Each one is tested on what it
+    sees of random frames of two sizes, because some kernels are wrong only at certain sizes. For training, give
+    `patch_size` in LR pixels: frames of that size are used, and gradients are compared too.
     """
     names = {module: name for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
     wrong = []
@@ -80,6 +83,7 @@ def find_wrong_layers(network: Network, channels: int, patch_size: int = 0) -> l
 
 
 def _is_right(module: nn.Module, seen: Tensor, training: bool) -> bool:
+    """Check that a layer gives nearly the same in bf16 as in fp32; for training, also its gradients."""
     def results(precision: str) -> list[Tensor]:
         leaf, weight = seen.detach().requires_grad_(), module.weight.detach().requires_grad_()
         with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -90,12 +94,12 @@ def _is_right(module: nn.Module, seen: Tensor, training: bool) -> bool:
         return [out.detach().float(), *(one.float() for one in torch.autograd.grad(out, [leaf, weight], upstream))]
 
     pairs = zip(results("bf16"), results("fp32"), strict=True)
-    return all((found - wanted).norm() <= TOLERANCE * wanted.norm() for found, wanted in pairs)  # NaN is not
+    return all((found - wanted).norm() <= TOLERANCE * wanted.norm() for found, wanted in pairs)  # False for NaN
 
 
 @dataclass
 class _Layer:
-    """A convolution of a network, what it sees at its first call, and its calls and operations for a frame."""
+    """A convolution of a network: its input at the first call, and its calls and operations for one frame."""
 
     module: nn.Module
     seen: Tensor
@@ -104,7 +108,7 @@ class _Layer:
 
 
 def _list_layers(network: Network, channels: int, side: int) -> list[_Layer]:
-    """The convolutions of a network, found by enlarging random frames of `side` LR pixels in fp32."""
+    """Return the convolutions of a network, found by upscaling random frames of `side` LR pixels in fp32."""
     layers: dict[nn.Module, _Layer] = {}
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
@@ -124,14 +128,14 @@ def _list_layers(network: Network, channels: int, side: int) -> list[_Layer]:
 
 
 def _enlarged_batch(layer: _Layer) -> Tensor:
-    """An input of the layer's kind that is large enough to be timed."""
+    """Return an input of the layer's kind that is large enough to be timed."""
     shape = layer.seen.shape
     side = round((WORK / (2 * layer.module.weight.numel() * math.prod(shape[2:-2]))) ** 0.5)
     return torch.rand(1, *shape[1:-2], side, side, generator=torch.Generator().manual_seed(0))
 
 
 def _time_layer(module: nn.Module, batch: Tensor, training: bool, seconds: float = SECONDS) -> tuple[float, float]:
-    """Seconds in fp32 and in bf16, each the shortest; for training of two samples, with their gradients."""
+    """Return the shortest seconds in (fp32, bf16); for training, of two samples with their gradients."""
     if training:
         batch = torch.cat([batch, batch])
     weight = module.weight.detach().requires_grad_(training)
@@ -150,7 +154,7 @@ def _time_layer(module: nn.Module, batch: Tensor, training: bool, seconds: float
 
 
 def _take_turns(one: Callable[[], None], other: Callable[[], None], seconds: float) -> tuple[float, float]:
-    """The shortest time of each in so many seconds; the first call of each makes its kernels and does not count."""
+    """Return the shortest time of each within `seconds`; the first calls build kernels and are not counted."""
     one(), other()
     best = other_best = math.inf
     turns, started = 0, time.perf_counter()

@@ -1,6 +1,6 @@
-"""Layers that the networks of the report share.
+"""Layers that the networks of the paper share.
 
-Kernels of 3D convolutions are written (depth, height, width), and depth is time.
+Kernels of 3D convolutions are written (depth, height, width), where depth is time.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from torch import Tensor, nn
 from hpc_vsr.models.settings import KernelAxes
 
 RECURSIVE_GAIN = 0.1
-BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # enlarges 2 times at side 4, stride 2, padding 1
-RANGE_SLOPE = 100.0
-FEW_CHANNELS = 8
-BLOCK = 4
-WHOLE_TILE = 32  # channels in a tile of AMX in bf16
+BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])  # kernel that enlarges 2 times with side 4, stride 2 and padding 1
+RANGE_SLOPE = 100.0  # divisor inside the sigmoid of the paper's S(x)
+FEW_CHANNELS = 8  # 3D convolutions with fewer input channels are folded to 2D
+BLOCK = 4  # `correlate` computes blocks of 4x4 outputs
+WHOLE_TILE = 32  # channels of one AMX tile in bf16
 _computed_as_on_gpu = False
-ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # in fp16 its 3D convolution adds up too coarsely
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)  # not fp16, in which its 3D convolution accumulates too coarsely
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` in the way that is fastest for the few channels used here, with the same weights and the same sum.
+    """`nn.Conv3d` computed in the way that is fastest for few channels, with the same weights and the same sum.
 
-    On a CPU, oneDNN's kernels with the channels last in memory; where they are slow or coarse (one channel, one depth
-    tap, fp16, bf16 on Arm) and on a GPU (clear of cuDNN's half-precision 3D kernels), a 2D convolution over the depth
-    taps folded into channels. docs/performance.md has the times. Stride, dilation and groups are the parent's defaults.
+    On a CPU it uses oneDNN's kernels with the channels last in memory. Where those are slow or coarse (one channel, one
+    depth tap, fp16, bf16 on Arm), and on a GPU (to avoid cuDNN's half-precision 3D kernels), it folds the depth taps
+    into channels and uses a 2D convolution. docs/performance.md has the times. Stride, dilation and groups are the
+    parent's defaults.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last."""
-        if torch.compiler.is_exporting():  # other programs have their own ways
+        """Convolve (B, C, D, H, W) to (B, C', D', H', W'); in memory the channels come last."""
+        if torch.compiler.is_exporting():  # programs that load the export bring their own kernels
             return super().forward(x)
         dtype = _dtype_on_cpu(x)
         if (not _is_computed_by_cpu(x) or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
                 or self.in_channels < FEW_CHANNELS or (dtype == torch.bfloat16 and _has_arm_compute_library())):
             return self._folded(x)
         x = x.contiguous(memory_format=torch.channels_last_3d)
-        # ATen (use_mkldnn in Convolution.cpp) takes its plain kernels, ten times slower, for a small single sample
-        passed_by = dtype == torch.float32 and x.shape[0] == 1 and x[:, :, :, :, 0].numel() <= 20480
-        if not (passed_by and torch.backends.mkldnn.is_available()):
+        # for a small single sample ATen (use_mkldnn in Convolution.cpp) uses plain kernels, ten times slower
+        skips_onednn = dtype == torch.float32 and x.shape[0] == 1 and x[:, :, :, :, 0].numel() <= 20480
+        if not (skips_onednn and torch.backends.mkldnn.is_available()):
             if torch.is_grad_enabled() and _folds_gradient(dtype):
                 return _Conv3dWithFoldedGradient.apply(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype),
                                                        self.padding)
@@ -53,6 +54,7 @@ class Conv3d(nn.Conv3d):
         return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
 
     def _folded(self, x: Tensor) -> Tensor:
+        """Compute the convolution in 2D, with the depth taps folded into channels."""
         taps, (pad_depth, *pad_plane) = self.kernel_size[0], self.padding
         weight = self.weight.transpose(1, 2).reshape(self.out_channels, -1, *self.kernel_size[1:])
         out = F.conv2d(_fold(x, taps, pad_depth), weight, self.bias, padding=tuple(pad_plane)).permute(0, 2, 3, 1)
@@ -60,7 +62,7 @@ class Conv3d(nn.Conv3d):
 
 
 class _Conv3dWithFoldedGradient(torch.autograd.Function):
-    """`F.conv3d` on a CPU whose gradient of the weights is that of a 2D convolution over folded depth taps."""
+    """`F.conv3d` on a CPU that computes the weights' gradient in 2D, with the depth taps folded."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
@@ -86,10 +88,10 @@ class _Conv3dWithFoldedGradient(torch.autograd.Function):
 
 
 def _folds_gradient(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's own gradient of the weights of a 3D convolution is to be avoided on this processor.
+    """Check whether to avoid oneDNN's own gradient of the weights of a 3D convolution on this processor.
 
-    With AMX it is NaN in bf16 from 24 channels and some 64 pixels on (oneDNN 3.12, in torch 2.13). Without AVX-512 it
-    takes half as long again in float32 as the folded one (docs/performance.md).
+    With AMX that gradient is NaN in bf16 from 24 channels and some 64 pixels on (oneDNN 3.12, in torch 2.13). Without
+    AVX-512 it takes half as long again in float32 as the folded one (docs/performance.md).
     """
     if dtype == torch.bfloat16:
         return _has_amx()
@@ -101,12 +103,12 @@ def _has_amx() -> bool:
 
 
 def _has_arm_compute_library() -> bool:
-    """Whether oneDNN computes 2D convolutions in bf16 with Arm's library; of 3D ones it then has only plain loops."""
+    """Check whether oneDNN uses Arm's library, with which bf16 is fast in 2D but runs as plain loops in 3D."""
     return getattr(torch.backends.mkldnn, "is_acl_available", lambda: False)()
 
 
 def _fold(x: Tensor, taps: int, pad_depth: int) -> Tensor:
-    """(B, C, D, H, W) to (B (D + 2 pad - taps + 1), taps C, H, W): the frames under each depth tap as channels."""
+    """Fold (B, C, D, H, W) to (B (D + 2 pad - taps + 1), taps C, H, W): the frames under each depth tap as channels."""
     frames = x.permute(0, 2, 3, 4, 1)
     if pad_depth:
         frames = F.pad(frames, (0, 0, 0, 0, 0, 0, pad_depth, pad_depth))
@@ -124,13 +126,13 @@ class Conv2dToFew(nn.Conv2d):
 
 
 def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.conv2d(x, kernels, bias)`` for few kernels, several times faster on a CPU.
+    """Return ``F.conv2d(x, kernels, bias)`` for few kernels, several times faster on a CPU.
 
-    oneDNN computes 16 output channels at a time, and with one channel 15 of them for nothing. So a block of 4x4 outputs
-    is computed as 16 channels at stride 4, each with the kernels moved to its place in a frame of zeros.
+    oneDNN computes 16 output channels at a time, so with one channel 15 are wasted. This function computes a block of
+    4x4 outputs as 16 channels at stride 4; each channel has the kernels moved to its place in a frame of zeros.
 
-    In bf16 with AMX the input gets channels of zeros up to a multiple of 32: oneDNN (3.12, in torch 2.13) computes a
-    strided convolution of 8 to 24 channels wrongly at every fourth size there, and says nothing.
+    In bf16 with AMX the input is padded with channels of zeros up to a multiple of 32. Without them oneDNN (3.12, in
+    torch 2.13) computes a strided convolution of 8 to 24 channels wrongly at every fourth size, without an error.
     """
     if not _is_computed_by_cpu(x) or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
@@ -150,7 +152,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @contextlib.contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Inside, the layers compute as they do on a GPU, wherever their tensors are: for plans and tests without one."""
+    """Make the layers compute as on a GPU, wherever their tensors are; for plans and tests without a GPU."""
     global _computed_as_on_gpu
     before, _computed_as_on_gpu = _computed_as_on_gpu, True
     try:
@@ -164,12 +166,12 @@ def _is_computed_by_cpu(x: Tensor) -> bool:
 
 
 def _dtype_on_cpu(x: Tensor) -> torch.dtype:
-    """In which a convolution of `x` is computed."""
+    """Return the type in which a CPU computes a convolution of `x`."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 class ReLU(nn.Module):
-    """In place where no gradient is wanted."""
+    """ReLU that works in place while gradients are off."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x, inplace=not torch.is_grad_enabled())
@@ -189,12 +191,12 @@ class Recursive(nn.Module):
 
 
 def in_full(x: Tensor) -> Tensor:
-    """In float32; what is computed in float64, as the references of tests are, stays so."""
+    """Return `x` in float32; float64 stays float64, for the references of tests."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 class RangeOutput(nn.Module):
-    """Keeps values within `low` .. `high`: ``(high - low) sigmoid(x / 100) + low``, the report's S(x)."""
+    """Layer that keeps values within `low` .. `high`: ``(high - low) sigmoid(x / 100) + low``, the paper's S(x)."""
 
     def __init__(self, low: float, high: float):
         super().__init__()
@@ -205,24 +207,24 @@ class RangeOutput(nn.Module):
 
 
 def extract(channels: int, features: int) -> nn.Sequential:
-    """5x5 to 32 features, 1x1 to `features`; (B, channels, h, w) to (B, features, h, w)."""
+    """Return 5x5 to 32 features, then 1x1 to `features`; (B, channels, h, w) to (B, features, h, w)."""
     return nn.Sequential(nn.Conv2d(channels, 32, 5, padding=2), ReLU(), nn.Conv2d(32, features, 1), ReLU())
 
 
 def residual_2d(features: int) -> nn.Sequential:
-    """3x3, ReLU, 3x3: what a recursion in 2D repeats."""
+    """Return 3x3, ReLU, 3x3: the block that a 2D recursion repeats."""
     return nn.Sequential(nn.Conv2d(features, features, 3, padding=1), ReLU(),
                          nn.Conv2d(features, features, 3, padding=1))
 
 
 def residual_3d(features: int) -> nn.Sequential:
-    """3x3x3, ReLU, 3x3x3: what a recursion in 3D repeats."""
+    """Return 3x3x3, ReLU, 3x3x3: the block that a 3D recursion repeats."""
     return nn.Sequential(Conv3d(features, features, 3, padding=1), ReLU(),
                          Conv3d(features, features, 3, padding=1))
 
 
 def enlarge(features: int, channels: int) -> nn.Sequential:
-    """1x1 to 32, transposed 4x4 of stride 2 to 16, 5x5; (B, features, h, w) to (B, channels, 2h, 2w)."""
+    """Return 1x1 to 32, transposed 4x4 of stride 2 to 16, 5x5; (B, features, h, w) to (B, channels, 2h, 2w)."""
     return nn.Sequential(
         nn.Conv2d(features, 32, 1), ReLU(),
         nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), ReLU(),
@@ -231,17 +233,21 @@ def enlarge(features: int, channels: int) -> nn.Sequential:
 
 
 def enter_3d(channels: int, features: int, axes: KernelAxes) -> nn.Sequential:
-    """The two convolutions that open a 3D part.
+    """Return the two convolutions that open a 3D part.
 
-    ``published`` has the authors' kernels, (5,5,3) and (1,1,3): five frames, five rows, three columns, and then a row.
-    ``temporal`` turns them to (3,5,5) and (3,1,1) with as many parameters: five by five pixels of three frames.
+    ``published`` has the authors' kernels: (5,5,3), which spans five frames, five rows and three columns, and (1,1,3),
+    a row of three pixels. ``temporal`` turns them to (3,5,5), five by five pixels of three frames, and (3,1,1). Both
+    have the same number of parameters.
     """
     wide, narrow = _kernels(axes)
     return nn.Sequential(_same(channels, 32, wide), ReLU(), _same(32, features, narrow), ReLU())
 
 
 def leave_3d(features: int, axes: KernelAxes) -> nn.Sequential:
-    """The three convolutions that close a 3D part; the last two are valid: depth 5 to 1, two pixels lost a side."""
+    """Return the three convolutions that close a 3D part.
+
+    The last two are not padded: they reduce the depth from 5 to 1 and lose two pixels at each side.
+    """
     _, narrow = _kernels(axes)
     return nn.Sequential(
         _same(features, 32, narrow), ReLU(),
@@ -251,11 +257,12 @@ def leave_3d(features: int, axes: KernelAxes) -> nn.Sequential:
 
 
 def initialise(network: nn.Module) -> None:
-    """He initialisation for ReLU, zero biases, with two departures that let these networks learn from the first step.
+    """Initialise a network after He for ReLU, with zero biases.
 
-    Convolutions inside `Recursive` are scaled by `RECURSIVE_GAIN`: a recursion that is applied ten times would amplify
-    its input a hundredfold. Transposed convolutions of side 4 start as bilinear interpolation of randomly mixed
-    channels: random kernels would print a chequered pattern over the detail.
+    Two changes let these networks learn from the first step. Convolutions inside `Recursive` are scaled by
+    `RECURSIVE_GAIN`, because a recursion that is applied ten times would amplify its input a hundredfold. Transposed
+    convolutions of side 4 start as bilinear interpolation of randomly mixed channels, because random kernels would
+    print a chequered pattern over the detail.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):
@@ -273,7 +280,7 @@ def initialise(network: nn.Module) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of parameters; the fixed filters are buffers and do not count."""
+    """Return the number of parameters; the fixed filters are buffers and do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

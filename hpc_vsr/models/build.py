@@ -1,4 +1,4 @@
-"""The networks. Each is a plain `torch.nn.Module` with the report's input and output; `build_model` completes it."""
+"""Builds the networks: plain `torch.nn.Module`s with the paper's input and output, completed by `Network`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpc_vsr.models.settings import ModelSettings, check_scale
 __all__ = ["BLUR_REACH", "Enlarge", "ModelSettings", "Network", "Reduce", "back_project", "build_model", "check_scale",
            "count_flops", "count_parameters", "warp"]
 
-MAP_LEVEL = 0.5  # of the value range, where the 2D part's maps start
+MAP_LEVEL = 0.5  # share of the value range at which the maps of the 2D part start
 
 
 def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float, noise: float) -> Network:
@@ -44,6 +44,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     if settings.init == "he":
         initialise(core)
         core.keep_alive(MAP_LEVEL * settings.value_range)
+    # the last layer starts at zero, so that training starts from the residual path
     skip = sharpen = None
     if settings.skip != "none":
         skip = Enlarge(settings.skip, scale, sigma, noise)

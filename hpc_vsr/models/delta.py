@@ -1,6 +1,6 @@
-"""Delta: a small network in which frames near the centre pass through more recursion, at no more parameters.
+"""Delta: a small network that passes frames near the centre through more recursion, without more parameters.
 
-Reconstructed from the report's text and its parameter count, 83,702; docs/models.md says what is certain.
+It is reconstructed from the paper's text and its parameter count, 83,702; docs/models.md says what is certain.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ FEATURES_2D, FEATURES_3D = 8, 12
 
 
 class Delta(nn.Module):
-    """Five LR frames to the centre frame at twice the size, less two pixels a side.
+    """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
     ----------
     channels : int
         Channels of a frame; 1 gives the published network.
     n_2d, n_3d : int
-        Depth of the 2D and of the 3D recursion; it costs no parameters.
+        Depth of the 2D and of the 3D recursion; depth adds no parameters.
     depth : {"centre", "outer"}
         Which frames pass through all of the 2D recursion: the centre one, or the first and the last.
     axes : {"published", "temporal"}
-        How the kernels of the 3D part lie.
+        Orientation of the kernels of the 3D part.
     extra_channels : int
-        Channels of the input that are not of the picture, such as those of a flow.
+        Input channels that are not part of the picture, such as those of a flow.
     """
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, depth: Literal["centre", "outer"] = "centre",
@@ -49,17 +49,17 @@ class Delta(nn.Module):
         self.last = Conv2dToFew(32, channels, 5, padding=2)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
+        """Map (B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
         maps = self._frame_maps(lr, range(NUM_FRAMES))
         volume = self.leave_3d(self.block_3d(self.enter_3d(maps)))
         return self.last(volume[:, :, 0])
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
-        """What the 2D part makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        """Return the 2D part's map of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         return self._frame_maps(lr, [position])[:, :, 0]
 
     def _frame_maps(self, lr: Tensor, positions: Sequence[int]) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, positions, 2h, 2w); what positions have in common is computed in one batch."""
+        """Map (B, C, 5, h, w) to (B, C, positions, 2h, 2w); positions share a batch where they share layers."""
         features = {position: self.heads[position](lr[:, :, position]) for position in positions}
         for turn in range(max(map(self._num_blocks, positions))):
             deeper = [position for position in positions if self._num_blocks(position) > turn]
@@ -69,9 +69,10 @@ class Delta(nn.Module):
         return maps.unflatten(0, (len(positions), -1)).permute(1, 2, 0, 3, 4)
 
     def keep_alive(self, level: float) -> None:
-        """Lift the maps that the five frames become to `level`: below zero their one ReLU would stop all learning."""
+        """Lift the maps of the five frames to `level`; below zero, the ReLU behind them would stop all learning."""
         nn.init.constant_(self.enlarge[-1].bias, level)
 
     def _num_blocks(self, position: int) -> int:
+        """Return how often a frame passes through the 2D recursion."""
         offset = abs(position - NUM_FRAMES // 2)
         return 2 - offset if self.depth == "centre" else offset

@@ -1,7 +1,8 @@
-"""Enlarging by a fixed linear filter: bicubic, or bicubic and then Wiener deconvolution with the known kernel.
+"""Enlarges by a fixed linear filter: bicubic, or bicubic and then Wiener deconvolution with the known kernel.
 
-Both are the baselines of a report and the residual path (`skip`) of a network, one code for the two. As the filter is
-the same at every LR pixel, it is one small convolution that gives the scale x scale HR pixels of each LR pixel.
+The same code serves as the baselines of an evaluation and as the residual path (`skip`) of a network. Because the
+filter is the same at every LR pixel, it is one small convolution that gives the scale x scale HR pixels of each LR
+pixel.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 
 from hpc_vsr.models.blocks import correlate
 
-CUBIC_REACH = 2  # LR pixels that cubic interpolation sees on each side
-KERNEL_REACH = 16  # in sigmas; within 0.004 dB of a Fourier transform of the whole frame for a noise of 1e-4 and more
-LONG_REACH, LITTLE_NOISE = 24, 1e-4  # below that noise the filter rings further
+CUBIC_REACH = 2  # LR pixels that cubic interpolation sees at each side
+KERNEL_REACH = 16  # in sigmas; for a noise of 1e-4 and more, within 0.004 dB of a Fourier transform of the frame
+LONG_REACH, LITTLE_NOISE = 24, 1e-4  # the reach below that noise, where the filter rings further
 
 
 class Enlarge(nn.Module):
-    """(B, C, h, w) to (B, C, scale h, scale w), each channel alone; borders are replicated.
+    """Fixed filter from (B, C, h, w) to (B, C, scale h, scale w), channel by channel; borders are replicated.
 
     Parameters
     ----------
@@ -51,11 +52,11 @@ class Enlarge(nn.Module):
         return self.inner(F.pad(lr, (self.reach,) * 4, mode="replicate"))
 
     def inner(self, lr: Tensor) -> Tensor:
-        """(B, C, h + 2 reach, w + 2 reach) to (B, C, scale h, scale w): the border is given, not replicated."""
+        """Enlarge (B, C, h + 2 reach, w + 2 reach) to (B, C, scale h, scale w): the border is given, not replicated."""
         return self._filter(lr, self.kernels)
 
     def at_lr_size(self, lr: Tensor) -> Tensor:
-        """(B, C, h + 2 reach, w + 2 reach) to (B, C, h, w): the mean of the HR pixels of each LR pixel."""
+        """Filter (B, C, h + 2 reach, w + 2 reach) to (B, C, h, w): the mean of the HR pixels of each LR pixel."""
         return self._filter(lr, self.kernels.mean(0, keepdim=True))
 
     def _filter(self, lr: Tensor, kernels: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class Enlarge(nn.Module):
 
 
 def _wiener(sigma: float, noise: float) -> Tensor:
-    """Kernel of the Wiener filter for a Gaussian blur, (K, K) with K odd; it sums to 1, so that flat areas stay."""
+    """Return the Wiener filter of a Gaussian blur, (K, K) with K odd; it sums to 1, so that flat areas stay."""
     reach = math.ceil((KERNEL_REACH if noise >= LITTLE_NOISE else LONG_REACH) * sigma)
     size = max(512, 8 * reach)
     frequency = torch.fft.fftfreq(size, dtype=torch.float64)
@@ -81,7 +82,7 @@ def _wiener(sigma: float, noise: float) -> Tensor:
 
 
 def _polyphase(kernel: Tensor, scale: int) -> Tensor:
-    """Cubic enlargement followed by `kernel`, as (scale^2, 1, k, k) filters on LR pixels, one for each HR position.
+    """Return cubic enlargement followed by `kernel` as (scale^2, 1, k, k) filters on LR pixels, one per HR position.
 
     They are read off the response of the whole chain to a single LR pixel.
     """
@@ -91,14 +92,14 @@ def _polyphase(kernel: Tensor, scale: int) -> Tensor:
     impulse[..., size // 2, size // 2] = 1
     enlarged = F.interpolate(impulse, scale_factor=scale, mode="bicubic", align_corners=False)
     answer = _convolve(enlarged, kernel)
-    phases = F.pixel_unshuffle(answer, scale)[0]  # (scale^2, size, size): what each HR position takes from the impulse
+    phases = F.pixel_unshuffle(answer, scale)[0]  # (scale^2, size, size)
     middle = size // 2
     near = phases[:, middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
-    return near.flip(-1, -2)[:, None]  # a correlation reads the response mirrored
+    return near.flip(-1, -2)[:, None]  # mirrored, because a correlation applies the response in reverse
 
 
 def _convolve(image: Tensor, kernel: Tensor) -> Tensor:
-    """2D convolution of a (1, 1, H, W) image with an odd (K, K) kernel, same size, zeros outside, through FFT."""
+    """Convolve a (1, 1, H, W) image with an odd (K, K) kernel by FFT; same size, zeros outside."""
     size = [side + kernel.shape[-1] - 1 for side in image.shape[-2:]]
     product = torch.fft.rfft2(image, s=size) * torch.fft.rfft2(kernel, s=size)
     start = kernel.shape[-1] // 2

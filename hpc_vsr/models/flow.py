@@ -1,6 +1,6 @@
 """A small learned optical flow: a coarse-to-fine pyramid that refines a displacement at each level.
 
-After Ranjan and Black 2017 (SPyNet), with one set of weights for all levels and a few thousand parameters.
+It follows Ranjan and Black 2017 (SPyNet), with one set of weights for all levels and a few thousand parameters.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hpc_vsr.models.blocks import in_full
 FEATURES = 24
 LEVELS = 4
 CHARBONNIER_EPSILON = 1e-3
-SMOOTHNESS = 0.01  # weight of the flow's own variation in the photometric error
+SMOOTHNESS = 0.01  # weight of the variation of the flow in the photometric error
 
 
 class FlowPyramid(nn.Module):
-    """Displacement from one frame to another.
+    """Network that finds the displacement from one frame to another.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class FlowPyramid(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Flow at every level of the pyramid, the finest last.
+        """Return the flow at every level of the pyramid, the finest last.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class FlowPyramid(nn.Module):
 
 
 def warp(frame: Tensor, flow: Tensor) -> Tensor:
-    """`frame` read at each pixel plus its displacement, bilinear, replicated beyond the border.
+    """Return `frame` read at each pixel plus its displacement: bilinear, replicated beyond the border.
 
     Parameters
     ----------
@@ -78,7 +78,10 @@ def warp(frame: Tensor, flow: Tensor) -> Tensor:
 
 
 def photometric_error(first: Tensor, second: Tensor, flows: list[Tensor]) -> Tensor:
-    """How much `first` and the warped `second` differ (Charbonnier), mean over pixels and levels, plus smoothness."""
+    """Return how much `first` and the warped `second` differ, plus the smoothness of the flow.
+
+    The difference is Charbonnier's, mean over pixels and levels.
+    """
     total = first.new_zeros(())
     for flow in reversed(flows):
         error = torch.sqrt((first - warp(second, flow)) ** 2 + CHARBONNIER_EPSILON**2).mean()

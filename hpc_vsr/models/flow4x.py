@@ -1,6 +1,6 @@
-"""The report's proposed scheme for 4 times: enlarge every frame, find how they move, then join frames and flow in 3D.
+"""The scheme that the paper proposes for 4 times: enlarge every frame, find its motion, join frames and flow in 3D.
 
-The report describes it and did not build it; the flow network is ours.
+The paper describes it but did not build it; the flow network is ours.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from hpc_vsr.models.previous import FrameNetwork
 from hpc_vsr.models.settings import KernelAxes
 
 CENTRE = NUM_FRAMES // 2
-TRIM = 2  # 4x pixels cut a side, besides the two that the 3D part loses, so that one LR pixel is lost in all
-FLOW_UNIT = 0.1  # a flow of ten pixels looks to the network like the value range
+TRIM = 2  # 4x pixels cut at each side besides the two that the 3D part loses: one LR pixel in all
+FLOW_UNIT = 0.1  # scales a flow of ten pixels to the value range of the network
 
 
 class Flow4x(nn.Module):
-    """Five LR frames to the centre frame at four times the size, less one LR pixel a side.
+    """Network from five LR frames to the centre frame at four times the size, less one LR pixel a side.
 
-    The 2D front is the first stage of `Previous`, the 2D and 3D back is `Delta` with two more input channels.
+    The 2D front is the first stage of `Previous`. The 2D and 3D back is `Delta` with two more input channels.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Flow4x(nn.Module):
     n_2d, n_3d : int
         Depth of the recursions of the back.
     axes : {"published", "temporal"}
-        How the kernels of the 3D part lie.
+        Orientation of the kernels of the 3D part.
     residual : bool
-        Whether the front adds to a bicubically enlarged frame.
+        Whether the front's output is added to the bicubically enlarged frame.
     """
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, axes: KernelAxes = "published",
@@ -50,24 +50,29 @@ class Flow4x(nn.Module):
         return self.back.last
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, 4h - 8, 4w - 8)."""
+        """Map (B, C, 5, h, w) to (B, C, 4h - 8, 4w - 8)."""
         return self._join(*self.move(lr))
 
     def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and how far the frames are from the centre frame after the flow; see `photometric_error`."""
+        """Return the output, and how far the warped frames are from the centre frame; see `photometric_error`."""
         frames, pyramids = self.move(lr)
-        fixed = [in_full(frame.detach()) for frame in frames]  # the flow learns to follow them, not they to be still
+        # detached: the flow must learn to follow the frames, not the frames to stand still
+        fixed = [in_full(frame.detach()) for frame in frames]
         errors = [photometric_error(fixed[CENTRE], fixed[position], pyramid) for position, pyramid in pyramids.items()]
         return self._join(frames, pyramids), sum(errors) / len(errors)
 
     def move(self, lr: Tensor) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
-        """The five frames at twice the size, (B, C, 2h, 2w), and {position: flow of the centre to it at all levels}."""
+        """Return the enlarged frames and their flows.
+
+        The five frames have twice the size, (B, C, 2h, 2w). The flows are {position: flow from the centre to it at all
+        levels}.
+        """
         frames = [self.frame_map(lr, position) for position in range(NUM_FRAMES)]
         return frames, {position: self.flow(frames[CENTRE], frame) for position, frame in enumerate(frames)
                         if position != CENTRE}
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
-        """What the front makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        """Return the front's map of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         frame = lr[:, :, position]
         enlarged = self.front(frame)
         if self.residual:

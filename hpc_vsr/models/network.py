@@ -1,4 +1,4 @@
-"""A network of the report, completed: its residual path, its values, and the border that its user never loses."""
+"""A network of the paper, completed by its residual path, its value range and the border that its convolutions lose."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
 LOST = 1  # LR pixels that a network loses at each side
-SCALE = 2  # of the networks without flow
+SCALE = 2  # scale of the networks without flow
 
 
 class Network(nn.Module):
-    """A network of the report with its residual path, and with the border that its user never loses.
+    """Network of the paper with its residual path; its user never sees the border that the core loses.
 
     Values are 0..1 on the training split.
 
@@ -29,40 +29,40 @@ class Network(nn.Module):
     core : nn.Module
         (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2)), with `frame_map` for one frame of its 2D part.
     skip : Enlarge or None
-        Makes what the core's output is added to, from the centre frame.
+        Enlarges the centre frame, to which the core's output is added.
     sharpen : Enlarge or None
         Deconvolves the frames that the core sees.
     value_range : float
-        The core sees values 0 to this.
+        The core sees values from 0 to this.
     limit : RangeOutput or None
         Keeps the core's output in a range.
 
     Attributes
     ----------
     reach : int
-        LR pixels around its output that `forward` wants besides the core's; 0 for the published networks.
+        LR pixels around the output that `forward` needs besides the core's own; 0 for the published networks.
     core_reach : int or None
-        LR pixels that the core sees around an output pixel, once `find_core_reach` has looked.
+        LR pixels that the core sees around an output pixel; None until `find_core_reach` has found it.
     """
 
     def __init__(self, core: nn.Module, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
                  limit: RangeOutput | None = None):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
-        self.core_reach: int | None = None  # how far the core sees, for tiles; see `find_core_reach`
+        self.core_reach: int | None = None
         self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
+        """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
         return self._complete(self.core(self._core_input(lr)), lr)
 
     def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """The output as `forward` gives it, and the photometric error of the flow (flow4x alone)."""
+        """Return the output as `forward` gives it, and the photometric error of the flow (only flow4x)."""
         out, error = self.core.with_warp_error(self._core_input(lr))
         return self._complete(out, lr), error / self.value_range
 
     def first_stage(self, lr: Tensor) -> Tensor:
-        """What the 2D part makes of the centre frame, with the border that `forward` loses cut off.
+        """Return the 2D part's map of the centre frame, without the border that `forward` loses.
 
         (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, 2 (h - 2), 2 (w - 2)).
         """
@@ -71,10 +71,11 @@ class Network(nn.Module):
         return _trim(in_full(enlarged) / self.value_range, 2 * LOST)
 
     def upscale(self, lr: Tensor, tile: int = TILE) -> Tensor:
-        """(B, C, 5, h, w) to exactly (B, C, s h, s w): the frames are extended by replicated pixels first.
+        """Map (B, C, 5, h, w) to exactly (B, C, s h, s w); the frames are first extended by replicated pixels.
 
-        Frames above `tile` LR pixels a side are computed in tiles, with the same result; 0 never does. Memory is then
-        that of a tile and a few whole frames. A network with flow sees the whole frame and has no tiles.
+        Frames with a side above `tile` LR pixels are computed in tiles, with the same result; 0 turns tiles off. The
+        memory is then that of a tile and a few whole frames. A network with flow needs the whole frame and has no
+        tiles.
         """
         lr = self._extend(lr)
         if not tile or self.has_flow or max(lr.shape[-2:]) - 2 * (self.reach + LOST) <= tile:
@@ -84,13 +85,13 @@ class Network(nn.Module):
         return self._complete(upscale_by_tiles(self.core, core_input, tile, reach, SCALE, LOST), lr)
 
     def find_core_reach(self, channels: int) -> int | None:
-        """LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
+        """Return the LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
         if self.core_reach is None and not self.has_flow:
             self.core_reach = find_reach(self.core, channels, SCALE)
         return self.core_reach
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
-        """`first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        """Return `first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         return self.first_stage(self._extend(lr))
 
     @property
@@ -98,7 +99,7 @@ class Network(nn.Module):
         return isinstance(self.core, Flow4x)
 
     def flows(self, lr: Tensor) -> dict[int, Tensor]:
-        """{position: displacement of the centre frame to that frame} of flow4x, (B, 2, 4h, 4w) in HR pixels."""
+        """Return {position: flow from the centre frame to that frame} of flow4x, (B, 2, 4h, 4w) in HR pixels."""
         _, pyramids = self.core.move(self._core_input(self._extend(lr)))
         cut = 2 * LOST  # the margin that `_core_input` leaves, at twice the size
         return {position: 2 * F.interpolate(_trim(flows[-1], cut), scale_factor=2, mode="bilinear", align_corners=False)
@@ -108,6 +109,7 @@ class Network(nn.Module):
         return F.pad(lr, (self.reach + LOST,) * 4 + (0, 0), mode="replicate")
 
     def _core_input(self, lr: Tensor) -> Tensor:
+        """Return what the core sees: the frames in its value range, deconvolved if the network sharpens them."""
         if self.sharpen is None:
             return _trim(lr, self.reach) * self.value_range
         frames = _trim(lr, self.reach - self.sharpen.reach).transpose(1, 2)  # B, 5, C, h, w
@@ -115,6 +117,7 @@ class Network(nn.Module):
         return sharp.unflatten(0, frames.shape[:2]).transpose(1, 2) * self.value_range
 
     def _complete(self, out: Tensor, lr: Tensor) -> Tensor:
+        """Return the core's output in values 0..1, added to the residual path if there is one."""
         out = (out if self.limit is None else self.limit(out)) / self.value_range
         if self.skip is None:
             return out
@@ -123,9 +126,9 @@ class Network(nn.Module):
 
 
 def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:
-    """Floating-point operations for one frame of `lr_size` (height, width): two for each multiplication and addition.
+    """Return the floating-point operations for one frame of `lr_size` (height, width).
 
-    Counted by PyTorch on tensors without values.
+    A multiplication and an addition count as two. PyTorch counts them on tensors without values.
     """
     empty = copy.deepcopy(network).to("meta")
     with FlopCounterMode(display=False) as counter:

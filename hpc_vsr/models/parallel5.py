@@ -1,4 +1,4 @@
-"""5-parallel: a 2D stream of its own for every frame position, then a deep recursive 3D part. 259,938 parameters."""
+"""5-parallel: one 2D stream for every frame position, then a deep recursive 3D part. 259,938 parameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEATURES_2D, FEATURES_3D = 12, 24
 
 
 class Parallel5(nn.Module):
-    """Five LR frames to the centre frame at twice the size, less two pixels a side.
+    """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Parallel5(nn.Module):
     recursive_streams : sequence of int
         Streams, 0 to 4, that have a recursive block.
     num_recursive_blocks : int
-        How many such blocks there are; the recursive streams take them in turn. 0 gives each stream its own.
+        Number of such blocks; the recursive streams take them in turn. 0 gives each stream its own.
     axes : {"published", "temporal"}
-        How the kernels of the 3D part lie.
+        Orientation of the kernels of the 3D part.
     """
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, recursive_streams: Sequence[int] = (2, 3),
@@ -51,7 +51,7 @@ class Parallel5(nn.Module):
         self.heads = nn.ModuleList(extract(channels, FEATURES_2D) for _ in range(NUM_FRAMES))
         self.blocks = nn.ModuleList(Recursive(residual_2d(FEATURES_2D), n_2d - 1) for _ in range(num_blocks))
         if n_2d == 1:
-            self.blocks.requires_grad_(False)  # applied no time: ranks must not wait for their gradients
+            self.blocks.requires_grad_(False)  # never applied, so no rank may wait for their gradients
         self.enlarge = nn.ModuleList(enlarge(FEATURES_2D, channels) for _ in range(NUM_FRAMES))
         f = FEATURES_3D
         self.enter_3d = enter_3d(channels, f, axes)
@@ -63,21 +63,21 @@ class Parallel5(nn.Module):
         self.last = Conv2dToFew(32, channels, 5, padding=2)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
+        """Map (B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
         maps = torch.stack([self.frame_map(lr, position) for position in range(NUM_FRAMES)], dim=2)
         volume = self.between(self.block_3d_a(self.enter_3d(maps)))
         volume = self.leave_3d(self.after(self.block_3d_b(volume)))
         return self.last(volume[:, :, 0])
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
-        """What the 2D stream of a frame makes of it: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        """Return the map that its 2D stream makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         features = self.heads[position](lr[:, :, position])
         if position in self.block_of:
             features = self.blocks[self.block_of[position]](features)
         return F.relu(self.enlarge[position](features))
 
     def keep_alive(self, level: float) -> None:
-        """Lift the maps that the five frames become to `level`: below zero their one ReLU would stop all learning."""
+        """Lift the maps of the five frames to `level`; below zero, the ReLU behind them would stop all learning."""
         for stream in self.enlarge:
             nn.init.constant_(stream[-1].bias, level)
 

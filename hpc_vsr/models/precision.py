@@ -1,4 +1,4 @@
-"""In which precision a network computes: fp32, bf16, fp16, or auto, which finds out what is fast on this device."""
+"""Chooses the precision of a network: fp32, bf16, fp16, or auto, which finds out what is fast on this device."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.models.settings import Choice, Precision
 from hpc_vsr.system.errors import InputError
 
-TENSOR_CORES = (7, 0)  # compute capability from which on a GPU is fast in fp16
+TENSOR_CORES = (7, 0)  # lowest compute capability of a GPU that is fast in fp16
 
 
 def choose_precision(asked: Precision, network: Network, channels: int, device: torch.device, patch_size: int = 0,
                      rounding_shows: bool = False, where: str = "precision") -> Choice:
-    """The precision in which a network is to compute on a device.
+    """Return the precision in which a network computes on a device.
 
-    ``auto`` takes, on a GPU, bf16 where it is native and else fp16 where the GPU is fast in it; on a CPU, what a
-    measurement of the network's convolutions finds faster, and bf16 only where each of them is right in it.
+    On a GPU, ``auto`` takes bf16 if the GPU has it natively, else fp16 if the GPU is fast in it. On a CPU it measures
+    the network's convolutions and takes the faster precision; it takes bf16 only if every convolution is right in it.
 
     Parameters
     ----------
     asked : {"auto", "fp32", "bf16", "fp16"}
     network : Network
     channels : int
-        Of its input.
+        Channels of the network's input.
     device : torch.device
     patch_size : int
-        LR pixels a side of the patches of a training, for which gradients are computed too; 0 for inference.
+        Side of a training patch in LR pixels, for which gradients are measured too; 0 for inference.
     rounding_shows : bool
-        Whether the network's result is itself rounded to the precision, and its values are finer than that: fields
-        through a network without residual path. auto then takes fp32.
+        Whether rounding to half precision would show in the result, because its values are finer: fields through a
+        network without a residual path. auto then takes fp32.
     where : str
-        The setting, named in errors.
+        Name of the setting, for errors.
 
     Raises
     ------
     InputError
-        If the device cannot compute in the precision that is asked for; see `check_precision`.
+        If the device cannot compute in the precision asked for; see `check_precision`.
     """
     check_precision(asked, device, where)
     name = device_name(device)
@@ -72,15 +72,15 @@ def check_precision(precision: Precision, device: torch.device, where: str = "pr
 
 
 def go_on(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
-    """The warning, if there is one, where a work that another life began goes on in the precision that it chose.
+    """Return a warning if work that was begun elsewhere goes on here in the precision that was chosen there; else "".
 
     Parameters
     ----------
     begun, here : Choice
-        Of that life, and what would be chosen now.
+        The choice of the process that began the work, and the one that would be made now.
     device : torch.device
     where : str
-        The work, named in the warning: its folder or file.
+        Folder or file of the work, named in the warning.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def go_on(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
 
 
 def warn_of_bf16(choice: Choice, network: Network, channels: int, device: torch.device, patch_size: int = 0) -> str:
-    """A warning if bf16, which the user asked for, is slower than fp32 on this CPU, or wrong; else nothing."""
+    """Return a warning if bf16, as the user asked, is slower than fp32 on this CPU or wrong; else an empty text."""
     if device.type != "cpu" or choice.precision != "bf16":
         return ""
     auto = choose_precision("auto", network, channels, device, patch_size)
@@ -109,7 +109,7 @@ def warn_of_bf16(choice: Choice, network: Network, channels: int, device: torch.
 
 
 def device_name(device: torch.device) -> str:
-    """What the GPU or the processor calls itself."""
+    """Return the name that the GPU or the processor gives itself."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
@@ -117,13 +117,13 @@ def device_name(device: torch.device) -> str:
         facts = {name.strip(): value.strip(": ") for name, value in entries.items()}
         if "model name" in facts:
             return facts["model name"]
-        if "CPU part" in facts:  # Arm gives numbers
+        if "CPU part" in facts:  # Arm gives numbers instead of a name
             return f"{platform.machine()} {facts.get('CPU implementer', '')} {facts['CPU part']}"
     return platform.machine()
 
 
 def autocast(device: torch.device, precision: str):
-    """The context in which a network computes in ``fp32``, ``bf16`` or ``fp16``."""
+    """Return the context in which a network computes in ``fp32``, ``bf16`` or ``fp16``."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

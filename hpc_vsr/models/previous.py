@@ -1,7 +1,7 @@
-"""The earlier two-stage network: each frame enlarged by itself, then five enlarged frames joined in 3D.
+"""The earlier two-stage network: it enlarges each frame by itself, then joins five enlarged frames in 3D.
 
-10,577 parameters in 2D and 63,129 in 3D. The first stage is trained alone and frozen before the second
-(`train.first_stage_steps`), or both together, which is what the report set out to improve.
+It has 10,577 parameters in 2D and 63,129 in 3D. The first stage is trained by itself and frozen before the second
+(`train.first_stage_steps`), or both are trained together. The paper set out to improve on this network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FEATURES = 8
 
 
 class FrameNetwork(nn.Module):
-    """One frame to twice its size: (B, C, h, w) to (B, C, 2h, 2w). 10,577 parameters for one channel."""
+    """Network from one frame to twice its size: (B, C, h, w) to (B, C, 2h, 2w). 10,577 parameters for one channel."""
 
     def __init__(self, channels: int = 1):
         super().__init__()
@@ -29,14 +29,14 @@ class FrameNetwork(nn.Module):
 
 
 class Previous(nn.Module):
-    """Five LR frames to the centre frame at twice the size, less two pixels a side.
+    """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
     ----------
     channels : int
         Channels of a frame; 1 gives the published network.
     axes : {"published", "temporal"}
-        How the kernels of the 3D part lie.
+        Orientation of the kernels of the 3D part.
     """
 
     def __init__(self, channels: int = 1, axes: KernelAxes = "published"):
@@ -49,7 +49,7 @@ class Previous(nn.Module):
         self.last = Conv2dToFew(32, channels, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
+        """Map (B, C, 5, h, w) to (B, C, 2h - 4, 2w - 4)."""
         batch, _, num_frames = lr.shape[:3]
         maps = self.first_stage(lr.transpose(1, 2).flatten(0, 1))  # all frames in one batch
         maps = maps.unflatten(0, (batch, num_frames)).transpose(1, 2)
@@ -57,8 +57,8 @@ class Previous(nn.Module):
         return self.last(volume[:, :, 0])
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
-        """What the first stage makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
+        """Return the first stage's map of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         return self.first_stage(lr[:, :, position])
 
     def keep_alive(self, level: float) -> None:
-        """Nothing to do: the enlarged frames pass no ReLU."""
+        """Do nothing: the enlarged frames pass no ReLU."""

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from hpc_vsr.models.enlarge import Enlarge
 
-BLUR_REACH = 4  # in sigmas, where OpenCV cuts the kernel for floating-point frames
+BLUR_REACH = 4  # in sigmas; OpenCV cuts the kernel there for floating-point frames
 CUBIC = -0.75  # OpenCV's parameter of cubic interpolation
 
 
 class Reduce(nn.Module):
-    """(B, C, s h, s w) to (B, C, h, w): Gaussian blur and cubic reduction, as `hpc_vsr.data.degrade` for float frames.
+    """Gaussian blur and cubic reduction, (B, C, s h, s w) to (B, C, h, w), as `hpc_vsr.data.degrade` for float frames.
 
     Parameters
     ----------
@@ -43,7 +43,10 @@ class Reduce(nn.Module):
 
 
 def back_project(sr: Tensor, lr: Tensor, reduce: Reduce, enlarge: Enlarge, num_times: int) -> Tensor:
-    """Add to SR what its reduction lacks of LR, enlarged; `num_times` times (Irani and Peleg 1991)."""
+    """Add to SR the enlarged difference between LR and the reduction of SR, `num_times` times.
+
+    This is the method of Irani and Peleg 1991.
+    """
     for _ in range(num_times):
         sr = sr + enlarge(lr - reduce(sr))
     return sr
@@ -59,9 +62,9 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 def _cubic_taps(scale: int) -> Tensor:
-    """Weights of the HR pixels around the middle of an LR pixel: four, as OpenCV does not widen them when reducing."""
+    """Return the weights of the HR pixels around the middle of an LR pixel: four, as OpenCV does not widen them."""
     assert scale % 2 == 0, scale
-    near, far = 0.5, 1.5  # distances of the middle from the four HR pixels around it
+    near, far = 0.5, 1.5  # distances from the middle to the four HR pixels around it
     inner = (CUBIC + 2) * near**3 - (CUBIC + 3) * near**2 + 1
     outer = CUBIC * far**3 - 5 * CUBIC * far**2 + 8 * CUBIC * far - 4 * CUBIC
     taps = torch.zeros(max(4, scale), dtype=torch.float64)

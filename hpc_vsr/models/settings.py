@@ -1,4 +1,4 @@
-"""Which network, and how it is completed: the ``[model]`` section of a job file."""
+"""The ``[model]`` section of a job file: the network and how it is completed."""
 
 from __future__ import annotations
 
@@ -11,43 +11,42 @@ from hpc_vsr.system.errors import InputError
 
 KernelAxes = Literal["published", "temporal"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-TILE = 384  # side in LR pixels; larger frames are computed in tiles
+TILE = 384  # largest side in LR pixels that is computed without tiles
 SCALES = {"delta": 2, "parallel5": 2, "previous": 2, "flow4x": 4}
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which network, and how it is completed.
+    """The network and how it is completed.
 
     Attributes
     ----------
     name : str
-        previous: the earlier two-stage network. delta and parallel5: the report's own. flow4x: its scheme for 4 times.
+        previous: the earlier two-stage network. delta and parallel5: the paper's own. flow4x: its scheme for 4 times.
     skip : str
-        What the network's output is added to: none (the report's), the centre frame enlarged bicubically, or enlarged
-        and deconvolved (wiener). With a skip the last layer starts at zero, so training starts from that baseline.
+        What is added to the network's output: none (as in the paper), the centre frame enlarged bicubically, or the
+        same deconvolved (wiener). With a skip the last layer starts at zero, so training starts from that baseline.
     input : str
-        plain: LR frames as they are (the report's). deconvolved: after Wiener deconvolution with the known kernel at LR
-        size, which shows the network the detail that the blur has made too faint for it to find.
+        plain: LR frames as they are (as in the paper). deconvolved: after Wiener deconvolution with the known kernel at
+        LR size, which shows the network detail that the blur has made too faint to find.
     n_2d : int
         Depth of the 2D recursion (delta, parallel5, flow4x).
     n_3d : int
         Depth of the 3D recursion (delta, parallel5, flow4x).
     depth : str
-        delta: which frames pass through all of the 2D recursion, the centre one or the outer ones.
+        delta: the frames that pass through all of the 2D recursion, the centre one or the outer ones.
     recursive_streams : list of int
-        parallel5: which of the streams 0 to 4 have a recursive block.
+        parallel5: the streams, 0 to 4, that have a recursive block.
     num_recursive_blocks : int
-        parallel5: how many blocks the recursive streams share, taken in turn; 0 gives each stream its own.
+        parallel5: number of blocks that the recursive streams share, taken in turn; 0 gives each stream its own.
     kernel_axes : str
         published: 3D kernels (5,5,3) and (1,1,3) as in the authors' code. temporal: turned to (3,5,5) and (3,1,1).
     value_range : float
-        Values that the network sees are 0 to this on the training split: 1, or 255 as in the report.
+        The network sees values from 0 to this on the training split: 1, or 255 as in the paper.
     output_range : list of float
-        Lowest and highest value of the output in these values, kept by a sigmoid, such as [0, 255]; empty leaves the
-        output free.
+        Lowest and highest output on that scale, such as [0, 255], which a sigmoid keeps; empty leaves the output free.
     init : str
-        he: ours, which learns from the first step. torch: PyTorch's own, as in the report.
+        he: ours, which learns from the first step. torch: PyTorch's own, as in the paper.
     """
 
     name: Literal["delta", "parallel5", "previous", "flow4x"] = "delta"
@@ -78,7 +77,7 @@ class ModelSettings:
         if not self.value_range > 0:
             raise InputError(f"model.value_range: must be positive, found {self.value_range}")
         if self.output_range and not (len(self.output_range) == 2 and self.output_range[0] < self.output_range[1]):
-            raise InputError("model.output_range: must be empty or the lowest and the highest value, such as [0, 255], "
+            raise InputError("model.output_range: must be empty or a lowest and a highest value, such as [0, 255], "
                              f"found {self.output_range}")
         if self.output_range and self.skip != "none":
             raise InputError(f"model.output_range: with skip {self.skip!r} the output is a correction and cannot be "
@@ -103,7 +102,7 @@ def check_scale(settings: ModelSettings, scale: int) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision and why it was chosen.
+    """A precision and the reason for it.
 
     Attributes
     ----------

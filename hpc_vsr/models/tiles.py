@@ -1,7 +1,7 @@
-"""Large frames in tiles: the same result as the whole frame at once, in less memory.
+"""Computes large frames in tiles: the same result as the whole frame at once, in less memory.
 
-A tile is computed with as much of its surroundings as the network sees, and cut. At the border of the frame there is
-nothing around it, so that the network's own padding lies where it would lie without tiles.
+A tile is computed with as much of its surroundings as the network sees, and then cut. At the border of the frame
+nothing is added, so the network's own padding is applied where it would be without tiles.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 WINDOW = 5
-PROBE = 80  # side of the first image on which a reach is looked for
+PROBE = 80  # side of the first image with which a reach is measured
 
 
 def upscale_by_tiles(core: Callable[[Tensor], Tensor], lr: Tensor, tile: int, reach: int, scale: int, lost: int
                      ) -> Tensor:
-    """What ``core(lr)`` gives, computed tile by tile.
+    """Return ``core(lr)``, computed tile by tile.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def upscale_by_tiles(core: Callable[[Tensor], Tensor], lr: Tensor, tile: int, re
         (B, C, D, h, w) to (B, C', scale (h - 2 lost), scale (w - 2 lost)).
     lr : (B, C, D, h, w) Tensor
     tile : int
-        Side of a tile's own part in LR pixels.
+        Side of a tile in LR pixels, without its surroundings.
     reach : int
-        LR pixels around an output pixel that it depends on; see `find_reach`.
+        LR pixels around an output pixel on which it depends; see `find_reach`.
     lost : int
         LR pixels that the core loses at each side.
 
@@ -52,7 +52,7 @@ def upscale_by_tiles(core: Callable[[Tensor], Tensor], lr: Tensor, tile: int, re
 
 
 def _cuts(length: int, tile: int, lost: int) -> Iterator[tuple[int, int]]:
-    """Parts of about equal length, at most `tile`, of what is left when `lost` is cut from both ends."""
+    """Yield parts of about equal length, at most `tile`, of the length without `lost` at both ends."""
     inner = length - 2 * lost
     count = -(-inner // tile)
     for index in range(count):
@@ -60,9 +60,10 @@ def _cuts(length: int, tile: int, lost: int) -> Iterator[tuple[int, int]]:
 
 
 def find_reach(core: nn.Module, channels: int, scale: int) -> int:
-    """LR pixels around an output pixel that it depends on: as far as one input pixel that is NaN spreads.
+    """Return how many LR pixels around an output pixel it depends on.
 
-    On the CPU, whose convolutions add up what lies under their kernel and nothing else.
+    One input pixel is set to NaN, and the reach is how far the NaN spreads. This runs on the CPU, whose convolutions
+    add up what lies under their kernel and nothing else.
     """
     core = copy.deepcopy(core).cpu().float()
     side, reach = PROBE, None
@@ -73,7 +74,7 @@ def find_reach(core: nn.Module, channels: int, scale: int) -> int:
 
 
 def _reach_within(core: nn.Module, channels: int, scale: int, side: int) -> int | None:
-    """The reach, or None if it is greater than an image of that side can tell."""
+    """Return the reach, or None if it is larger than an image of that side can show."""
     image = torch.zeros(1, channels, WINDOW, side, side)
     image[..., side // 2, side // 2] = torch.nan
     with torch.inference_mode():

@@ -1,1 +1,1 @@
-"""One page, tables and JSON of one or more runs."""
+"""Makes the report of one or more runs: a page, tables and JSON."""

@@ -1,7 +1,7 @@
-"""Make a report of one or more runs: index.html (one file, no network), report.md, report.json and metrics.csv.
+"""Make a report of one or more runs: index.html (one file that needs no network), report.md, report.json, metrics.csv.
 
-The runs must have been measured on one data set with `python -m hpc_vsr.evaluate`; a run that was not is listed as
-missing. Rows of bicubic enlargement and of Wiener deconvolution are always there.
+All runs must have been measured on the same data set with `python -m hpc_vsr.evaluate`; a run without a measurement is
+listed as missing. The report always shows bicubic enlargement and Wiener deconvolution for comparison.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def build_parser() -> Parser:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
                         help="run folders, runs/NAME, or the folder of a sweep")
     parser.add_argument("--out", type=Path | None, default=None,
-                        help="folder of the report; RUN/report of the first run if not given")
+                        help="folder of the report; the default is RUN/report of the first run")
     parser.add_argument("--split", type=Literal["test", "val", "train"], default="test",
                         help="which evaluations to show")
     parser.add_argument("--level", type=float | None, default=None, metavar="DB",
-                        help="say at which epoch each run's validation PSNR first reached this; the highest that all "
-                             "runs reach if not given")
+                        help="show the epoch at which each run's validation PSNR first reached this level; the default "
+                             "is the highest level that all runs reach")
     return parser
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The runs of a sweep if it is the folder of one, else itself; a report that lies among them is no run."""
+    """Return the runs in the folder of a sweep, or the folder itself; a report among them is not a run."""
     if (folder / "config.json").exists():
         return [folder]
     inside = sorted(path.parent for path in folder.glob("*/config.json"))
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--level: must be a number of dB, found {arguments.level}")
     runs = [RunFolder(path) for named in arguments.runs for path in _runs_in(named)]
     if not runs:
-        raise InputError(f"{arguments.runs[0]}: is a report; name the runs, runs/NAME")
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+        raise InputError(f"{arguments.runs[0]}: is a report; give the run folders instead, runs/NAME")
+    # imported late: it takes seconds, which --help and a mistyped option should not
     from hpc_vsr.report.write import write_report
 
     print(write_report(runs, arguments.out or RunFolder(arguments.runs[0]).report, arguments.split, arguments.level))

@@ -1,4 +1,4 @@
-"""What many runs say together: which setting made which difference, the spread over seeds, how fast a level came."""
+"""Compares many runs: the effect of each setting, the spread over seeds, and the time to reach a level."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LEVEL_STEP = 0.5  # dB
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes
     ----------
     runs : tuple of str
     model : str
     settings : dict
-        {"section.key": value} of the settings in which the report's runs differ, but the seed.
+        {"section.key": value} of the settings in which the runs of the report differ, without the seed.
     num_parameters, flops : int
     psnr, psnr_spread, ssim, seconds : float
         Means over the runs, and the standard deviation of PSNR (NaN for one run).
     epochs : float or None
         Epochs of training.
     epochs_to_level : float or None
-        Mean number of epochs at which the validation first reached the report's level; None if a run never did.
+        Mean epoch at which the validation first reached the level of the report; None if a run never did.
     """
 
     runs: tuple[str, ...]
@@ -52,7 +52,7 @@ class Group:
 
 
 def varied_settings(runs: list[dict]) -> list[str]:
-    """Settings in which the trained runs of a report differ, as "section.key"; the seed is not one of them."""
+    """Return the settings, "section.key", in which the trained runs of a report differ; the seed is not one of them."""
     flat = [_flat(run) for run in runs if run["train"] is not None]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     return [key for key in keys if key != SEED and key not in WITHOUT_MEANING
@@ -60,28 +60,29 @@ def varied_settings(runs: list[dict]) -> list[str]:
 
 
 def common_level(curves: dict) -> float | None:
-    """The highest validation PSNR, in steps of half a decibel, that all runs with a validation curve reach; dB."""
+    """Return the highest validation PSNR in dB, in steps of half a dB, that all runs with a validation curve reach."""
     best = [max(psnr for _, psnr, _ in curve["validation"]) for curve in curves.values() if curve["validation"]]
     return math.floor(min(best) / LEVEL_STEP) * LEVEL_STEP if best else None
 
 
 def first_epoch_at(curve: list[tuple[int, float, float]], level: float) -> float | None:
-    """Epoch of the first validation with at least `level` dB; None if there is none. Curve: (step, psnr, epoch)."""
+    """Return the epoch of the first validation with at least `level` dB, or None; a curve is (step, psnr, epoch)."""
     return next((epoch for _, psnr, epoch in curve if psnr >= level), None)
 
 
 def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | None) -> list[Group]:
-    """The runs in groups that differ in the seed alone, the best first.
+    """Return the runs in groups that differ only in the seed, the best first.
 
     Parameters
     ----------
     runs, rows : list of dict
-        Of report.json; rows of one profile.
+        Entries of report.json; only the rows of one profile.
     curves : dict
         {run: {"validation": [(step, psnr, epoch), ...]}}.
     level : float or None
         Validation PSNR in dB.
     """
+    # collect the runs that are equal but for the seed
     keys = varied_settings(runs)
     by_method = {row["method"]: row for row in rows}
     members: dict[str, list[dict]] = {}
@@ -89,8 +90,9 @@ def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | 
         flat = {key: value for key, value in _flat(run).items() if key != SEED and key not in WITHOUT_MEANING}
         mark = repr([sorted(flat.items()), run["trained_on"], run["precision"]]) if run["train"] else run["name"]
         if any(other["train"] == run["train"] for other in members.get(mark, [])):
-            mark = run["name"]  # the same seed again is no other seed
+            mark = run["name"]  # the same seed again does not count as another seed
         members.setdefault(mark, []).append(run)
+    # average over the runs of each group
     groups = []
     for same in members.values():
         own = [by_method[run["name"]] for run in same]
@@ -109,7 +111,7 @@ def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | 
 
 
 def ablation_lines(groups: list[Group], key: str) -> list[tuple[dict, list[tuple[Any, Group]]]]:
-    """Groups that differ in one setting alone, as lines over its values.
+    """Return groups that differ in only one setting, as lines over its values.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def ablation_lines(groups: list[Group], key: str) -> list[tuple[dict, list[tuple
 
 
 def order(value: Any) -> tuple:
-    """Sorts values of a setting: numbers by size, then everything else by its text."""
+    """Return a sort key for the values of a setting: numbers by size, then everything else by its text."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return (0, value, "") if is_number else (1, 0, str(value))
 

@@ -1,4 +1,4 @@
-"""Gather what the runs recorded into one report; nothing is measured here."""
+"""Gathers what the runs recorded into one report; it measures nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import read_sealed
 
 BASELINES = ("bicubic", "wiener")
-MOST_PICTURES = 4_000_000_000  # bytes; twenty frames of 4K in ten methods are 1.6 GB
+MOST_PICTURES = 4_000_000_000  # bytes; twenty 4K frames in ten methods take 1.6 GB
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Report:
     Attributes
     ----------
     content : dict
-        What becomes report.json.
+        Content of report.json.
     curves : dict
         {run: {"training": [(step, loss)], "validation": [(step, psnr, epoch)]}} from metrics.jsonl.
     pictures : dict
@@ -49,16 +49,16 @@ class Report:
 
     @property
     def main_profile(self) -> str:
-        """The profile in which runs are ranked."""
+        """Profile in which runs are ranked."""
         return self.profiles[0]
 
     def groups(self) -> list[Group]:
-        """The runs in groups that differ in the seed alone, the best first."""
+        """Return the runs in groups that differ only in the seed, the best first."""
         rows = [row for row in self.content["rows"] if row["profile"] == self.main_profile]
         return group_runs(self.content["runs"], rows, self.curves, self.content["level"])
 
     def rows(self, profile: str) -> list[dict]:
-        """Rows of one profile, the best PSNR first."""
+        """Return the rows of one profile, the best PSNR first."""
         rows = [row for row in self.content["rows"] if row["profile"] == profile]
         return sorted(rows, key=lambda row: float("inf") if row["psnr"] is None else row["psnr"], reverse=True)
 
@@ -70,8 +70,8 @@ class Report:
 def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None = None) -> Report:
     """Read the evaluations of runs that share a data set.
 
-    A run that has no evaluation is listed under ``failed`` with the reason. `level` is the validation PSNR of which
-    the report says when it was first reached; the highest that all runs reach, if not given.
+    A run without an evaluation is listed under ``failed`` with the reason. `level` is a validation PSNR; the report
+    shows when each run first reached it. The default is the highest level that all runs reach.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     """
     if len({run.name for run in runs}) != len(runs):
         raise InputError(f"runs: two folders have the same name: {', '.join(str(run.path) for run in runs)}")
+    # the evaluation of each run; one that cannot be read goes to the list of failures
     evaluations, failed = {}, []
     for run in runs:
         try:
@@ -88,12 +89,14 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
             failed.append({"run": run.name, "reason": str(error)})
     if not evaluations:
         raise InputError(f"no run can be reported: {failed[0]['reason']}")
+    # all evaluations must be of one data set
     datasets = {name: evaluation["dataset"] for name, evaluation in evaluations.items()}
     first = next(iter(datasets.values()))
     for name, dataset in datasets.items():
         if dataset["fingerprint"] != first["fingerprint"]:
-            raise InputError(f"runs/{name}: was measured on {dataset['name']}, {next(iter(datasets))} on "
+            raise InputError(f"runs/{name}: was measured on {dataset['name']}, but {next(iter(datasets))} on "
                              f"{first['name']}; make one report for each data set")
+    # rows of all methods; the baselines, which every run has, once
     rows: dict[tuple, dict] = {}
     for evaluation in evaluations.values():
         for row in evaluation["rows"]:
@@ -114,7 +117,7 @@ def _read_evaluation(run: RunFolder, split: str) -> dict:
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
     evaluation = read_sealed(run.evaluation(split), f"run '{command}'")
     if fault := fault_of(evaluation, split):
-        raise InputError(f"{run.evaluation(split)}: is not an evaluation, or one of another version ({fault}); run "
+        raise InputError(f"{run.evaluation(split)}: is not an evaluation of this version ({fault}); run "
                          f"'{command}'")
     if evaluation["run"] != run.name:
         raise InputError(f"{run.path}: was measured as {evaluation['run']!r}, before it was renamed or copied; run "
@@ -124,7 +127,7 @@ def _read_evaluation(run: RunFolder, split: str) -> dict:
 
 def _summary(run: RunFolder, evaluation: dict) -> dict:
     config = run.read_config()
-    model = as_dict(from_dict(ModelSettings, config["model"], str(run.config)))  # with what older runs do not have
+    model = as_dict(from_dict(ModelSettings, config["model"], str(run.config)))  # adds settings that older runs lack
     train = as_dict(from_dict(TrainSettings, config["train"], str(run.config))) if config["train"] else None
     records = read_history(run.metrics)
     return {"name": run.name, "model": model, "train": train, "imported": config.get("imported"),
@@ -134,7 +137,7 @@ def _summary(run: RunFolder, evaluation: dict) -> dict:
 
 
 def read_curves(run: RunFolder) -> dict:
-    """Training loss over the steps, and validation PSNR with its step and epoch."""
+    """Return the training loss over the steps, and the validation PSNR with its step and epoch."""
     records = read_history(run.metrics)
     return {
         "training": [(record["step"], record["loss"]) for record in records if _is_number(record.get("loss"))],
@@ -149,7 +152,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_pictures(runs: Sequence[RunFolder], split: str) -> dict:
-    """Pictures of the first run, and the network's of the others where they show the same frames."""
+    """Return the pictures of the first run, and the networks' pictures of the others if they show the same frames."""
     pictures: dict = {}
     for run in runs:
         try:

@@ -1,4 +1,4 @@
-"""The figures of a report: labelled axes with units, one look for all."""
+"""The figures of a report: labelled axes with units, all in one style."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ BASELINE_COLOURS = {"bicubic": "#9aa3ad", "wiener": "#5b6673"}
 NAMES = {"lr": "LR", "bicubic": "bicubic", "wiener": "Wiener", "hr": "HR"}
 WAVENUMBERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # cycles per HR pixel
 MAX_PANELS, MAX_LEGEND = 9, 10
-MAX_TOLD = 20  # lines whose values the page tells
-MAX_MARKED = 12  # points of a curve that are marked
-LOG_FROM = 8  # largest over smallest value from which an axis is logarithmic
+MAX_TIPS = 20  # lines whose values the page shows under the pointer
+MAX_MARKED = 12  # points up to which a curve has markers
+LOG_FROM = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
 def training_curves(report: Report) -> str:
-    """Training loss and validation PSNR over the steps, as SVG."""
+    """Return training loss and validation PSNR over the steps, as SVG."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 3.4), layout="constrained")
         loss, psnr = figure.subplots(1, 2)
@@ -57,7 +57,7 @@ def training_curves(report: Report) -> str:
 
 
 def psnr_over_frames(report: Report, profile: str) -> str:
-    """PSNR of every method on every frame of the split, as SVG."""
+    """Return the PSNR of every method on every frame of the split, as SVG."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -74,7 +74,7 @@ def psnr_over_frames(report: Report, profile: str) -> str:
 
 
 def power_spectra(report: Report) -> str:
-    """Power spectra of HR and of every method, and of their errors as a share of HR's, over the wavenumber, as SVG."""
+    """Return the power spectra of HR and every method, and of the errors relative to HR, over wavenumber, as SVG."""
     rows = report.rows("field")
     units = report.content["dataset"]["units"]
     with matplotlib.rc_context(STYLE):
@@ -102,7 +102,7 @@ def power_spectra(report: Report) -> str:
 
 
 def ablations(report: Report) -> str | None:
-    """PSNR over each setting in which runs differ, as SVG; None if there is nothing to draw."""
+    """Return PSNR over each setting in which runs differ, as SVG; None if there is nothing to draw."""
     groups = report.groups()
     panels = [(key, lines) for key in varied_settings(report.content["runs"])
               if (lines := ablation_lines(groups, key))][:MAX_PANELS]
@@ -135,14 +135,14 @@ def ablations(report: Report) -> str | None:
 
 
 def _networks_and_baselines(report: Report, rows: list[dict]) -> list[dict]:
-    """The best networks, without what is made of them, and the baselines; as many as a legend can name."""
+    """Return the best networks, as many as a legend can name, and the baselines; no methods derived from them."""
     names = {run["name"] for run in report.content["runs"]}
     return [*[row for row in rows if row["method"] in names][:MAX_LEGEND],
             *[row for row in rows if row["method"] in BASELINES]]
 
 
 def _smooth(values: Sequence[float], width: int = 9) -> np.ndarray:
-    """Running mean over a centred window that shrinks at the ends."""
+    """Return the running mean over a centred window that shrinks at the ends."""
     reach = width // 2
     return np.array([np.mean(values[max(0, index - reach) : index + reach + 1]) for index in range(len(values))])
 
@@ -152,7 +152,7 @@ def _colours(names) -> list[str]:
 
 
 def method_colour(report: Report, method: str) -> str:
-    """The colour of a method in all figures; what is made of a run's network has the run's."""
+    """Return the colour of a method in all figures; methods derived from a run's network have the run's colour."""
     if method in BASELINE_COLOURS:
         return BASELINE_COLOURS[method]
     run = next((name for name in report.curves if method == name or method.startswith(f"{name} ")), method)
@@ -160,7 +160,10 @@ def method_colour(report: Report, method: str) -> str:
 
 
 def names_as_they_are(figure: Figure) -> None:
-    """Titles and labels hold names and units of the user's, in which a dollar sign is no formula."""
+    """Turn off formulas in titles and labels.
+
+    They hold names and units from the user, in which a dollar sign is only a dollar sign.
+    """
     texts = list(figure.texts)
     for axes in figure.findobj(Axes):
         legend = axes.get_legend()
@@ -180,12 +183,12 @@ def _svg(figure: Figure) -> str:
 
 
 def _chart(axes: Axes) -> dict:
-    """Where axes lie in their figure, as fractions from its top left, and the points of their named lines.
+    """Return the place of axes in their figure and the points of their named lines.
 
-    The page's script tells the values under the pointer by them.
+    The place is in fractions from the top left. The script of the page shows the values under the pointer from this.
     """
     box = axes.get_position()
-    lines = [line for line in axes.lines if not line.get_label().startswith("_")][:MAX_TOLD]
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")][:MAX_TIPS]
     return {
         "box": [round(side, 5) for side in (box.x0, 1 - box.y1, box.x1, 1 - box.y0)],
         "x": [*axes.get_xlim(), axes.get_xscale() == "log"], "xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel(),

@@ -1,6 +1,6 @@
 "use strict";
 
-// A click on a head sorts its table: numbers by size, what is missing last, and the other way round at the next click.
+// A click on a column head sorts the table: numbers by size, missing values last. The next click reverses the order.
 function valueOf(row, column) {
   const text = row.cells[column].textContent.trim();
   const number = parseFloat(text.replaceAll(",", "").replace("−", "-"));
@@ -29,7 +29,7 @@ for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => sortTable(button.closest("th")));
 }
 
-// The values of a chart's lines at the pointer.
+// Shows the values of a chart's lines under the pointer.
 function startTips() {
   const tip = document.createElement("div");
   tip.id = "tip";
@@ -49,12 +49,12 @@ function startTips() {
       const place = (value) => (scale(value) - scale(low)) / (scale(high) - scale(low));
       const wanted = (px - chart.box[0]) / (chart.box[2] - chart.box[0]);
       const nearest = (xs) => xs.reduce((best, x, i) => Math.abs(place(x) - wanted) < Math.abs(place(xs[best]) - wanted) ? i : best, 0);
-      const told = chart.lines.filter((line) => line.x.length).map((line) => {
+      const values = chart.lines.filter((line) => line.x.length).map((line) => {
         const index = nearest(line.x);
         return { name: line.name, x: line.x[index], y: line.y[index] };
       });
-      tip.textContent = [`${chart.xlabel} ${told[0].x}`,
-        ...told.map(({ name, y }) => `${name}: ${y === null ? "–" : y}`)].join("\n");
+      tip.textContent = [`${chart.xlabel} ${values[0].x}`,
+        ...values.map(({ name, y }) => `${name}: ${y === null ? "–" : y}`)].join("\n");
       const left = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8);
       tip.style.left = `${left + window.scrollX}px`;
       tip.style.top = `${event.clientY + 14 + window.scrollY}px`;
@@ -63,12 +63,12 @@ function startTips() {
 }
 startTips();
 
-// Two pictures of one frame, one above the other and cut at a line; both move and grow together.
+// Shows two pictures of one frame over each other, cut at a line; both move and zoom together.
 function startViewer(data) {
   const part = (id) => document.getElementById(id);
   const stage = part("stage");
   const sides = { left: part("image-left"), right: part("image-right") };
-  const view = { zoom: 1, x: 0, y: 0 };  // x, y: what is moved out at the top left, in widths and heights of the stage
+  const view = { zoom: 1, x: 0, y: 0 };  // x, y: part that is moved out at the top left, in widths and heights of the stage
 
   function show() {
     const frame = Number(part("frame").value);
@@ -81,7 +81,7 @@ function startViewer(data) {
       const psnr = method.psnr[frame];
       stage.querySelector(`.name.${side}`).textContent = method.name + (psnr === null ? "" : `, ${psnr.toFixed(2)} dB`);
     }
-    const inside = (view.x + divide / 100 / view.zoom) * 100;  // the line in the picture's own width
+    const inside = (view.x + divide / 100 / view.zoom) * 100;  // the line in percent of the picture's own width
     sides.right.style.clipPath = `inset(0 0 0 ${inside}%)`;
     stage.querySelector(".divider").style.left = `${divide}%`;
   }

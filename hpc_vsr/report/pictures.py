@@ -1,7 +1,7 @@
-"""LR, the baselines, the best network and HR of one frame side by side: whole, enlarged, and what is wrong with them.
+"""Pictures of one frame side by side: LR, the baselines, the best network and HR; whole, enlarged, and their errors.
 
-Video is shown in grey levels or colour; a field in its physical units, with its coordinates, a colour bar and a
-perceptually uniform map.
+Video is shown in grey levels or colour. A field is shown in its physical units, with its coordinates, a colour bar and
+a perceptually uniform colour map.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from hpc_vsr.report.collect import BASELINES, Report
 from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
 
-ZOOM_SHARE = 5  # a zoomed crop is this fraction of the frame's shorter side
-MAX_GAP = 0.05  # share of a zoomed crop that may be without a value
+ZOOM_SHARE = 5  # a zoomed crop has the frame's shorter side divided by this
+MAX_GAP = 0.05  # share of a zoomed crop that may have no value
 GAP_COLOUR = "#c9ced6"
 FIELD_MAP, ERROR_MAP = "viridis", "RdBu_r"
 VIDEO_ERROR = 64  # grey levels at the ends of the error's colour bar
@@ -29,18 +29,18 @@ TAIL = 0.2  # percent of the values beyond the ends of a field's colour bar
 
 @dataclass(frozen=True)
 class Look:
-    """How the values of a data set are shown.
+    """Settings with which the values of a data set are shown.
 
     Attributes
     ----------
     colours : dict
         Arguments of `imshow`.
     error_limit : float
-        Error at the ends of its colour bar.
+        Error at the ends of the colour bar of errors.
     value_label, error_label : str
-        With units.
+        Labels of the colour bars, with units.
     axes : list of dict or None
-        The coordinates of rows and columns of a field.
+        Coordinates of rows and columns of a field; None for video.
     """
 
     colours: dict
@@ -51,12 +51,13 @@ class Look:
 
 
 def can_compare(report: Report) -> bool:
-    """Whether the baselines and a network have pictures of the same frames."""
+    """Check whether the baselines and a network have pictures of the same frames."""
     return bool(pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
 
 
 def comparison(report: Report, index: int) -> bytes:
-    """LR, the baselines, the best run and HR side by side: whole frame, zoomed crop and error map; PNG."""
+    """Return LR, the baselines, the best run and HR side by side as PNG: whole frame, zoomed crop and error map."""
+    # values, colours, the square to enlarge, and the PSNR for the titles
     columns = ["lr", "bicubic", "wiener", pictured(report)[0], "hr"]
     pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
     mask_gaps(pictures)
@@ -71,6 +72,7 @@ def comparison(report: Report, index: int) -> bytes:
         ratio = height / width
         figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 1.2), layout="constrained", dpi=110)
         figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
+        # one column for each method: whole frame, zoomed crop, error
         grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
         value_image = error_image = None
         for column, name in enumerate(columns):
@@ -94,9 +96,10 @@ def comparison(report: Report, index: int) -> bytes:
                 difference.set_axis_off()
             else:
                 error_image = _show_error(difference, pictures[name], pictures["hr"], look)
-        if look.axes is not None and _ascends(look.axes[0]):  # the larger coordinate, such as north, on top
+        if look.axes is not None and _ascends(look.axes[0]):  # the larger coordinate, such as north, is on top
             for axes in grid.flat:
                 axes.invert_yaxis()
+        # labels and colour bars
         grid[1, 0].set_ylabel(f"{side} x {side} HR pixels")
         if look.axes is None:
             grid[0, 0].set_ylabel("whole frame")
@@ -117,7 +120,10 @@ def comparison(report: Report, index: int) -> bytes:
 
 
 def in_colours(values: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """A field, (H, W) or (H, W, 3) in 0..1, as (H, W, 3) uint8 in the colours of HR's range; gaps are grey."""
+    """Return a field, (H, W), in the colours of HR's range, or (H, W, 3) in 0..1 as it is; (H, W, 3) uint8.
+
+    Gaps are grey.
+    """
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
     first = values if values.ndim == 2 else values[..., 0]
     if values.ndim == 2:
@@ -127,12 +133,12 @@ def in_colours(values: np.ndarray, hr: np.ndarray) -> np.ndarray:
 
 
 def png_uri(png: bytes) -> str:
-    """A PNG as a data URI, so that a page needs no other file."""
+    """Return a PNG as a data URI, so that the page needs no other file."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def pictured(report: Report) -> list[str]:
-    """Networks with pictures, the best first."""
+    """Return the networks that have pictures, the best first."""
     names = {run["name"] for run in report.content["runs"]}
     return [row["method"] for row in report.rows(report.main_profile)
             if row["method"] in names and row["method"] in report.pictures]
@@ -156,7 +162,7 @@ def _pixels() -> list[dict]:
 
 
 def _edges(axis: dict, size: int, source_size: int) -> tuple[float, float]:
-    """Where the first and the last of `size` cells begin and end, in the units of the coordinate."""
+    """Return where the first of `size` cells begins and the last one ends, in the units of the coordinate."""
     if "first" not in axis or source_size < 2:
         return -0.5, size - 0.5
     spacing = (axis["last"] - axis["first"]) / (source_size - 1)
@@ -176,7 +182,7 @@ def _ascends(axis: dict) -> bool:
 
 
 def mask_gaps(pictures: dict[str, np.ndarray]) -> None:
-    """Take away, in place, what a field was filled with where HR has no value."""
+    """Remove, in place, the values with which a field was filled where HR has none."""
     gaps = np.isnan(pictures["hr"])
     if not gaps.any():
         return
@@ -215,7 +221,7 @@ def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
 
 
 def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
-    """(C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
+    """Convert (C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
     if not report.is_video:
         offset, extent = (report.content["dataset"]["normalisation"][key] for key in ("offset", "extent"))
         return frame[0] if len(frame) == 1 else np.clip((frame - offset) / extent, 0, 1).transpose(1, 2, 0)
@@ -224,12 +230,16 @@ def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
 
 
 def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
-    """Top, left and side of the square with the most contrast, on even pixels; where a difference is to be seen."""
+    """Return top, left and side of the square with the most contrast, on even pixels.
+
+    Differences between methods are most visible there.
+    """
     grey = picture.mean(axis=2) if picture.ndim == 3 else picture.astype(np.float64)
     gaps = np.isnan(grey)
     grey = np.where(gaps, np.nanmean(grey), grey)
     grey = grey / (np.abs(grey).max() or 1)
     side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
+    # variance in every square, from sums over rectangles
     sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2, gaps.astype(float))]
     mean, square, missing = ((total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])
                              / side**2 for total in sums)

@@ -1,4 +1,4 @@
-"""The two tables of the 2021 report, and in what a run of ours differs from its protocol."""
+"""The two tables of the 2021 paper, and how a run differs from its protocol."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PAPER = {
         {"network": "raw", "mse": 9193.6647, "ssim": 0.0392, "psnr": 8.5000},
     ],
 }
-SOURCES = {"climate": "the report's Climate field, which is not public; ours is another simulation",
-           "diamond": "the report's Diamond video, which is not public; ours is another clip of the same kind"}
-RAW = ("The published raw rows come from a resize with its sides swapped and nearest interpolation, a scrambled image; "
-       "bicubic enlargement is what they should be compared with.")
+SOURCES = {"climate": "the paper's Climate field, which is not public; ours is another simulation",
+           "diamond": "the paper's Diamond video, which is not public; ours is another clip of the same kind"}
+RAW = ("The published raw rows come from a resize with swapped sides and nearest interpolation, which scrambles the "
+       "image; compare with bicubic enlargement instead.")
 PROTOCOL_EPOCHS = 300
 STRUCTURE = {"n_2d": 5, "n_3d": 5, "depth": "centre", "recursive_streams": [2, 3], "num_recursive_blocks": 0}
 
 
 def published_rows(report_rows: list[dict], runs: list[dict], table: str) -> list[dict]:
-    """The rows of a published table, each with what we have of the same network.
+    """Return the rows of a published table, each with our results for the same network.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def published_rows(report_rows: list[dict], runs: list[dict], table: str) -> lis
 
 
 def differences(run: dict) -> list[str]:
-    """In what a run departs from the protocol behind the published tables, besides its data."""
+    """Return how a run differs from the protocol behind the published tables, besides its data."""
     model, train = run["model"], run["train"]
     if train is None:
         return ["the authors' own weights, trained on their data"]

@@ -1,4 +1,4 @@
-"""What an evaluation must hold before a report reads it; one of another version, or made up, is refused by name."""
+"""Checks an evaluation before a report reads it; one of another version, or made up, is refused with its fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hpc_vsr.report.published import PAPER
 
 NUMBER = (int, float)
-MAYBE = (int, float, type(None))  # infinite, or not measured
+MAYBE = (int, float, type(None))  # null if it is infinite or was not measured
 FIGURES = {name: MAYBE for name in ("mse", "psnr", "psnr_pooled", "ssim")}
 OF_A_FIELD = {
     **{name: MAYBE for name in ("rmse", "bias", "q99_error", "q999_error", "log_spectral_distance", "band_large",
@@ -30,7 +30,7 @@ MOST_PIXELS = 2**31
 
 
 def fault_of(evaluation: Any, split: str) -> str | None:
-    """The first thing that is not as `hpc_vsr.evaluate` writes it, or None."""
+    """Return the first entry that is not as `hpc_vsr.evaluate` writes it, or None."""
     fault = _misfit(evaluation, EVALUATION, "")
     if fault is not None:
         return fault
@@ -65,7 +65,7 @@ def _fault_of_row(row: dict) -> str | None:
 
 
 def _missing_rows(rows: list[dict]) -> str | None:
-    """Each profile has the two baselines, and all its methods the same frames."""
+    """Return a fault unless each profile has both baselines, and all its methods the same frames."""
     for profile in {row["profile"]: None for row in rows} or {"": None}:
         own = {row["method"]: row["per_frame"]["frame"] for row in rows if row["profile"] == profile}
         if not {"bicubic", "wiener"} <= own.keys() or any(frames != own["wiener"] for frames in own.values()):
@@ -74,7 +74,10 @@ def _missing_rows(rows: list[dict]) -> str | None:
 
 
 def _misfit(value: Any, shape: Any, where: str) -> str | None:
-    """Where a value departs from a shape: types, {key: shape} with any more keys, or [shape] of each item."""
+    """Return where a value departs from a shape, or None.
+
+    A shape is a type or types, {key: shape}, which allows more keys, or [shape of each item].
+    """
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return where or "no object"

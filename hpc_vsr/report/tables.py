@@ -1,4 +1,4 @@
-"""The tables of a report: as rows of text for the page, as Markdown and as CSV."""
+"""The tables of a report: rows of text for the page, for Markdown and for CSV."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hpc_vsr.report.collect import Report
 from hpc_vsr.report.published import RAW, SOURCES
 
 MEANINGS = {
-    "paper": "Y of BT.601 in full range, rounded to 8 bit, 2 pixels cut a side; SSIM with scikit-image's defaults",
-    "paper, field": "values 0..1 on the training split, 2 pixels cut a side; SSIM with scikit-image's defaults",
-    "sr": "Y of BT.601 in studio range, rounded to 8 bit, as many pixels cut a side as the scale; "
+    "paper": "Y of BT.601 in full range, 8 bit, 2 pixels cut at each side; SSIM with scikit-image's defaults",
+    "paper, field": "values 0..1 on the training split, 2 pixels cut at each side; SSIM with scikit-image's defaults",
+    "sr": "Y of BT.601 in studio range, 8 bit, as many pixels cut at each side as the scale; "
           "SSIM of Wang et al. 2004",
     "field": "physical units, whole frame; PSNR and SSIM for the range of the training split; 99 %, 99.9 %: quantiles "
-             "of the absolute value, SR less HR",
+             "of the absolute value, SR minus HR",
 }
 NAMES = {"wiener": "Wiener"}
 CSV_FIELDS = ("method", "model", "params", "flops", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim",
@@ -28,7 +28,7 @@ CSV_FIELDS = ("method", "model", "params", "flops", "split", "profile", "frames"
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table of text cells.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Table:
     heads : list of str
     rows : list of list of str
     text_columns : tuple of int
-        Which columns are text; the others are numbers.
+        Columns that hold text; the others hold numbers.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Table:
 
 
 def result_tables(report: Report) -> list[Table]:
-    """The rows of the report, one table a profile."""
+    """Return the rows of the report, one table per profile."""
     return [_profile_table(report, profile) for profile in report.profiles]
 
 
 def comparison_table(report: Report) -> Table | None:
-    """The networks side by side: size, cost, quality, spread over seeds; None for a single run."""
+    """Return the networks side by side (size, cost, quality, spread over seeds); None for a single run."""
     groups = report.groups()
     if len(report.content["runs"]) < 2:
         return None
@@ -63,13 +63,13 @@ def comparison_table(report: Report) -> Table | None:
                      _with_spread(group), "–" if baseline is None else f"{group.psnr - baseline:+.2f}",
                      f"{group.ssim:.4f}", f"{group.seconds:.3f}", str(len(group.runs))])
     return Table("Networks", f"ranked by PSNR ({report.main_profile}); spread: standard deviation over seeds; "
-                 "operations counted as two for a multiplication and an addition",
+                 "a multiplication and an addition count as two operations",
                  ["run", "network", "parameters", "GFLOP / frame", "PSNR (dB)", "over Wiener (dB)", "SSIM", "s / frame",
                   "runs"], rows)
 
 
 def ablation_table(report: Report) -> Table | None:
-    """The settings in which runs differ, beside what they give; None if they differ in none."""
+    """Return the settings in which runs differ, with their results; None if they differ in none."""
     keys = varied_settings(report.content["runs"])
     groups = [group for group in report.groups() if group.settings]
     if not keys or len(groups) < 2:
@@ -81,15 +81,15 @@ def ablation_table(report: Report) -> Table | None:
         reached = [] if level is None else ["–" if group.epochs_to_level is None else f"{group.epochs_to_level:.3g}"]
         rows.append([*(_setting(value) for value in group.settings.values()), _with_spread(group),
                      f"{group.ssim:.4f}", *reached])
-    meaning = "what the runs differ in, and what they reach"
+    meaning = "the settings in which the runs differ, and their results"
     if level is not None:
-        meaning += "; epochs at which the validation PSNR of the averaged weights first had that level"
+        meaning += "; epochs until the validation PSNR of the averaged weights first reached that level"
     heads = [*(key.split(".")[-1] for key in keys), "PSNR (dB)", "SSIM", *level_head]
     return Table("Settings", meaning, heads, rows, tuple(range(len(keys))))
 
 
 def published_table(report: Report) -> Table | None:
-    """The report's own table with the published figures beside ours; None if no run asked for it."""
+    """Return the paper's own table with the published figures beside ours; None if no run asked for it."""
     published = report.content["published"]
     if not published:
         return None
@@ -102,19 +102,19 @@ def published_table(report: Report) -> Table | None:
             rows.append([*shown, "not trained", "", "", ""] if ours is None else
                         [*shown, ours["run"], _number(ours["mse"]), _decibels(ours["psnr"]), f"{ours['ssim']:.4f}"])
     table = published[0]["table"]
-    return Table(f"The report's {table.capitalize()} table", f"published on {SOURCES[table]}. {RAW}",
+    return Table(f"The paper's {table.capitalize()} table", f"published on {SOURCES[table]}. {RAW}",
                  ["published", "MSE", "PSNR (dB)", "SSIM", "ours", "MSE", "PSNR (dB)", "SSIM"], rows, (0, 4))
 
 
 def protocol_differences(report: Report) -> list[tuple[str, str]]:
-    """(run, in what it departs from the published protocol besides its data)."""
+    """Return (run, how it differs from the published protocol besides its data)."""
     seen = {ours["run"]: "; ".join(ours["differences"]) or "none" for item in report.content["published"]
             for ours in item["ours"] if item["network"] != "raw"}
     return list(seen.items())
 
 
 def flow_table(report: Report) -> Table | None:
-    """How well the flows of flow4x carry a neighbour onto the centre frame; None if no run has a flow."""
+    """Return how well the flows of flow4x carry a neighbour onto the centre frame; None if no run has a flow."""
     runs = [run for run in report.content["runs"] if run["flow"]]
     if not runs:
         return None
@@ -127,23 +127,23 @@ def flow_table(report: Report) -> Table | None:
 
 
 def markdown(report: Report, lead: str) -> str:
-    """The whole report as Markdown, its tables aligned."""
+    """Return the whole report as Markdown, with aligned tables."""
     dataset = report.content["dataset"]
     parts = [f"# {dataset['source']['name']}, {dataset['degradation']['scale']} times", lead]
     optional = [comparison_table(report), ablation_table(report), flow_table(report), published_table(report)]
     for table in [*result_tables(report), *filter(None, optional)]:
         parts += [f"**{table.title}**: {table.meaning.rstrip('.')}.", _aligned(table)]
     if report.content["published"]:
-        parts.append("Departures from the published protocol, besides the data:")
+        parts.append("Differences from the published protocol, besides the data:")
         parts.append("\n".join(f"- {run}: {text}" for run, text in protocol_differences(report)))
     if report.content["failed"]:
-        parts.append("Runs that are missing:")
+        parts.append("Missing runs:")
         parts.append("\n".join(f"- {item['run']}: {item['reason']}" for item in report.content["failed"]))
     return "\n\n".join(parts) + "\n"
 
 
 def csv_text(report: Report) -> str:
-    """One line a row of report.json, without the figures of single frames."""
+    """Return one line per row of report.json, without the figures of single frames."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -156,19 +156,19 @@ def _profile_table(report: Report, profile: str) -> Table:
     columns: list[tuple[str, Callable[[dict], str]]] = [
         ("method", lambda row: NAMES.get(row["method"], row["method"]))]
     if profile == "field":
-        columns += [("RMSE", _of("rmse")), ("bias", _of("bias")),
-                    ("99 %", _of("q99_error")), ("99.9 %", _of("q999_error")),
+        columns += [("RMSE", _number_of("rmse")), ("bias", _number_of("bias")),
+                    ("99 %", _number_of("q99_error")), ("99.9 %", _number_of("q999_error")),
                     ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", _ssim),
                     ("log-spectral (dB)", lambda row: _decibels(row["log_spectral_distance"])),
                     *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
                     ("resolution (px)", lambda row: _number(row["effective_resolution"])),
-                    ("LR", _of("lr_consistency"))]
+                    ("LR", _number_of("lr_consistency"))]
         meaning = f"{MEANINGS['field']}; RMSE, bias, quantiles and LR in {units}"
         return Table("field", meaning, [head for head, _ in columns],
                      [[text(row) for _, text in columns] for row in report.rows(profile)], text_columns=(0,))
     columns += [("network", lambda row: row["model"]),
                 ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
-                ("frames", lambda row: str(row["frames"])), ("MSE", _of("mse")),
+                ("frames", lambda row: str(row["frames"])), ("MSE", _number_of("mse")),
                 ("PSNR (dB)", lambda row: _decibels(row["psnr"])),
                 ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", _ssim)]
     if report.is_video:
@@ -183,7 +183,7 @@ def _with_spread(group: Group) -> str:
     return _decibels(group.psnr) + ("" if math.isnan(group.psnr_spread) else f" ± {group.psnr_spread:.2f}")
 
 
-def _of(key: str) -> Callable[[dict], str]:
+def _number_of(key: str) -> Callable[[dict], str]:
     return lambda row: _number(row[key])
 
 

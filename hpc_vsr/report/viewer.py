@@ -1,4 +1,4 @@
-"""Every method's picture of the same frames, for the page on which two of them are laid over each other."""
+"""Every method's pictures of the same frames, for the viewer that lays two of them over each other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hpc_vsr.report.collect import Report
 from hpc_vsr.report.figures import NAMES
 from hpc_vsr.report.pictures import can_compare, displayable, in_colours, mask_gaps, pictured, png_uri
 
-MOST_RUNS = 6  # the best ones; a page of a hundred runs stays a page
+MOST_RUNS = 6  # the best ones, so that the page stays small with a hundred runs
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """What the template shows, and what its script reads (`data`, JSON values)."""
+    """Values that the template shows, and `data` (JSON values), which its script reads."""
 
     frames: list[int]
     width: int
@@ -27,7 +27,7 @@ class Viewer:
 
 
 def make_viewer(report: Report) -> Viewer | None:
-    """The pictures of LR, the baselines, the best runs and HR; None if a run has none."""
+    """Return the pictures of LR, the baselines, the best runs and HR; None if there is nothing to compare."""
     if not can_compare(report):
         return None
     runs = pictured(report)
@@ -51,7 +51,7 @@ def make_viewer(report: Report) -> Viewer | None:
 
 
 def _png(values: np.ndarray, hr: np.ndarray, is_video: bool) -> bytes:
-    """A picture as PNG: grey levels or RGB as they are, a field in colours whose range is that of HR."""
+    """Return a picture as PNG: grey levels or RGB as they are, a field in colours over the range of HR."""
     rgb = values if is_video else in_colours(values, hr)
     coded = rgb if rgb.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", coded, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()

@@ -1,4 +1,4 @@
-"""The report of one or more runs. It is a view of what `hpc_vsr.evaluate` recorded and measures nothing."""
+"""Writes the report of one or more runs. It shows what `hpc_vsr.evaluate` recorded and measures nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
     runs : sequence of RunFolder
     out : Path
     split : str
-        Which evaluations to show.
+        Split whose evaluations are shown.
     level : float, optional
-        Validation PSNR in dB of which is said when each run first reached it.
+        Validation PSNR in dB; the report shows when each run first reached it.
 
     Returns
     -------
     str
-        Its Markdown text and where the page is.
+        The report as Markdown, and the path of the page.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
 
 
 def lead(report: Report, split: str) -> str:
-    """What was done, in two sentences."""
+    """Return two sentences on what was done."""
     dataset = report.content["dataset"]
     source, degradation = dataset["source"], dataset["degradation"]
     (height, width), (lr_height, lr_width) = dataset["hr_size"], dataset["lr_size"]
@@ -62,7 +62,7 @@ def lead(report: Report, split: str) -> str:
 
 
 def _unseen(report: Report, split: str) -> str:
-    """Whether the networks have seen the frames that they are measured on."""
+    """Return a clause on whether the networks have seen the frames on which they are measured."""
     foreign = [run["name"] for run in report.content["runs"]
                if run["trained_on"] != report.content["dataset"]["fingerprint"]]
     if foreign:
@@ -72,7 +72,7 @@ def _unseen(report: Report, split: str) -> str:
 
 
 def _unfinished(report: Report) -> str:
-    """Says of runs that were stopped, and have not been continued, how far they are."""
+    """Return a sentence on how far runs are that were stopped and not continued."""
     last = {name: max((step for step, _ in curves["training"]), default=0) for name, curves in report.curves.items()}
     stopped = [f"{run['name']} is at step {last[run['name']]} of {run['train']['steps']}"
                for run in report.content["runs"] if run["train"] and last[run["name"]] < run["train"]["steps"]]
@@ -99,7 +99,7 @@ def _page(report: Report, split: str) -> str:
 
 
 def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
-    """The answers that a reader wants first: how much better than the baselines."""
+    """Return the answers that a reader wants first: how much better the network is than the baselines."""
     rows = {row["method"]: row for row in report.rows(profile)}
     names = {run["name"] for run in report.content["runs"]}
     networks = [row for row in report.rows(profile) if row["method"] in names]

@@ -49,7 +49,7 @@ class Objective(nn.Module):
 def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
     """Mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
 
-    `unit` is the range in which the error is expressed: the report's MSE is that of 0..255. Where `hr` is NaN there is
+    `unit` is the range in which the error is expressed: the paper's MSE is on 0..255. Where `hr` is NaN there is
     no error; such pixels count in the mean, so that every pixel weighs the same on every rank.
     """
     known = ~torch.isnan(hr)

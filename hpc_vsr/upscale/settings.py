@@ -15,7 +15,7 @@ from hpc_vsr.system.errors import InputError
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """How new material is enlarged.
+    """Settings of an upscaling.
 
     Attributes
     ----------
@@ -24,33 +24,33 @@ class UpscaleSettings:
     input : Path
         A video, a folder of PNG, TIFF or JPEG images, or a field (NetCDF, HDF5 or Zarr).
     output : Path
-        What to write, of the same kind: a video (.mp4, .mov, .mkv), a folder for images, a field (.nc or .zarr).
+        Output of the same kind as the input: a video (.mp4, .mov, .mkv), a folder of images, or a field (.nc, .zarr).
     start : int
         First frame, counted from 0.
     stop : int
-        The frame to stop before; 0 goes to the end.
+        Stop before this frame; 0 goes to the end.
     compare : bool
         Show bicubic enlargement in the left half of each frame and the network in the right half.
     find_cuts : bool
-        Keep frames before a scene cut from those after it.
+        Never use frames from the other side of a scene cut.
     codec : str
-        Of a video: auto takes h264, or what else keeps the depth and the colours of the input.
+        Codec of a video. auto takes h264, or another one if only that keeps the depth and colours of the input.
     quality : int
-        Constant rate factor of h264, hevc and av1, less is better; 16, 18 and 20 if not given.
+        Constant rate factor of h264, hevc and av1, lower is better; 16, 18 and 20 if not given.
     segment : int
-        Frames in a part of a video that is encoded for itself: what a kill can cost, and what tasks share.
+        Frames of a segment of a video. Tasks share the segments, and a kill costs one.
     part : str
-        I/N, such as 1/8: do that share of the segments alone and leave the joining to a run without it.
+        I/N, such as 1/8: do only this share of the segments. A run without --part joins them at the end.
     variable : str
-        Of a field; not needed if it has one alone.
+        Variable of a field; needed only if it has several.
     back_projection : int
-        Steps that make the enlarged field agree with the given one under the degradation of the training.
+        Steps of back-projection, which make the enlarged field agree with the input under the training's degradation.
     precision : str
-        fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device.
+        fp32, bf16, fp16 (GPUs only), or auto, which takes the fastest one on the device.
     device : str
         auto, cpu or cuda.
     tile : int
-        Side in pixels above which a frame is computed in tiles, with the same result and less memory.
+        Compute frames with a longer side than this (pixels) in tiles: the same result in less memory; 0 never does.
     """
 
     run: Path
