@@ -19,7 +19,7 @@ from hpc_vsr.system.parser import Parser
 
 def build_parser() -> Parser:
     parser = Parser("preprocess", __doc__)
-    parser.add_settings(Recipe, "--recipe")
+    parser.add_settings(Recipe, "--recipe", first=("video", "frames", "field", "variable", "out", "shards"))
     parser.add_argument("--dry-run", action="store_true", help="print the recipe, the plan and its size; write nothing")
     return parser
 

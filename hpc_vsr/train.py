@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.experiment.jobfile import OTHER_KEYS
+from hpc_vsr.experiment.jobfile import MOST_CHANGED, OTHER_KEYS
 from hpc_vsr.experiment.read import read_experiment
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import SECTION, choose_point, expand, read_sweep, without_given
@@ -20,7 +20,7 @@ from hpc_vsr.system.signals import StopFlag
 
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
-    parser.add_settings(Experiment, "--config", also=(*OTHER_KEYS, SECTION))
+    parser.add_settings(Experiment, "--config", also=(*OTHER_KEYS, SECTION), first=MOST_CHANGED)
     parser.add_argument("--point", type=int | None, default=None, help="which point of the job file's [sweep], from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
     return parser

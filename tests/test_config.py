@@ -94,6 +94,63 @@ def test_a_mistake_on_the_command_line_is_one_line(argv, words):
         assert word in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Switches:
+    """Some.
+
+    Attributes
+    ----------
+    show_all : bool
+        Show all.
+    find_cuts : bool
+        Find cuts.
+    num_steps : int
+        Steps.
+    """
+
+    show_all: bool = False
+    find_cuts: bool = True
+    num_steps: int = 3
+
+
+def parse_switches(*argv: str) -> Switches:
+    parser = Parser("test", "A test.")
+    parser.add_settings(Switches, "--config", first=("num_steps",))
+    parser.add_argument("--dry-run", action="store_true")
+    return parser.parse(argv)[0]
+
+
+@pytest.mark.parametrize("argv, settings", [
+    ([], (False, True, 3)), (["--show-all"], (True, True, 3)), (["--show_all"], (True, True, 3)),
+    (["--show-all", "--dry-run"], (True, True, 3)), (["--show-all", "false"], (False, True, 3)),
+    (["--show_all=true"], (True, True, 3)), (["--no-find-cuts"], (False, False, 3)),
+    (["--find-cuts", "--num-steps", "5"], (False, True, 5)), (["--num_steps=6"], (False, True, 6)),
+])
+def test_a_switch_needs_no_value_and_options_have_dashes_or_underscores(argv, settings):
+    assert parse_switches(*argv) == Switches(*settings)
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--show-all", "maybe"], "--show_all: expected true or false, found maybe"),
+    (["--num-step", "5"], "did you mean '--num-steps'"), (["--num_step", "5"], "did you mean '--num_steps'"),
+    (["--no-num-steps"], "unrecognized arguments: --no-num-steps"),
+])
+def test_a_wrong_switch_is_told_as_it_was_spelt(argv, words):
+    with pytest.raises(InputError) as refused:
+        parse_switches(*argv)
+    assert words in str(refused.value)
+
+
+def test_help_has_no_names_of_python_types():
+    parser = Parser("test", "A test.")
+    parser.add_settings(Switches, "--config", first=("num_steps",))
+    lines = [" ".join(line.split()) for line in parser.format_help().splitlines()]
+    assert "usage: python -m hpc_vsr.test [--config FILE] [--OPTION VALUE ...]" in lines
+    assert "--num-steps N Steps. (default: 3)" in lines and "--show-all Show all." in lines
+    assert any(line.startswith("--find-cuts, --no-find-cuts Find cuts. (default: on)") for line in lines)
+    assert lines.index("settings that are changed most:") < lines.index("settings:")
+
+
 def test_settings_survive_json():
     settings = Outer("b", Inner(lr=0.5, on=False))
     assert from_dict(Outer, as_dict(settings), "here") == settings

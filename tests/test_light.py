@@ -34,6 +34,14 @@ def test_help_loads_nothing_heavy():
     assert run(HELP)[-1] == "[]"
 
 
+def test_no_help_has_names_of_python_types():
+    code = ("import importlib\nfrom hpc_vsr.__main__ import STAGES\nfor module, _ in STAGES.values():\n"
+            "    print(importlib.import_module(module).build_parser().format_help())")
+    text = "\n".join(run(code))
+    assert "usage: python -m hpc_vsr.train" in text
+    assert not [word for word in ("<class", "Literal[", "type:", "| null", "default: null") if word in text]
+
+
 def test_status_of_a_finished_run_loads_nothing_heavy(dataset, trained, tmp_path):
     (tmp_path / "tiny.toml").write_text(f'data = "{dataset}"\nout = "{trained}"\n[model]\nn_2d = 1\nn_3d = 1\n'
                                         'skip = "wiener"\n[train]\nsteps = 6\nbatch_size = 4\npatch_size = 12\n'

@@ -110,7 +110,7 @@ def test_commands_in_the_docs_exist_with_their_flags_and_files(path):
         assert stage in STAGES, f"{path.name}: {line}"
         helped = run_help(stage)
         for flag in (word.split("=")[0] for word in words[words.index(f"hpc_vsr.{stage}") :] if word.startswith("--")):
-            assert flag in helped, f"{path.name}: {line}: {flag}"
+            assert flag.replace("_", "-") in helped, f"{path.name}: {line}: {flag}"
         for word in words:
             if word.endswith(".toml"):
                 assert (ROOT / word).exists(), f"{path.name}: {line}: {word}"

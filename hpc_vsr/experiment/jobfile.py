@@ -63,6 +63,8 @@ class JobFile(Experiment):
         return RunFolder(self.out).report
 
 
+# What a user gives most often; the first in every --help.
+MOST_CHANGED = ("data", "out", "model.name", "train.steps", "train.batch_size", "train.lr")
 # Keys of a job file that are not the experiment's: a stage that reads the experiment alone lets them stand.
 OTHER_KEYS = tuple(sorted({field.name for field in dataclasses.fields(JobFile)}
                           - {field.name for field in dataclasses.fields(Experiment)}))
@@ -70,7 +72,7 @@ OTHER_KEYS = tuple(sorted({field.name for field in dataclasses.fields(JobFile)}
 
 def add_job_file(parser: Parser) -> None:
     """Add --config and every setting of a job file to a command line; `read_job` reads them."""
-    parser.add_settings(JobFile, "--config", also=(SECTION,))
+    parser.add_settings(JobFile, "--config", also=(SECTION,), first=MOST_CHANGED)
 
 
 def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[JobFile, list[Experiment], Any]:

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import re
 import sys
+import types
+import typing
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +18,18 @@ import jsonargparse
 from hpc_vsr.system.config import did_you_mean, read_toml_arguments, readable_errors
 from hpc_vsr.system.errors import InputError
 
+FIRST = "settings that are changed most"
+SECTIONS = {"model": "the network ([model])", "train": "training ([train])", "evaluate": "evaluation ([evaluate])",
+            "resources": "resources of the jobs ([resources])", "degradation": "degradation ([degradation])",
+            "split": "split ([split])", "": "settings"}
+METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+
 
 class Parser(jsonargparse.ArgumentParser):
-    """A command line in which every mistake is an `InputError` of one line."""
+    """A command line in which every mistake is an `InputError` of one line.
+
+    An option is written with dashes or with underscores. A switch needs no value, and ``--no-NAME`` turns it off.
+    """
 
     def __init__(self, stage: str, description: str):
         super().__init__(
@@ -28,8 +39,11 @@ class Parser(jsonargparse.ArgumentParser):
         self._settings: type | None = None
         self._file_option: str | None = None
         self._also: tuple[str, ...] = ()
+        self._first: tuple[str, ...] = ()
+        self._is_ready = False
 
-    def add_settings(self, settings: type, file_option: str, also: Sequence[str] = ()) -> None:
+    def add_settings(self, settings: type, file_option: str, also: Sequence[str] = (), first: Sequence[str] = ()
+                     ) -> None:
         """Add every field of a frozen dataclass as ``--section.key``, readable from a TOML file too.
 
         Parameters
@@ -40,6 +54,8 @@ class Parser(jsonargparse.ArgumentParser):
             The flag that names the TOML file, such as ``--config``.
         also : sequence of str
             Sections that the file may have for other stages; they are not read here.
+        first : sequence of str
+            The settings that a user needs most, such as ``train.steps``: the first in the help.
         """
         self._settings, self._file_option, self._also = settings, file_option, tuple(also)
         self.add_argument(file_option, type=Path | None, default=None, metavar="FILE",
@@ -49,10 +65,72 @@ class Parser(jsonargparse.ArgumentParser):
         for action in self._actions:  # jsonargparse adds `--section FILE` for each section: not ours
             if action.option_strings and action.option_strings[0] not in known and _is_section(action):
                 action.help = SUPPRESS
+        self._first = tuple(first)
+
+    def format_help(self) -> str:
+        """Return the manual: the stage's options first, then the settings that are changed most, then the others."""
+        self._make_ready()
+        groups = list(self._action_groups)  # jsonargparse makes the settings from these
+        try:
+            self._arrange()
+            return super().format_help()
+        finally:
+            self._action_groups[:] = groups
+
+    def _make_ready(self) -> None:
+        """Give every option its second spelling, switches an optional value, and settings their place in the help."""
+        if self._is_ready:
+            return
+        self._is_ready = True
+        for action in self._actions:
+            if not action.option_strings or action.help is SUPPRESS:
+                continue
+            for option in list(action.option_strings):
+                dashed = option.replace("_", "-")
+                if dashed not in action.option_strings:
+                    action.option_strings.insert(0, dashed)
+                    self._option_string_actions[dashed] = action
+            kind = _kind_of(action)
+            if kind is bool:
+                action.nargs, action.const = "?", "true"
+            if action.metavar is None and kind in METAVARS:
+                action.metavar = METAVARS[kind]
+        if self._settings is not None:
+            positional = "".join(f" {action.dest.upper()}" for action in self._actions if not action.option_strings)
+            self.usage = f"{self.prog}{positional} [{self._file_option} FILE] [--OPTION VALUE ...]"
+
+    def _arrange(self) -> None:
+        """Put the settings into groups for the reader."""
+        if self._settings is None:
+            return
+        settings = [action for action in self._actions if action.option_strings and action.help is not SUPPRESS
+                    and _belongs_to(action, self._settings)]
+        groups: dict[str, list] = {FIRST: [action for action in settings if action.dest in self._first]}
+        for action in settings:
+            if action.dest not in self._first:
+                section = action.dest.partition(".")[0] if "." in action.dest else ""
+                groups.setdefault(SECTIONS.get(section, section), []).append(action)
+        kept = [group for group in self._action_groups if not set(group._group_actions) & set(settings)]
+        self._action_groups[:] = kept
+        for title, actions in groups.items():
+            if actions:
+                self.add_argument_group(title)._group_actions.extend(actions)
+
+    def _spelled_out(self, argv: Sequence[str]) -> list[str]:
+        """``--no-compare`` as ``--compare=false``."""
+        switches = {option for action in self._actions if _kind_of(action) is bool for option in action.option_strings}
+        spelled = []
+        for word in argv:
+            head, _, name = word.rpartition("no-") if word.startswith("--") else ("", "", "")
+            off = f"{head}{name}"
+            is_off = name and (head == "--" or head.endswith(".")) and off in switches
+            spelled.append(f"{off}=false" if is_off else word)
+        return spelled
 
     def parse(self, argv: Sequence[str] | None) -> tuple[Any, jsonargparse.Namespace]:
         """Return the settings (None if `add_settings` was not called) and all other arguments."""
-        argv = list(sys.argv[1:] if argv is None else argv)
+        self._make_ready()
+        argv = self._spelled_out(sys.argv[1:] if argv is None else argv)
         argv = self._file_arguments(argv) + argv
         try:
             with readable_errors():
@@ -90,7 +168,7 @@ class Parser(jsonargparse.ArgumentParser):
                            r"Given value: (.*)", text)
         if either:
             text = text[: either.start()] + f"expected {either[1]}, found {either[2]}"
-        text = re.sub(r"Expected an? ", "expected ", text)
+        text = re.sub(r"Expected an? ", "expected ", text).replace("expected bool", "expected true or false")
         return re.sub(r"\. Got value: (.*)", r", found \1", text)
 
     @property
@@ -103,14 +181,42 @@ class Parser(jsonargparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
         if not unknown:
             return ""
-        valid = [option for action in self._actions for option in action.option_strings
-                 if option.startswith("--") and action.help is not SUPPRESS]
+        other = "-" if "_" in unknown[1] else "_"  # the spelling that this user does not use
+        spelt = [[option for option in action.option_strings if option.startswith("--")] for action in self._actions
+                 if action.option_strings and action.help is not SUPPRESS]
+        valid = [next((option for option in options if other not in option[2:]), options[-1]) for options in spelt]
         return did_you_mean(unknown[1], valid, list_all=False)
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
+    """Help without the names of Python's types; an option is shown with dashes."""
+
     def __init__(self, prog):
         super().__init__(prog, max_help_position=34, width=100)
+
+    def _format_action_invocation(self, action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        shown = [option for option in action.option_strings if not re.search(r"_|\+$", option)]
+        if _kind_of(action) is bool and action.default is True:
+            head, dot, name = shown[0].removeprefix("--").rpartition(".")
+            return f"{shown[0]}, --{head}{dot}no-{name}"
+        if action.nargs == 0 or _kind_of(action) is bool:
+            return ", ".join(shown)
+        return f"{', '.join(shown)} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
+
+    def _get_help_string(self, action) -> str:
+        text = super()._get_help_string(action)
+        found = re.search(r" ?\((required)?(?:, )?(?:type: %\(type\)s)?(?:, )?(default: %\(default\)s)?\)$", text)
+        if found is None:
+            return text
+        text = text[: found.start()]
+        if _kind_of(action) is bool:
+            return f"{text} (default: on)" if action.default is True else text
+        notes = [found[1]] if found[1] else []
+        if found[2] and action.nargs != 0 and action.default not in (None, [], ()):
+            notes.append(f"default: {_as_typed(action.default)}")
+        return f"{text} ({', '.join(notes)})" if notes else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Paragraphs of a module's docstring are filled; its indented lines, which are commands, stay as they are."""
@@ -121,3 +227,25 @@ class _Help(jsonargparse.DefaultHelpFormatter):
 
 def _is_section(action) -> bool:
     return type(action).__name__ == "_ActionConfigLoad"
+
+
+def _kind_of(action) -> type | None:
+    """The type of an option's value, without the "or nothing" of one that may be left out."""
+    kind = getattr(action, "_typehint", None) or action.type
+    kinds = [one for one in typing.get_args(kind) if one is not type(None)] if _is_union(kind) else [kind]
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def _belongs_to(action, settings: type) -> bool:
+    return action.dest.partition(".")[0] in {field.name for field in dataclasses.fields(settings)}
+
+
+def _as_typed(value: Any) -> str:
+    """A default as a user would type it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_as_typed, value))}]"
+    return str(getattr(value, "value", value))

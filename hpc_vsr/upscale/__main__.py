@@ -24,7 +24,7 @@ LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
 
 def build_parser() -> Parser:
     parser = Parser("upscale", __doc__)
-    parser.add_settings(UpscaleSettings, "--config")
+    parser.add_settings(UpscaleSettings, "--config", first=("run", "input", "output", "compare", "codec", "quality"))
     parser.add_argument("--dry-run", action="store_true", help="print the settings and the plan; write nothing")
     return parser
 
