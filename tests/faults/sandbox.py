@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import multiprocessing
 import os
 import random
@@ -21,6 +22,11 @@ from hpc_vsr.export import __main__ as export
 from hpc_vsr.report import __main__ as report
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.upscale import __main__ as upscale
+
+# What the stages load when they are wanted, loaded here once: every fork has it then.
+for _module in ("training.trainer", "training.plan", "evaluation.evaluate", "report.write", "upscale.dispatch",
+                "export.formats", "cluster.local"):
+    importlib.import_module(f"hpc_vsr.{_module}")
 
 STAGES = {
     "preprocess": preprocess.main,
