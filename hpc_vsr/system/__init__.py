@@ -1,1 +1,1 @@
-"""What every stage stands on: settings, files, locks, signals, memory, ranks, GPUs, SLURM."""
+"""The base of every stage: settings, files, locks, signals, memory, ranks, GPUs, SLURM."""

@@ -1,7 +1,7 @@
 """Settings of a stage: defaults < TOML file < command line.
 
-A frozen dataclass has the settings of a stage. This file reads one from TOML and JSON, and answers a mistake with one
-line that says what, where and how to mend it; `hpc_vsr.system.parser` makes a command line of it.
+A frozen dataclass holds the settings of a stage. This module reads one from TOML and JSON and answers a mistake with
+one line that says what is wrong, where, and how to mend it; `hpc_vsr.system.parser` turns one into a command line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Device = typing.Literal["auto", "cpu", "cuda"]
 
 
 def read_toml(path: Path) -> dict:
-    """Parse a TOML file; `InputError` names the file and the line of a mistake."""
+    """Parse a TOML file; an `InputError` names the file and the line of a mistake."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -95,14 +95,14 @@ def check_finite(settings: Any, section: str) -> None:
 
 
 def did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
-    """The nearest valid name, and the list of all: always, or only where none is near."""
+    """Return the nearest valid name and the list of all; with `list_all` off, the list only if no name is near."""
     close = difflib.get_close_matches(name, valid, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     return f"{meant}; valid are: {', '.join(sorted(valid))}" if list_all or not close else meant
 
 
 def as_dict(settings: Any) -> Any:
-    """A settings dataclass as plain JSON values (paths as text, tuples as lists)."""
+    """Return a settings dataclass as plain JSON values (paths as text, tuples as lists)."""
     if dataclasses.is_dataclass(settings):
         fields = dataclasses.fields(settings)
         return {field.name: as_dict(getattr(settings, field.name)) for field in fields}
@@ -114,7 +114,7 @@ def as_dict(settings: Any) -> Any:
 
 
 def from_dict(settings: type, values: dict, where: str) -> Any:
-    """The inverse of `as_dict`; `InputError` names `where` if a key is unknown or a type is wrong."""
+    """Invert `as_dict`; an `InputError` names `where` if a key is unknown or a type is wrong."""
     types = typing.get_type_hints(settings)
     names = [field.name for field in dataclasses.fields(settings)]
     given = {}
@@ -138,7 +138,7 @@ def from_dict(settings: type, values: dict, where: str) -> Any:
 
 
 def _as_declared(value: Any, declared: Any) -> Any:
-    """Paths of text, and floats of whole numbers, so that 0 and 0.0 are one setting."""
+    """Turn text into paths and whole numbers into floats, so that 0 and 0.0 are the same setting."""
     if declared in (Path, Path | None) and value is not None:
         return Path(value)
     if declared is float and value is not None:
@@ -147,14 +147,14 @@ def _as_declared(value: Any, declared: Any) -> Any:
 
 
 def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that stand for a settings dataclass or any JSON value."""
+    """Return sixteen hexadecimal digits that identify a settings dataclass or any JSON value."""
     text = json.dumps(as_dict(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
 def readable_errors():
-    """`ValueError` from the checks of a settings dataclass is the user's mistake too."""
+    """Turn a `ValueError` from the checks of a settings dataclass into an `InputError`; it is the user's mistake."""
     try:
         yield
     except InputError:

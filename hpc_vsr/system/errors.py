@@ -1,4 +1,4 @@
-"""How a stage ends: its exceptions and its exit status."""
+"""The exceptions and the exit statuses with which a stage ends."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
-STORAGE = {  # what a file system may answer at any moment, and what helps
+STORAGE = {  # errors that a file system may report at any moment, and what helps
     errno.ENOSPC: "make room", errno.EDQUOT: "make room within the quota", errno.EFBIG: "raise the limit of file sizes",
     errno.EROFS: "choose a folder that can be written", errno.EACCES: "check its permissions",
     errno.EIO: "check the file system", errno.ESTALE: "check the file system", errno.EREMOTEIO: "check the file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENOMEM: "give it more memory",
 }
-# what torch, oneDNN, an extension module of Python and the loader of libraries say when they get none
+# messages of torch, oneDNN, Python's extension modules and the library loader when they get no memory
 NO_MEMORY = ("out of memory|(can't|cannot) allocate memory|could not create a primitive|can't start new thread"
-             "|alloc_failed|unable to find an engine"  # cuBLAS, and cuDNN without room for any of its ways
+             "|alloc_failed|unable to find an engine"  # cuBLAS, and cuDNN without room for any of its algorithms
              "|error return without exception|failed to map segment|cannot create shared object descriptor")
 
 
 class InputError(ValueError):
-    """The user's input is wrong. The message is one line: what, where, how to mend it. Exit status 2.
+    """Wrong input from the user; the message says in one line what, where and how to mend it. Exit status 2.
 
     Attributes
     ----------
     agreed : bool
-        Whether every rank has it, so that each can end by itself.
+        Whether every rank has raised it, so that each can end by itself.
     """
 
     agreed = False
 
 
 class ToldElsewhere(InputError):
-    """An `InputError` that another rank prints; this one ends with the same status in silence."""
+    """An `InputError` that another rank prints; this rank ends silently with the same status."""
 
     agreed = True
 
 
 class Stopped(Exception):
-    """Asked to stop, saved, and the same command continues. Exit status 75 (EX_TEMPFAIL)."""
+    """A stage that was asked to stop and has saved; the same command continues it. Exit status 75 (EX_TEMPFAIL)."""
 
 
 class Failed(Exception):
-    """Something that the stage started or waited for has failed; the message says what and where. Exit status 1."""
+    """A failure of something that the stage started or waited for; the message says what and where. Exit status 1."""
 
 
 def memory_failure(error: BaseException) -> str | None:
-    """One line for what Python, numpy or torch says when memory is not to be had; None for any other error."""
+    """Return one line for an error of Python, numpy or torch that means a lack of memory; None for any other error."""
     told = isinstance(error, (RuntimeError, SystemError, ImportError)) and re.search(NO_MEMORY, str(error), re.I)
     if not told and not isinstance(error, MemoryError):
         return None
@@ -61,8 +61,8 @@ def memory_failure(error: BaseException) -> str | None:
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """One line for what the file system answered: which file, why, what helps; None for any other error."""
-    told = re.search(r"errno = (\d+)", str(error))  # so HDF5 has it, as OSError or RuntimeError
+    """Return one line for an error of the file system (which file, why, what helps); None for any other error."""
+    told = re.search(r"errno = (\d+)", str(error))  # HDF5 reports it like this, as OSError or RuntimeError
     number = getattr(error, "errno", None) or (int(told[1]) if told else None)
     if number not in STORAGE or not isinstance(error, (OSError, RuntimeError)):
         return None
@@ -71,21 +71,21 @@ def storage_failure(error: BaseException) -> str | None:
 
 
 def _on_unraisable(unraisable: Any) -> None:
-    """What Python drops, such as in a `__del__`: a Ctrl-C is sent once more, all but a full disk is shown."""
+    """Handle what Python drops, such as in a `__del__`: send a Ctrl-C once more, show all but storage errors."""
     if unraisable.exc_type is KeyboardInterrupt:
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
-    elif storage_failure(unraisable.exc_value) is None:  # h5py drops one, and closing the file raises it again
+    elif storage_failure(unraisable.exc_value) is None:  # h5py drops it, and closing the file raises it again
         sys.__unraisablehook__(unraisable)
 
 
 def _on_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """h5py shows here what it drops."""
+    """Show an uncaught error, but not a storage error: h5py also shows here what it drops."""
     if storage_failure(error) is None:
         sys.__excepthook__(kind, error, trace)
 
 
 def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
-    """Run a stage and say in its exit status how it ended: 0 done, 2 bad input, 75 can continue, 1 anything else."""
+    """Run a stage and return its exit status: 0 done, 2 bad input, 75 can continue, 1 anything else."""
     sys.unraisablehook, sys.excepthook = _on_unraisable, _on_uncaught
     try:
         main(argv)
@@ -103,7 +103,7 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     except KeyboardInterrupt:
         print("interrupted; run the same command again", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
         sys.stderr.close()
         return FAILED
     except Exception as error:

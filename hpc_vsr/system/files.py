@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their checksums."""
+"""Writes files that appear whole or not at all, and their checksums."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ SEAL = "content_sha256"
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends without an error it becomes `path`, on disk.
+    """Yield a temporary path beside `path`; when the block ends without an error, it becomes `path`, safely on disk.
 
-    A crash at any moment leaves the old file or the new one. The temporary name depends on `path` alone, so what a
-    killed process left is removed by the next one, and so is a link that a stranger left there.
+    A crash at any moment leaves the old file or the new one. The temporary name depends only on `path`, so the next
+    process removes what a killed one left, and also a link that someone else put there.
     """
     temporary = partial_path(path)
     temporary.unlink(missing_ok=True)
     try:
         yield temporary
+        # the content must be on disk before it gets its name; then the folder's entry is synced too
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
@@ -38,7 +39,7 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary name that `write_whole` uses for `path`."""
+    """Return the temporary name that `write_whole` uses for `path`."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -51,13 +52,13 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file in UTF-8."""
+    """Write a text file in UTF-8, whole or not at all."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to a text file in UTF-8; `InputError` if it is a link, through which a file elsewhere would be changed."""
+    """Append to a text file in UTF-8; raise `InputError` if it is a link, which could change a file elsewhere."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
@@ -69,17 +70,17 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a whole JSON file, indented, keys in the given order; NaN and infinity are refused."""
+    """Write a JSON file, whole or not at all, indented, with keys in the given order; refuse NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_sealed(path: Path, value: dict) -> None:
-    """`write_json` of an object with a checksum of its content as its last key, which `read_sealed` compares."""
+    """Write an object with `write_json`, with a checksum of its content as its last key; `read_sealed` checks it."""
     write_json(path, {**value, SEAL: _seal(value)})
 
 
 def read_sealed(path: Path, mend: str) -> dict:
-    """An object that `write_sealed` wrote, without its checksum; `InputError` if a value in it has changed."""
+    """Return an object that `write_sealed` wrote, without its checksum; raise `InputError` if a value has changed."""
     value = read_json(path, mend)
     if not isinstance(value, dict) or SEAL not in value:
         raise InputError(f"{path}: has no checksum: it is damaged, or of an earlier version; {mend}")
@@ -94,20 +95,22 @@ def _seal(value: dict) -> str:
 
 
 def write_json_once(path: Path, value: Any) -> None:
-    """`write_json` by whichever of several processes comes first; what the others wrote is let go.
+    """Write a JSON file that several processes may write: the first one wins, and the others drop theirs.
 
-    See `remove_left_together`.
+    `remove_left_together` removes what killed processes leave.
     """
+    # each process writes its own temporary file: host and process number make the name unique
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         write_json(temporary, value)
+        # a hard link fails if the name is taken, so only the first process gets it
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
             temporary.replace(path)
-    except FileNotFoundError:  # another process has removed it, since the file is there
+    except FileNotFoundError:  # another process has removed the temporary file, because `path` exists
         if not path.exists():
             raise
     finally:
@@ -115,13 +118,13 @@ def write_json_once(path: Path, value: Any) -> None:
 
 
 def remove_left_together(path: Path) -> None:
-    """Remove what processes left that were killed in `write_json_once`, once the file is there."""
+    """Remove what processes left that were killed in `write_json_once`; call it when the file exists."""
     for left in path.parent.glob(f".*{path.name}.*.partial"):
         left.unlink(missing_ok=True)
 
 
 def read_json(path: Path, mend: str) -> Any:
-    """Read a JSON file; `InputError` says what is wrong with it and how to `mend` it."""
+    """Read a JSON file; an `InputError` says what is wrong with it and how to `mend` it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,9 +136,10 @@ def read_json(path: Path, mend: str) -> Any:
 
 
 def write_checked(path: Path, content: bytes | memoryview) -> None:
-    """Write a file and its checksum. A valid file of that name is replaced by a valid one, with no moment between."""
+    """Write a file and its checksum; if a valid file is replaced, the file of that name is valid at every moment."""
     former = f"{sha256(path)}  {path.name}\n" if is_valid(path) else ""
     line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    # while the file is replaced, its checksum file lists the old and the new content
     if former:
         write_text(checksum_path(path), former + line)
     with write_whole(path) as temporary:
@@ -144,12 +148,12 @@ def write_checked(path: Path, content: bytes | memoryview) -> None:
 
 
 def record_checksum(path: Path) -> None:
-    """Write ``NAME.sha256`` beside a file that is whole, as `sha256sum --check` reads it; `is_valid` compares."""
+    """Write ``NAME.sha256`` beside a whole file, in the format of `sha256sum --check`; `is_valid` compares it."""
     write_text(checksum_path(path), f"{sha256(path)}  {path.name}\n")
 
 
 def is_valid(path: Path) -> bool:
-    """Whether a file is there and its bytes have the recorded checksum."""
+    """Return whether a file is there and its bytes have the recorded checksum."""
     try:
         return sha256(path) in checksum_path(path).read_text().split()
     except (OSError, UnicodeDecodeError):
@@ -157,12 +161,12 @@ def is_valid(path: Path) -> bool:
 
 
 def checksum_path(path: Path) -> Path:
-    """Where `record_checksum` writes."""
+    """Return the path that `record_checksum` writes to."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -180,12 +184,12 @@ def check_input_file(path: Path, what: str) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Make a folder and its parents and try that it can be written; `InputError` if not."""
+    """Create a folder and its parents, and raise `InputError` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"  # one name: what a kill leaves, the next run removes
+        probe = folder / ".writable"  # always the same name, so that the next run removes what a kill leaves
         probe.touch()
-        probe.unlink(missing_ok=True)  # another task of the same job may have been quicker
+        probe.unlink(missing_ok=True)  # another task of the same job may have removed it first
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
 
@@ -199,7 +203,7 @@ def check_free_space(folder: Path, num_bytes: int) -> None:
 
 
 def format_bytes(num_bytes: float) -> str:
-    """A size for people: '512 B', '3.4 MB', '1.2 GB' (powers of 1000)."""
+    """Return a size for people: '512 B', '3.4 MB', '1.2 GB' (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Which GPU a process computes on: what it may use, what it takes, and what is refused."""
+"""The GPU that a process computes on: which ones it may use, which one it takes, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from hpc_vsr.system.config import Device
 from hpc_vsr.system.errors import InputError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-SHARE = "HPC_VSR_SHARE_GPU"  # 1: ranks that are given the same GPU train on it together, through gloo
-FULL = "ieee"  # torch's word for float32 that is not rounded to TF32
+SHARE = "HPC_VSR_SHARE_GPU"  # 1: ranks with the same GPU train on it together, through gloo
+FULL = "ieee"  # torch's name for float32 that is not rounded to TF32
 CU126 = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a rank computes; two ranks of one `host` and `identity` share a GPU.
+    """The place where a rank computes; two ranks with the same `host` and `identity` share a GPU.
 
     Attributes
     ----------
     host : str
     kind : {"cpu", "cuda"}
     name : str
-        "NVIDIA A100-SXM4-40GB"; a slice of one has "MIG" in it.
+        "NVIDIA A100-SXM4-40GB"; the name of a slice of a GPU contains "MIG".
     identity : str
-        The UUID of the GPU: its number depends on what a process sees.
+        The UUID of the GPU; its number would depend on which GPUs a process sees.
     """
 
     host: str
@@ -42,7 +42,7 @@ class Placed:
 
 
 def choose_device(device: Device, local_rank: int = 0) -> torch.device:
-    """The device of the `local_rank`-th process of this node; nothing is changed.
+    """Return the device of the `local_rank`-th process of this node, without changing anything.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def choose_device(device: Device, local_rank: int = 0) -> torch.device:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Make a GPU the one of this process, and float32 mean float32 in it: for commands, not for a library's callers."""
+    """Make a GPU the current one of this process and turn TF32 off: for commands, not for callers of the library."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
         _set_rounding((FULL, FULL))
@@ -76,7 +76,7 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Inside, float32 convolutions and products on a GPU are not rounded to TF32; the caller's settings come back."""
+    """Compute float32 convolutions and products on a GPU without TF32 rounding; restore the caller's settings after."""
     before = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
     _set_rounding((FULL, FULL))
     try:
@@ -86,14 +86,17 @@ def full_float32() -> Iterator[None]:
 
 
 def _set_rounding(of: tuple[str, str]) -> None:
-    """Of convolutions and of products. The older `allow_tf32` cannot be read where a caller has used these names."""
+    """Set the rounding of convolutions and of products.
+
+    The older `allow_tf32` cannot be read where a caller has used these names.
+    """
     torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = of
 
 
 def given_ids() -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES (numbers, UUIDs or MIG slices) up to the first invalid one; None if unset.
+    """Return the entries of CUDA_VISIBLE_DEVICES (numbers, UUIDs or MIG slices) before the first invalid one.
 
-    CUDA itself stops reading at the first entry that names no GPU.
+    CUDA itself stops reading at the first entry that names no GPU. None if the variable is not set.
     """
     given = os.environ.get(VARIABLE)
     if given is None:
@@ -107,7 +110,7 @@ def given_ids() -> list[str] | None:
 
 
 def why_none() -> str:
-    """Why torch sees no GPU, and what to do."""
+    """Return why torch sees no GPU, and what to do."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA; install a torch with CUDA"
     ids = given_ids()
@@ -119,7 +122,7 @@ def why_none() -> str:
 
 
 def check_code_for(device: torch.device) -> None:
-    """Raise `InputError` if this torch was built without code for the GPU; its first kernel would fail."""
+    """Raise `InputError` if this torch was built without code for the GPU, so that its first kernel would fail."""
     major, minor = torch.cuda.get_device_capability(device)
     built = torch.cuda.get_arch_list()
     if built and not has_code_for((major, minor), built):
@@ -129,10 +132,10 @@ def check_code_for(device: torch.device) -> None:
 
 
 def has_code_for(capability: tuple[int, int], built: Sequence[str]) -> bool:
-    """Whether one of ``sm_90``, ``sm_90a``, ``compute_90`` (as torch lists them) runs on this compute capability.
+    """Return whether one of ``sm_90``, ``sm_90a``, ``compute_90`` (as torch lists them) runs on a compute capability.
 
-    Machine code runs on its own and later minor versions of one major version, with an ``a`` on its own alone; PTX
-    (``compute_``) on all later ones.
+    Machine code runs on its own version and on later minor versions of the same major version; with an ``a`` only on
+    its own version. PTX (``compute_``) runs on all later versions.
     """
     for entry in built:
         found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", entry)
@@ -146,7 +149,7 @@ def has_code_for(capability: tuple[int, int], built: Sequence[str]) -> bool:
 
 
 def check_job_gpus(device: Device, chosen: torch.device, where: str) -> None:
-    """Raise `InputError` if the SLURM job has GPUs on this node that "auto" would leave idle, torch seeing none."""
+    """Raise `InputError` if "auto" would leave the job's GPUs on this node idle because torch sees none."""
     gpus = os.environ.get("SLURM_GPUS_ON_NODE", "0")
     if device == "auto" and chosen.type == "cpu" and gpus not in ("", "0"):
         raise InputError(f"{where}: the job has {gpus} GPU{'s' * (gpus != '1')} on this node, and {why_none()} "
@@ -154,7 +157,7 @@ def check_job_gpus(device: Device, chosen: torch.device, where: str) -> None:
 
 
 def placement(device: torch.device) -> Placed:
-    """Where this process computes."""
+    """Return where this process computes."""
     if device.type != "cuda":
         return Placed(socket.gethostname(), device.type)
     properties = torch.cuda.get_device_properties(device)
@@ -163,7 +166,7 @@ def placement(device: torch.device) -> Placed:
 
 
 def shares_gpu() -> bool:
-    """Whether ranks may share a GPU, as HPC_VSR_SHARE_GPU=1 says."""
+    """Return whether ranks may share a GPU, which HPC_VSR_SHARE_GPU=1 allows."""
     given = os.environ.get(SHARE, "0")
     if given not in ("0", "1"):
         raise InputError(f"{SHARE}: must be 0 or 1, found {given!r}")
@@ -171,14 +174,14 @@ def shares_gpu() -> bool:
 
 
 def check_placements(ranks: Sequence[Placed]) -> None:
-    """Raise `InputError` unless every rank has a GPU of its own, or all compute on the CPU.
+    """Raise `InputError` unless every rank has its own GPU, or all ranks compute on the CPU.
 
-    NCCL, which joins the ranks of GPUs, takes no two ranks on one GPU and no slices of one (MIG).
+    NCCL, which joins ranks on GPUs, accepts neither two ranks on one GPU nor slices of a GPU (MIG).
 
     Parameters
     ----------
     ranks : sequence of Placed
-        Of rank 0, 1, ...
+        The places of rank 0, 1, and so on.
     """
     if len(ranks) == 1:
         return
@@ -207,19 +210,19 @@ def check_placements(ranks: Sequence[Placed]) -> None:
 
 
 def ids_for_launch(wanted: int) -> str:
-    """CUDA_VISIBLE_DEVICES for the ranks of a launch on this machine: the first `wanted` GPUs that it may use itself.
+    """Return CUDA_VISIBLE_DEVICES for the ranks of a launch here: the first `wanted` GPUs that the launch may use.
 
-    What the user, or the batch system, has given stays: on a shared node GPU 0 may be someone else's.
+    The choice of the user or of the batch system is kept: on a shared node GPU 0 may be someone else's.
 
     Returns
     -------
     str
-        Empty if none is wanted, or there is none: then the ranks compute on the CPU.
+        Empty if `wanted` is 0 or there is no GPU; the ranks then compute on the CPU.
 
     Raises
     ------
     InputError
-        If there are GPUs, but fewer.
+        If there are GPUs, but fewer than `wanted`.
     """
     count = torch.cuda.device_count() if wanted else 0
     if not count:
@@ -234,5 +237,5 @@ def ids_for_launch(wanted: int) -> str:
 
 
 def ranks_on_gpu(processes: int) -> int:
-    """How many of so many processes of this node share a GPU, at most."""
+    """Return how many of the `processes` on this node share a GPU at most."""
     return -(-processes // max(1, torch.cuda.device_count()))

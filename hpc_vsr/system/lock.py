@@ -1,10 +1,23 @@
-"""One writer for a folder, over processes and nodes: a lock that says who holds it and that opens after a crash.
+"""A lock that lets only one process write into a folder, across nodes; it names its holder and opens after a crash.
 
-The file ``.lock`` names its holder. The operating system's lock on it (flock) ends with its process; not every
-cluster's file system carries that to other nodes, or has it at all, so the holder also counts up a number in the file,
-and a lock whose number stands still is nobody's. Whoever was taken for dead sees that the file names another, or is
-another, before it writes again. When SLURM starts a job again although its earlier life still runs, on a node that it
-lost sight of, the later life asks for the folder in ``.lock.next`` and the earlier one gives way.
+The file ``.lock`` names its holder. The operating system's lock on that file (flock) ends with the process. Not every
+cluster's file system shares flock between nodes, or supports it, so the holder also keeps counting up a number in the
+file; a lock whose number stands still belongs to nobody. A process wrongly presumed dead notices, before its next
+write, that the lock has changed owner. SLURM may start a job again while its earlier life still runs on a node that
+SLURM has lost contact with; the later life then asks for the folder in ``.lock.next``, and the earlier one gives way.
+
+The states of the lock, and what a newcomer does in each ("none": the file system has no flock):
+
+    flock        the file names                         newcomer
+    -----------  -------------------------------------  ------------------------------------------------------------
+    free         nobody, or a process of this host      takes the lock
+    taken        nobody yet                             tries again for 20 s, then gives up
+    taken, none  a live process of this host            gives up, but waits up to 60 s for a job that SLURM is ending
+    any          another host, number counts up         gives up, but waits up to 60 s for a job that SLURM is ending
+    any          a live earlier life of this job        asks it in .lock.next to give way and waits up to 300 s
+    free         another host, number still for 20 s    takes the lock
+    taken        another host, number still for 20 s    deletes the file with its dead flock, then takes a new one
+    none         nobody, or a dead process              writes its name and takes the lock if it is there 1 s later
 """
 
 from __future__ import annotations
@@ -38,15 +51,15 @@ from hpc_vsr.system.holder import (
 
 NAME = ".lock"
 BEAT_SECONDS = 5.0
-PATIENCE_SECONDS = 20.0  # a number that stood still for four beats is a dead process's
-TAKEOVER_SECONDS = 300.0  # for the earlier life of a job to end its step and give way
-ENDING_SECONDS, ENDING_POLL_SECONDS = 60.0, 3.0  # for a job that was cancelled to save what it has
-SETTLE_SECONDS = 1.0  # without flock: for two that came at once to see who wrote last
+PATIENCE_SECONDS = 20.0  # if the number stands still for four beats, the process is dead
+TAKEOVER_SECONDS = 300.0  # time for the earlier life of a job to end its step and give way
+ENDING_SECONDS, ENDING_POLL_SECONDS = 60.0, 3.0  # time for a cancelled job to save what it has
+SETTLE_SECONDS = 1.0  # without flock: time for two that came at once to see who wrote last
 POLL_SECONDS = 0.2
 
 
 class Lock:
-    """Held by this process while `only_writer` lasts."""
+    """The lock of this process while `only_writer` lasts; a thread keeps its number counting."""
 
     def __init__(self, path: Path, descriptor: int, me: dict[str, Any]):
         self.path, self._descriptor, self._me = path, descriptor, me
@@ -58,13 +71,14 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `Failed` if the folder is another process's by now; call it before writing."""
-        if time.monotonic() - self._last_beat > PATIENCE_SECONDS:  # this process slept, and may have been given up
+        """Raise `Failed` if another process has taken over the folder; call it before writing."""
+        if time.monotonic() - self._last_beat > PATIENCE_SECONDS:  # this process slept and may be presumed dead
             self._look()
         if self._taken_by is not None:
             raise Failed(f"{self.path.parent}: {describe(self._taken_by)} has taken over; this process ends")
 
     def release(self) -> None:
+        """Stop counting and delete the file, unless it belongs to another process by now."""
         self._ended.set()
         self._thread.join()
         if self._is_mine():
@@ -72,10 +86,11 @@ class Lock:
         os.close(self._descriptor)
 
     def _beat(self) -> None:
+        """Count up the number in the file until the lock is released or taken over."""
         count = 0
         while not self._ended.wait(BEAT_SECONDS):
             count += 1
-            with contextlib.suppress(OSError):  # a full disk, a server that is away: the lock itself holds on
+            with contextlib.suppress(OSError):  # a full disk or a server that is away does not end the lock
                 self._look()
                 if self._taken_by is not None:
                     return
@@ -83,6 +98,8 @@ class Lock:
                 self._last_beat = time.monotonic()
 
     def _look(self) -> None:
+        """Note who has taken over, or asks to, if anyone."""
+        # give way to a later life of this job; anyone else must have presumed this process dead
         asking = read_holder(_next(self.path))
         if asking is not None and is_later_life(asking, self._me):
             self._taken_by = asking
@@ -95,18 +112,18 @@ class Lock:
 
 @contextlib.contextmanager
 def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
-    """Hold an existing folder against every other process that would write into it.
+    """Keep every other process from writing into an existing folder while the block lasts.
 
     Parameters
     ----------
     folder : Path
     name : str
-        Of the lock's file: what is written under another name is guarded on its own.
+        Name of the lock file; locks with different names are independent.
 
     Raises
     ------
     InputError
-        If another process holds it, whom the message names, or the folder cannot be written.
+        If another process holds the lock (the message names it), or the folder cannot be written.
     """
     me = this_process()
     path = folder / name
@@ -124,7 +141,7 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
 
 
 class _Waiter:
-    """A process that wants the lock."""
+    """A newcomer: a process that is trying to get the lock."""
 
     def __init__(self, path: Path, me: dict[str, Any]):
         self.path, self.me = path, me
@@ -133,7 +150,7 @@ class _Waiter:
         self.dead: dict[str, Any] | None = None  # a holder whose number stood still
 
     def acquire(self) -> int:
-        """The open and locked file."""
+        """Return the descriptor of the open and locked file."""
         try:
             while True:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -146,26 +163,30 @@ class _Waiter:
                 _next(self.path).unlink(missing_ok=True)
 
     def _take(self, descriptor: int) -> bool:
-        """One try. Raises `InputError` if there is a living holder who will not give way."""
+        """Try once; raise `InputError` if the holder is alive and will not give way."""
         locked = _flock(descriptor)
         if not _is_same_file(descriptor, self.path):  # its last holder has just deleted it
             return False
         holder = read_holder(self.path)
+        # taken, but by nobody yet
         if locked is False and holder is None:  # its holder is about to write its name
             if time.monotonic() - self.started < PATIENCE_SECONDS:
                 return False
             raise InputError(f"{self.path.parent}: another process is writing into it; 'fuser {self.path}' names it")
+        # on one host flock is reliable: if it is free, the process that the file names has ended
         if locked and (holder is None or holder["host"] == self.me["host"]):
             return True
+        # on another host only the number tells whether the holder lives
         if holder is not None and not self._is_dead(holder, locked):
             self._wait_for(holder)
             return False
-        if locked is False:  # the file system keeps a dead node's lock: leave it that file
+        if locked is False:  # the file system keeps the flock of a dead node: delete the file and make a new one
             self.path.unlink(missing_ok=True)
             return False
         return bool(locked) or self._settle(descriptor)
 
     def _is_dead(self, holder: dict[str, Any], locked: bool | None) -> bool:
+        """Return whether a holder is known to be dead; watch its number if it is on another host."""
         here = holder["host"] == self.me["host"]
         if here and (locked is False or is_alive(holder["pid"])):
             return False
@@ -175,9 +196,10 @@ class _Waiter:
             self._ask(holder)
         if _stands_still(self.path, holder):
             self.dead = holder
-        return False  # the next try decides, so that two who watched do not both take it
+        return False  # the next try decides, so that two watchers do not both take the lock
 
     def _wait_for(self, holder: dict[str, Any]) -> None:
+        """Return if another try is worth it, else raise `InputError`."""
         waited = time.monotonic() - self.started
         if self.dead == holder:
             return
@@ -190,6 +212,7 @@ class _Waiter:
                              f"{how_to_end(holder, self.me)}")
 
     def _ask(self, holder: dict[str, Any]) -> None:
+        """Ask an earlier life of this job, in ``.lock.next``, to give way."""
         if not self.asked:
             print(f"{self.path.parent}: an earlier life of this job had it: {describe(holder)}; it is asked to give "
                   "way", file=sys.stderr, flush=True)
@@ -197,14 +220,14 @@ class _Waiter:
             self.asked = True
 
     def _settle(self, descriptor: int) -> bool:
-        """Without flock: write the name, and see whether it still stands there a moment later."""
+        """Without flock, write the own name and return whether it is still there a moment later."""
         write_holder(descriptor, self.me, 0)
         time.sleep(SETTLE_SECONDS)
         return _is_same_file(descriptor, self.path) and is_one(read_holder(self.path) or {}, self.me)
 
 
 def remove_left(folder: Path, name: str = NAME) -> None:
-    """Delete the lock of a process that died; one that is held stays, and so does one that may not be deleted."""
+    """Delete the lock of a process that died; keep one that is held or that may not be deleted."""
     with contextlib.suppress(InputError, OSError):
         if (folder / name).exists():
             with only_writer(folder, name):
@@ -212,12 +235,12 @@ def remove_left(folder: Path, name: str = NAME) -> None:
 
 
 def read_lock(folder: Path) -> dict[str, Any] | None:
-    """Who holds a folder, or held it when it crashed."""
+    """Return who holds the lock of a folder, or held it at a crash."""
     return read_holder(folder / NAME)
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process of this machine writes into a folder now; asks without taking it."""
+    """Return whether a process of this machine holds the lock of a folder now, without taking the lock."""
     try:
         descriptor = os.open(folder / NAME, os.O_RDONLY)
     except OSError:
@@ -239,7 +262,7 @@ def _next(path: Path) -> Path:
 
 
 def _is_ending(holder: dict[str, Any]) -> bool:
-    """Whether SLURM is ending the holder's job."""
+    """Return whether SLURM is ending the holder's job."""
     if holder["job"] is None or not cluster.has_slurm():
         return False
     try:
@@ -249,7 +272,7 @@ def _is_ending(holder: dict[str, Any]) -> bool:
 
 
 def _flock(descriptor: int) -> bool | None:
-    """True: locked; False: another has it; None: this file system has no such locks."""
+    """Try to lock a file: True if locked, False if another process has it, None if the file system has no flock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -260,7 +283,7 @@ def _flock(descriptor: int) -> bool | None:
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Return whether the open file is still the one with that name."""
     try:
         return os.fstat(descriptor).st_ino == path.stat().st_ino
     except FileNotFoundError:
@@ -268,7 +291,10 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _stands_still(path: Path, holder: dict[str, Any]) -> bool:
-    """Watch the number of a holder on another node; time in which the file could not be read does not count."""
+    """Watch the number of a holder on another node, and return whether it stands still.
+
+    Time in which the file could not be read does not count.
+    """
     print(f"{path.parent}: {describe(holder)} wrote into it last; waiting {PATIENCE_SECONDS:.0f} s to see whether it "
           "lives", file=sys.stderr, flush=True)
     watched = 0.0

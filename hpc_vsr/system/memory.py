@@ -1,4 +1,4 @@
-"""Memory: what a computation will take, what is free, and what the C library keeps for reuse."""
+"""Memory: how much a computation will take, how much is free, and how much the C library keeps for reuse."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 ONE_GIB = 1 << 30
 LEAST_PROCESS, TO_COME = 450_000_000, 200_000_000  # bytes, as measured
 GPU_CONTEXT = 700_000_000  # bytes of CUDA and its libraries; estimated
-GPU_SCRATCH = 1.3  # for the bytes of the tensors: workspaces of cuDNN, and gaps between blocks; estimated
+GPU_SCRATCH = 1.3  # factor on the bytes of the tensors, for cuDNN's workspaces and gaps between blocks; estimated
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks of up to 1 GiB instead of giving them back to the kernel.
+    """Make glibc keep freed blocks of up to 1 GiB instead of returning them to the kernel.
 
-    A network on a CPU frees and takes the same large blocks at every layer; faulting their pages in anew takes as long
-    as the convolutions (docs/decisions.md). Elsewhere than on glibc this does nothing.
+    On a CPU a network frees and allocates the same large blocks at every layer, and faulting their pages in again takes
+    as long as the convolutions (docs/decisions.md). Without glibc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -35,9 +35,9 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes of main memory that this process has held at most.
+    """Return the most bytes of main memory that this process has held.
 
-    Not getrusage's, which on Linux counts those of the process that started this one too.
+    This is not getrusage's figure, which on Linux includes the process that started this one.
     """
     with contextlib.suppress(OSError, ValueError, StopIteration):
         return _kibibytes(Path("/proc/self/status"), "VmHWM")
@@ -46,9 +46,9 @@ def peak_memory() -> int:
 
 
 def process_memory() -> int:
-    """Bytes that a process like this one takes besides its tensors: its libraries, decoder, encoder and kernels.
+    """Return the bytes that a process like this one takes besides its tensors: libraries, decoder, encoder, kernels.
 
-    A torch with CUDA is larger by half a gigabyte, so what this process has is looked at.
+    A torch with CUDA is larger by half a gigabyte, so the memory of this process is read.
     """
     with contextlib.suppress(OSError, ValueError, StopIteration):
         return max(LEAST_PROCESS, _kibibytes(Path("/proc/self/status"), "VmRSS") + TO_COME)
@@ -56,12 +56,12 @@ def process_memory() -> int:
 
 
 def memory_of_gpu(tensors: int) -> int:
-    """Bytes of a GPU that a process takes whose tensors take so many; estimated (docs/performance.md)."""
+    """Return the GPU memory, in bytes, of a process whose tensors take this many; estimated (docs/performance.md)."""
     return GPU_CONTEXT + int(GPU_SCRATCH * tensors)
 
 
 def peak_of_tensors(function: Callable[[], Any]) -> int:
-    """Bytes of all tensors that live at the same time at most while `function` runs on tensors without values."""
+    """Return the most bytes that live tensors take at one time while `function` runs on tensors without values."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes a second to import
 
     with FakeTensorMode(allow_non_fake_inputs=True), _LiveTensors() as tensors:
@@ -70,7 +70,7 @@ def peak_of_tensors(function: Callable[[], Any]) -> int:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Adds up what the tensors hold that operations return, until they are let go."""
+    """A sum of the bytes of the tensors that operations return, until they are released."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ class _LiveTensors(TorchDispatchMode):
         self._held: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.mkldnn_convolution.default:  # has no form without values
+        if function is torch.ops.aten.mkldnn_convolution.default:  # has no implementation without values
             x, weight, bias, padding, stride, dilation, groups = args
             returned = torch.ops.aten.convolution(x, weight, bias, stride, padding, dilation, False, [0], groups)
         else:
@@ -99,7 +99,10 @@ class _LiveTensors(TorchDispatchMode):
 
 
 def free_memory() -> int | None:
-    """Bytes that this machine, or the control group that SLURM put this process in, has left; None if unknown."""
+    """Return the bytes left on this machine or in the control group of this SLURM job, whichever is less.
+
+    None if neither is known.
+    """
     left = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         left.append(_kibibytes(Path("/proc/meminfo"), "MemAvailable"))
@@ -111,12 +114,15 @@ def free_memory() -> int | None:
 
 
 def _kibibytes(path: Path, name: str) -> int:
-    """Bytes that a line like 'VmHWM:   1234 kB' of this file tells."""
+    """Return the bytes given by a line of this file such as 'VmHWM:   1234 kB'."""
     return 1024 * int(next(line for line in path.read_text().splitlines() if line.startswith(name)).split()[1])
 
 
 def _left_in_groups(controllers: str, path: str) -> list[int]:
-    """What a control group and those above it have left, of version 1 (controller `memory`) or 2 (no controller)."""
+    """Return the bytes left in a control group and in those above it.
+
+    Version 1 has the controller `memory`, version 2 has no controller.
+    """
     if controllers not in ("", "memory"):
         return []
     root, limit, used = (Path("/sys/fs/cgroup"), "memory.max", "memory.current") if not controllers else (
@@ -132,7 +138,7 @@ def _left_in_groups(controllers: str, path: str) -> list[int]:
 
 
 def _file_cache(path: Path) -> int:
-    """Bytes of pages of files that nothing has used of late, which the kernel gives back by itself."""
+    """Return the bytes of file pages that nothing has used lately; the kernel frees these when needed."""
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             name, _, value = line.partition(" ")

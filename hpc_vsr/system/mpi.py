@@ -1,4 +1,4 @@
-"""Ranks of the preprocessing. The only file that imports mpi4py; without a launcher nothing of MPI is touched."""
+"""MPI ranks of preprocessing and upscaling. The only module that imports mpi4py; without a launcher it uses no MPI."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from hpc_vsr.system.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, memory_failure, storage_failure
 
-# Number of ranks as each launcher tells it, innermost launcher first: mpiexec inside a SLURM job counts, not srun's
-# own step that carries its proxies.
+# The variable in which each launcher gives the number of ranks, innermost launcher first: inside a SLURM job mpiexec's
+# number counts, not that of the srun step that runs mpiexec's proxies.
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
-SECONDS_TO_TELL = 0.5  # for the launcher to pass on the reason before it kills the rank that gave it
+SECONDS_TO_TELL = 0.5  # time for the launcher to pass on the reason before it kills the rank that gave it
 
 
 class Alone:
@@ -34,10 +34,10 @@ class Alone:
 
 
 def connect(environment: Mapping[str, str] = os.environ) -> Any:
-    """The communicator of this job: MPI's world under a launcher, `Alone` without one.
+    """Return the communicator of this job: MPI's world under a launcher, `Alone` without one.
 
-    Raises `InputError` if a launcher has started several ranks that cannot see each other, which would each do the
-    whole work and write over one another.
+    Raises `InputError` if a launcher has started several ranks that cannot see each other: each would do all the work,
+    and they would overwrite each other.
     """
     variable = next((name for name in SIZE_VARIABLES if name in environment), None)
     expected = int(environment[variable]) if variable else 1
@@ -59,9 +59,9 @@ def connect(environment: Mapping[str, str] = os.environ) -> Any:
 
 
 def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
-    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, told once.
+    """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, printed once.
 
-    To be called inside `abort_together`, which answers whatever else `function` raises.
+    Call it inside `abort_together`, which handles any other exception of `function`.
     """
     value, message = None, None
     if comm.rank == 0:
@@ -78,7 +78,7 @@ def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
 
 
 def ranks_on_node(comm: Any) -> int:
-    """How many ranks of the job share this node's memory; to be called by all of them."""
+    """Return how many ranks of the job share this node's memory; all ranks must call it."""
     if comm.size == 1:
         return 1
     from mpi4py import MPI
@@ -92,7 +92,7 @@ def ranks_on_node(comm: Any) -> int:
 
 @contextlib.contextmanager
 def abort_together(comm: Any) -> Iterator[None]:
-    """An exception on one rank ends the whole job at once, with its reason; the others would wait for ever."""
+    """End the whole job, with the reason, when one rank raises an exception; the others would wait forever."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -111,7 +111,7 @@ def abort_together(comm: Any) -> Iterator[None]:
 
 
 def library() -> str | None:
-    """First line of what the MPI that mpi4py finds says of itself; None without one. Does not initialise MPI."""
+    """Return the first line of the version text of mpi4py's MPI, without initialising it; None if there is no MPI."""
     try:
         import mpi4py
         mpi4py.rc.initialize = False
@@ -122,5 +122,5 @@ def library() -> str | None:
 
 
 def srun_type() -> str:
-    """What `srun --mpi` starts the ranks of this MPI with: pmix for Open MPI, pmi2 for MPICH and its relatives."""
+    """Return the value of `srun --mpi` for this MPI: pmix for Open MPI, pmi2 for MPICH and its relatives."""
     return "pmix" if (library() or "").startswith("Open MPI") else "pmi2"

@@ -1,4 +1,4 @@
-"""Command lines made of settings: every field of a dataclass is an option, and every mistake one line."""
+"""Command lines made from settings: every field of a dataclass is an option, and every mistake gives one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Parser(jsonargparse.ArgumentParser):
 
     def add_settings(self, settings: type, file_option: str, also: Sequence[str] = (), first: Sequence[str] = ()
                      ) -> None:
-        """Add every field of a frozen dataclass as ``--section.key``, readable from a TOML file too.
+        """Add every field of a frozen dataclass as ``--section.key``; a TOML file can set them too.
 
         Parameters
         ----------
@@ -53,22 +53,22 @@ class Parser(jsonargparse.ArgumentParser):
         file_option : str
             The flag that names the TOML file, such as ``--config``.
         also : sequence of str
-            Sections that the file may have for other stages; they are not read here.
+            Sections that the file may have for other stages; they are ignored here.
         first : sequence of str
-            The settings that a user needs most, such as ``train.steps``: the first in the help.
+            The settings that a user needs most, such as ``train.steps``; the help shows them first.
         """
         self._settings, self._file_option, self._also = settings, file_option, tuple(also)
         self.add_argument(file_option, type=Path | None, default=None, metavar="FILE",
                           help="TOML file with these settings; the command line overrides it")
         known = {option for action in self._actions for option in action.option_strings}
         self.add_class_arguments(settings, None)
-        for action in self._actions:  # jsonargparse adds `--section FILE` for each section: not ours
+        for action in self._actions:  # hide the `--section FILE` that jsonargparse adds for each section
             if action.option_strings and action.option_strings[0] not in known and _is_section(action):
                 action.help = SUPPRESS
         self._first = tuple(first)
 
     def format_help(self) -> str:
-        """Return the manual: the stage's options first, then the settings that are changed most, then the others."""
+        """Return the help: the stage's options first, then the settings that are changed most, then the others."""
         self._make_ready()
         groups = list(self._action_groups)  # jsonargparse makes the settings from these
         try:
@@ -78,7 +78,7 @@ class Parser(jsonargparse.ArgumentParser):
             self._action_groups[:] = groups
 
     def _make_ready(self) -> None:
-        """Give every option its second spelling, switches an optional value, and settings their place in the help."""
+        """Give every option its second spelling and its metavar, switches an optional value, and the help its usage."""
         if self._is_ready:
             return
         self._is_ready = True
@@ -117,7 +117,7 @@ class Parser(jsonargparse.ArgumentParser):
                 self.add_argument_group(title)._group_actions.extend(actions)
 
     def _spelled_out(self, argv: Sequence[str]) -> list[str]:
-        """``--no-compare`` as ``--compare=false``."""
+        """Replace words such as ``--no-compare`` by ``--compare=false``."""
         switches = {option for action in self._actions if _kind_of(action) is bool for option in action.option_strings}
         spelled = []
         for word in argv:
@@ -143,7 +143,7 @@ class Parser(jsonargparse.ArgumentParser):
         return self._settings(**{name: namespace[name] for name in names}), namespace
 
     def _file_arguments(self, argv: Sequence[str]) -> list[str]:
-        """The TOML file as the command line that it stands for, so that what follows it overrides it."""
+        """Return the TOML file as arguments; the command line is appended to them and so overrides them."""
         if self._settings is None:
             return []
         path = None
@@ -155,7 +155,7 @@ class Parser(jsonargparse.ArgumentParser):
         return read_toml_arguments(Path(path), self._settings, self._also) if path else []
 
     def _one_line(self, error: ArgumentError) -> str:
-        """jsonargparse's message without its line breaks and Python's type names."""
+        """Return jsonargparse's message without line breaks and names of Python's types."""
         text = " ".join(str(error).split())
         missing = re.fullmatch(r"the following arguments are required: (.*)", text)
         if missing:
@@ -173,7 +173,7 @@ class Parser(jsonargparse.ArgumentParser):
 
     @property
     def _shown(self) -> dict[str, str]:
-        """{destination: how a user writes it}."""
+        """Mapping from an argument's destination to how a user writes it."""
         return {action.dest: action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
                 for action in self._actions}
 
@@ -181,7 +181,7 @@ class Parser(jsonargparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
         if not unknown:
             return ""
-        other = "-" if "_" in unknown[1] else "_"  # the spelling that this user does not use
+        other = "-" if "_" in unknown[1] else "_"  # the separator that this user does not use
         spelt = [[option for option in action.option_strings if option.startswith("--")] for action in self._actions
                  if action.option_strings and action.help is not SUPPRESS]
         valid = [next((option for option in options if other not in option[2:]), options[-1]) for options in spelt]
@@ -189,7 +189,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
-    """Help without the names of Python's types; an option is shown with dashes."""
+    """Help text without the names of Python's types; options are shown with dashes."""
 
     def __init__(self, prog):
         super().__init__(prog, max_help_position=34, width=100)
@@ -219,7 +219,7 @@ class _Help(jsonargparse.DefaultHelpFormatter):
         return f"{text} ({', '.join(notes)})" if notes else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Paragraphs of a module's docstring are filled; its indented lines, which are commands, stay as they are."""
+        """Fill the paragraphs of a module's docstring, but keep its indented lines, which are commands."""
         parts = text.strip().split("\n\n")
         return "\n\n".join(part if part.startswith("    ") else super(_Help, self)._fill_text(part, width, indent)
                            for part in parts)
@@ -230,7 +230,7 @@ def _is_section(action) -> bool:
 
 
 def _kind_of(action) -> type | None:
-    """The type of an option's value, without the "or nothing" of one that may be left out."""
+    """Return the type of an option's value, without the None of an optional one."""
     kind = getattr(action, "_typehint", None) or action.type
     kinds = [one for one in typing.get_args(kind) if one is not type(None)] if _is_union(kind) else [kind]
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
@@ -245,7 +245,7 @@ def _belongs_to(action, settings: type) -> bool:
 
 
 def _as_typed(value: Any) -> str:
-    """A default as a user would type it."""
+    """Return a default as a user would type it."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_as_typed, value))}]"
     return str(getattr(value, "value", value))

@@ -1,4 +1,4 @@
-"""Progress of a long stage: a bar on a terminal, a line every so often in a log file; rate and time left in both."""
+"""Progress of a long stage: a bar on a terminal, a line every 10 s in a log file; both show rate and time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """Counts work done out of a total and shows it, if `shown` (the main rank), on standard error.
+    """A counter of work done out of a total, shown on standard error if `shown` (on the main rank).
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Progress:
     label, unit : str
         What is done ("training") and what is counted ("step").
     initial : int
-        Work that an earlier run of the same command did; the rate does not count it.
+        Work done by an earlier run of the same command; it does not count towards the rate.
     shown : bool
         False on every rank but the main one.
     """
@@ -46,7 +46,7 @@ class Progress:
             self._print_line()
 
     def advance(self, count: int = 1, figures: str = "") -> None:
-        """Count `count` more; `figures` (loss, PSNR) stands at the end of the bar or line."""
+        """Count `count` more; `figures` (loss, PSNR) appear at the end of the bar or line."""
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(figures, refresh=False)
@@ -69,13 +69,13 @@ class Progress:
 
 
 class Rate:
-    """Counts work a second between two calls of `restart`, leaving out the time outside of the loop that is timed."""
+    """A meter of work per second between two calls of `restart`, without the time outside of the timed loop."""
 
     def __init__(self):
         self.amount, self.seconds, self._since = 0.0, 0.0, time.monotonic()
 
     def timed(self, work: Iterable[Item]) -> Iterator[Item]:
-        """The same items; the time from asking for one until `add` counts."""
+        """Yield the same items; the time from asking for an item until `add` counts."""
         items = iter(work)
         while True:
             self._since = time.monotonic()
@@ -86,18 +86,18 @@ class Rate:
             yield item
 
     def add(self, amount: float) -> None:
-        """So much was done since the item was asked for."""
+        """Add the amount of work done since the item was asked for."""
         self.amount, self.seconds = self.amount + amount, self.seconds + time.monotonic() - self._since
 
     def restart(self) -> float:
-        """Amount a second since the last call."""
+        """Return the amount per second since the last call, and start anew."""
         rate = self.amount / max(self.seconds, 1e-9)
         self.amount = self.seconds = 0.0
         return rate
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: '8 s', '4 min 05 s', '30 h 12 min'."""
+    """Return a duration for people: '8 s', '4 min 05 s', '30 h 12 min'."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -1,4 +1,4 @@
-"""Ranks of the training. It reads RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*; whatever sets them can launch it."""
+"""Ranks of the training, joined by RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*; any launcher that sets them will do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hpc_vsr.system.memory import peak_memory
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where this process stands among those that train together.
+    """The position of this process among those that train together.
 
     Attributes
     ----------
@@ -41,27 +41,27 @@ class Ranks:
 
     @property
     def per_node(self) -> int:
-        """How many ranks share this node."""
+        """Number of ranks on this node."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
 
     @property
     def num_threads(self) -> int:
-        """Cores of this rank: what SLURM gave each task, else OMP_NUM_THREADS, else its share of the machine."""
+        """Cores of this rank: SLURM's cores per task, else OMP_NUM_THREADS, else its share of the machine."""
         by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # else a task started the ranks
         given = (by_srun and os.environ.get("SLURM_CPUS_PER_TASK")) or os.environ.get("OMP_NUM_THREADS", "")
-        by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # its own default, not the user's
+        by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # torchrun's default, not the user's choice
         if given.isdecimal() and int(given) > 0 and not by_torchrun:
             return int(given)
         return max(1, len(os.sched_getaffinity(0)) // self.per_node)
 
     def peak_memory(self) -> int:
-        """Bytes: of the GPU, or of this process on a CPU."""
+        """Return the peak memory in bytes: of tensors on the GPU, or of this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return peak_memory()
 
     def sum(self, values: list[float]) -> list[float]:
-        """Add up a few float64 numbers over all ranks; the same result on each."""
+        """Return the sums of a few float64 numbers over all ranks, the same on each rank."""
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total)
         return total.tolist()
@@ -69,7 +69,7 @@ class Ranks:
     def on_main(self, function: Callable[[], Any]) -> Any:
         """Call `function` on the main rank and return its value on every rank.
 
-        Its `InputError` ends every rank, told once.
+        Its `InputError` ends every rank and is printed once.
         """
         box = [None, None]
         if self.is_main:
@@ -83,7 +83,7 @@ class Ranks:
         return box[0]
 
     def together(self, function: Callable[[], None]) -> None:
-        """Call `function` on every rank; an `InputError` on any ends all of them, told once."""
+        """Call `function` on every rank; an `InputError` on any rank ends all of them and is printed once."""
         message = None
         try:
             function()
@@ -95,7 +95,7 @@ class Ranks:
             raise InputError(first) if self.is_main else ToldElsewhere(first)
 
     def gather(self, value: Any) -> list:
-        """The value of every rank, on each of them."""
+        """Return the values of all ranks, on every rank."""
         values = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
@@ -106,7 +106,7 @@ class Ranks:
 
 @contextlib.contextmanager
 def join_ranks(device: Device) -> Iterator[Ranks]:
-    """Join the process group, gloo for the CPU and NCCL for GPUs; one process alone is a group of one, without NCCL.
+    """Join the process group, with gloo on CPUs and NCCL on GPUs; a single process is a group of one, without NCCL.
 
     Parameters
     ----------
@@ -116,8 +116,9 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     Raises
     ------
     InputError
-        If a GPU is asked for, or the job has one, and torch sees none; or two ranks would have the same GPU.
+        If a GPU is asked for, or the job has one, but torch sees none; or if two ranks would have the same GPU.
     """
+    # tasks without RANK would be as many independent trainings
     for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
             raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
@@ -126,6 +127,7 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     rank, world_size = _number("RANK", 0), number_of_ranks()
     if rank >= max(1, world_size):
         raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
+    # choose the device before joining: it decides between gloo and NCCL
     chosen = choose_device(device, _number("LOCAL_RANK", rank))
     check_job_gpus(device, chosen, "train.device")
     if world_size == 1:
@@ -133,6 +135,7 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     else:
         _meet(backend_of(chosen), rank, world_size)
     ranks = Ranks(rank, world_size, own_device(chosen))
+    # all ranks tell each other where they compute; then the training runs in the caller's block
     try:
         ranks.together(functools.partial(check_placements, ranks.gather(placement(chosen))))
         yield ranks
@@ -143,15 +146,15 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
                      f"{_patience().total_seconds():.0f} s, the HPC_VSR_PATIENCE ({str(error).splitlines()[0]}); see "
                      "its last lines; the same command goes on from the last checkpoint") from None
     finally:
-        gc.collect()  # a DistributedDataParallel that lives on would keep the group, whose threads then abort at exit
+        gc.collect()  # a live DistributedDataParallel would keep the group, whose threads then abort at exit
         dist.destroy_process_group()
 
 
 def backend_of(device: torch.device) -> str:
-    """What joins several ranks: gloo for what lies on the CPU, NCCL for what lies on a GPU of one's own.
+    """Return the backends that join several ranks: gloo for tensors on the CPU, NCCL if each rank has its own GPU.
 
-    NCCL's waits are made to end with an exception: else a rank that has lost another waits behind a kernel until NCCL's
-    watchdog aborts the process, and no line says why.
+    NCCL is set to end its waits with an exception. Otherwise a rank that has lost another one waits behind a kernel
+    until NCCL's watchdog aborts the process, without a line that says why.
     """
     if device.type == "cpu" or shares_gpu():
         return "gloo"
@@ -160,7 +163,7 @@ def backend_of(device: torch.device) -> str:
 
 
 def number_of_ranks() -> int:
-    """How many processes train together, as whatever launched them says; `InputError` if it says no number."""
+    """Return how many processes train together, from WORLD_SIZE; raise `InputError` if that is no number."""
     return _number("WORLD_SIZE", 1)
 
 
@@ -183,7 +186,10 @@ def _meet(backend: str, rank: int, world_size: int) -> None:
 
 
 def _patience() -> datetime.timedelta:
-    """How long a rank waits for another: one may be saving alone so long, and so long a hang goes unseen."""
+    """Return how long a rank waits for another.
+
+    One rank may take that long to save by itself, and a hang goes unnoticed for that long.
+    """
     given = os.environ.get("HPC_VSR_PATIENCE", "600")
     if not given.isdecimal() or not 0 < int(given) <= 86400:
         raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")

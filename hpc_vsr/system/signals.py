@@ -1,4 +1,4 @@
-"""Being asked to stop: by SLURM before a time limit (SIGUSR2) or at preemption (SIGTERM), or by Ctrl-C (SIGINT)."""
+"""Signals that ask to stop: SIGUSR2 before SLURM's time limit, SIGTERM at preemption, SIGINT from Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-LAUNCHER = "HPC_VSR_LAUNCHER"  # process that started this one and waits for it
+LAUNCHER = "HPC_VSR_LAUNCHER"  # number of the process that started this one and waits for it
 OF_SLURM = (signal.SIGTERM, signal.SIGUSR2)
 
 
 def hold_signals() -> None:
-    """Keep what SLURM sends until a `StopFlag` is there; while torch is loading it would end the process."""
+    """Hold back SLURM's signals until there is a `StopFlag`; while torch is loading they would end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, OF_SLURM)
 
 
 def release_signals() -> None:
-    """Take what was kept, and answer signals from now on."""
+    """Deliver the signals that were held back, and all later ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_SLURM)
 
 
 class StopFlag:
-    """Set by a signal; the loop answers at the next step boundary. A second Ctrl-C ends the process at once."""
+    """A flag that a signal sets and the loop checks after each step. A second Ctrl-C ends the process at once."""
 
     SIGNALS = (*OF_SLURM, signal.SIGINT)
 
@@ -50,8 +50,8 @@ class StopFlag:
 
 @contextlib.contextmanager
 def launching() -> Iterator[None]:
-    """Processes that are started in this block are spared a Ctrl-C, and get SIGTERM when this process has ended."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C would reach them beside what we tell them
+    """Protect processes started in this block from Ctrl-C, and let them get SIGTERM when this process has ended."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C would reach them besides our own signal
     os.environ[LAUNCHER] = str(os.getpid())
     try:
         yield
@@ -61,7 +61,7 @@ def launching() -> Iterator[None]:
 
 
 def follow_launcher() -> None:
-    """In a process that was started while `launching`: SIGTERM when the process that started it ends, even killed."""
+    """Send this process SIGTERM when the process that started it, inside `launching`, ends or is killed."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None:
         return
@@ -79,5 +79,5 @@ def follow_launcher() -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """SIGTERM ends this process as Ctrl-C does."""
+    """Make SIGTERM end this process as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""What SLURM says of jobs. Few questions, and none to its accounting, which many clusters do not have."""
+"""Asks SLURM about jobs, rarely, and never its accounting, which many clusters do not have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hpc_vsr.system.errors import Failed
 
-PATIENCE_SECONDS = 30  # a busy controller takes its time
+PATIENCE_SECONDS = 30  # a busy controller answers slowly
 GOING = ("RUNNING", "CONFIGURING", "STOPPED", "SUSPENDED")  # states of a job that SLURM is not about to end
 PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_")
 KEPT = ("SLURM_CONF",)
@@ -25,11 +25,11 @@ class Queued:
     Attributes
     ----------
     job : str
-        Its number; 12_3 is element 3 of the array 12.
+        Its number; 12_3 is element 3 of array 12.
     state : str
         PENDING, RUNNING, COMPLETING and so on.
     reason : str
-        Why it waits, or the nodes that it runs on.
+        The reason why it waits, or the nodes that it runs on.
     name : str
     """
 
@@ -44,7 +44,7 @@ def has_slurm() -> bool:
 
 
 def read_queue() -> dict[str, Queued]:
-    """{job number: job} of every job of this user that has not ended, in one query.
+    """Return {job number: job} of all jobs of this user that have not ended, with one query.
 
     Raises
     ------
@@ -57,24 +57,24 @@ def read_queue() -> dict[str, Queued]:
 
 
 def this_job() -> str | None:
-    """The number of the SLURM job that this process belongs to; 12_3 is element 3 of the array 12."""
+    """Return the number of this process's SLURM job (12_3 is element 3 of array 12); None outside of a job."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID")
 
 
 def restarts() -> int:
-    """How often SLURM has started this job again."""
+    """Return how often SLURM has restarted this job."""
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
 def state_of(job: str) -> str:
-    """RUNNING, or COMPLETING and others for a job that is being ended."""
+    """Return the state of a job: RUNNING, or COMPLETING and others for a job that is being ended."""
     found = re.search(r"JobState=(\w+)", _ask("scontrol", "--oneliner", "show", "job", job))
     return found[1] if found else "UNKNOWN"
 
 
 def requeue(job: str) -> None:
-    """Send a job back to the queue, if it runs: one that was cancelled meanwhile stays so. SLURM ends its processes."""
+    """Send a running job back to the queue; SLURM ends its processes. A job cancelled meanwhile stays cancelled."""
     _ask("scontrol", "requeue", "incomplete", job)
 
 
@@ -84,7 +84,7 @@ def cancel(jobs: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def outside_of_job() -> Iterator[None]:
-    """Hide from child processes that this one runs in a job: what is submitted would inherit its binding."""
+    """Hide from child processes that this one runs in a job; a submitted job would inherit its binding."""
     if this_job() is None:
         yield
         return
