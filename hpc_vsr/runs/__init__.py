@@ -1,1 +1,1 @@
-"""What a training leaves: its folder, its checkpoints, its history, and the trained network."""
+"""Everything that a training leaves: its folder, its checkpoints, its history and the trained network."""

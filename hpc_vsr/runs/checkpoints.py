@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which are there, which are whole, which is the newest and which the best. No torch."""
+"""The checkpoints of a run: which exist, which are whole, which is the newest and which the best. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP = re.compile(r"step-(\d+)\.pt")
 
 
 class Checkpoints:
-    """The files ``step-00001000.pt`` of a folder; each is looked through once, and again after `look_again`.
+    """The files ``step-00001000.pt`` of a folder; each is read and checked once, and again after `look_again`.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Checkpoints:
         self._whole: dict[Path, bool] = {}
 
     def look_again(self) -> None:
-        """Forget what was seen: a checkpoint has been written, or another process may have written one."""
+        """Forget earlier checks: a checkpoint has been written, or another process may have written one."""
         self._whole.clear()
 
     def path_of(self, step: int) -> Path:
@@ -42,33 +42,33 @@ class Checkpoints:
         return int(STEP.fullmatch(path.name)[1])
 
     def paths(self) -> list[Path]:
-        """Whole or not, the oldest first."""
+        """Return all checkpoints, whole or not, the oldest first."""
         return sorted(path for path in self.folder.glob("step-*.pt") if STEP.fullmatch(path.name))
 
     def is_whole(self, path: Path) -> bool:
-        """Whether its bytes are those of its checksum."""
+        """Return whether the bytes of a checkpoint match its checksum."""
         if path not in self._whole:
             self._whole[path] = is_valid(path)
         return self._whole[path]
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint; None if there is none."""
+        """Return the newest whole checkpoint; None if there is none."""
         return next((path for path in reversed(self.paths()) if self.is_whole(path)), None)
 
     def damaged(self) -> list[Path]:
-        """Checkpoints newer than the newest whole one, which a resumed training passes over."""
+        """Return the checkpoints newer than the newest whole one; a resumed training skips them."""
         newest = self.newest()
         return [path for path in reversed(self.paths()) if newest is None or path > newest]
 
     def best(self) -> Path:
-        """The checkpoint with the best validation score, else, with a warning, the newest.
+        """Return the checkpoint with the best validation score; if that is damaged, warn and return the newest.
 
-        Where best.json is lost or damaged, the newest checkpoint knows which was the best.
+        If best.json is lost or damaged, the newest checkpoint tells which was the best.
 
         Raises
         ------
         InputError
-            If none is whole.
+            If no checkpoint is whole.
         """
         newest = self.newest()
         if newest is None:
@@ -80,21 +80,22 @@ class Checkpoints:
         return newest
 
     def best_sha256(self) -> str:
-        """SHA-256 of the checkpoint that `best` chooses."""
+        """Return the SHA-256 of the checkpoint that `best` chooses."""
         return sha256(self.best())
 
     def name_best(self, step: int, score: float) -> None:
+        """Write best.json, which names the best checkpoint."""
         write_sealed(self.folder / BEST, {"file": self.path_of(step).name, "step": step, "psnr": score})
 
     def restore_best(self, step: int, score: float) -> None:
-        """Name the best checkpoint, if it is there and another one, or none, is named."""
+        """Name the best checkpoint if it is whole and best.json names another one or none."""
         if self.is_whole(self.path_of(step)) and self._named() != self.path_of(step):
             self.name_best(step, score)
 
     def prune(self, keep: int, step: int) -> None:
-        """Delete all but the newest `keep` checkpoints up to `step`, which is whole, and the best one.
+        """Delete all checkpoints but the best one and the newest `keep` up to `step`, which is whole.
 
-        What is there of later steps was damaged when training went on from an earlier one.
+        Checkpoints of later steps were damaged, so training went on from an earlier one.
         """
         paths = self.paths()
         whole = [path for path in paths if path <= self.path_of(step) and checksum_path(path).exists()]
@@ -103,10 +104,11 @@ class Checkpoints:
             if path not in stay:
                 checksum_path(path).unlink(missing_ok=True)
                 path.unlink()
-        for path in self.folder.glob(partial_path(Path("*")).name):  # of a life that was killed
+        for path in self.folder.glob(partial_path(Path("*")).name):  # left by a killed life of the run
             path.unlink(missing_ok=True)
 
     def _named(self) -> Path | None:
+        """Return the checkpoint that best.json names; None if that file is lost or damaged."""
         try:
             name = str(read_sealed(self.folder / BEST, "").get("file"))
         except InputError:
@@ -114,16 +116,17 @@ class Checkpoints:
         return self.folder / name if STEP.fullmatch(name) else None
 
     def _known_to(self, path: Path) -> Path:
+        """Return the checkpoint that was the best when this one was written; this one if none had been validated."""
         facts = read_facts(path)
         return path if facts.get("best_psnr") is None else self.path_of(facts.get("best_step", 0))
 
 
 class _Mapping(dict):
-    """Stands for an OrderedDict, to which torch gives attributes."""
+    """A stand-in for OrderedDict; unlike dict it can take the attributes that torch sets."""
 
 
 class _Facts(pickle.Unpickler):
-    """Reads what torch has pickled, with nothing in place of tensors; no code is imported or run."""
+    """A reader of torch's pickles that puts None in place of tensors; it imports and runs no code."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _Mapping if name == "OrderedDict" else _nothing
@@ -137,17 +140,17 @@ def _nothing(*_) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Numbers and settings of a checkpoint, without its tensors, which are None, and without torch.
+    """Return the numbers and settings of a checkpoint without loading torch; its tensors are None.
 
     Raises
     ------
     InputError
-        If it was not written by this program.
+        If this program did not write it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # as torch writes it, so nothing can swell
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch packs nothing; it could swell
                 raise pickle.UnpicklingError("it is packed")
             facts = _Facts(io.BytesIO(archive.read(name))).load()
         if not isinstance(facts, dict):

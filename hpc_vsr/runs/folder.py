@@ -1,4 +1,4 @@
-"""A run folder: the names of all that a run leaves, and the trained network in it."""
+"""A run folder: the names of all files that a run leaves, and its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVED = ("bicubic", "wiener", "lr", "hr", "frame", "methods", "file")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files in ``runs/NAME``; docs/formats.md says what each holds."""
+    """Names of the files in ``runs/NAME``; docs/formats.md describes each of them."""
 
     path: Path
 
@@ -51,7 +51,7 @@ class RunFolder:
         return self.path / f"pictures-{split}.npz"
 
     def read_config(self) -> dict:
-        """The resolved job of the run; `InputError` if this is not a run folder."""
+        """Return the resolved job of the run; raise `InputError` if this is not a run folder."""
         config = read_sealed(self.config, "the command that made the run writes it anew" if self.config.exists()
                              else "name the folder of a training run, runs/NAME")
         missing = [key for key in CONFIG_KEYS if key not in config]
@@ -68,7 +68,7 @@ class RunFolder:
         return config
 
     def check_name(self) -> None:
-        """Raise `InputError` if a report could not tell the run from its other rows and pictures."""
+        """Raise `InputError` if a report already uses the run's name for other rows or pictures."""
         if self.name in RESERVED:
             raise InputError(f"{self.path}: a run cannot be named {self.name!r}, which a report uses; "
                              "choose another --out")

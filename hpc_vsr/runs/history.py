@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: what a training was like, one JSON object a line, appended as it goes."""
+"""Reads and writes ``metrics.jsonl``, the history of a training: one JSON object per line, appended as it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def append_record(path: Path, record: dict) -> None:
 
 
 def read_history(path: Path) -> list[dict]:
-    """The records of a file, without lines that a kill cut off or a disk damaged; none if there is no file."""
+    """Return the records of a file without lines cut off by a kill or damaged by a disk; none if there is no file."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -29,7 +29,7 @@ def read_history(path: Path) -> list[dict]:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the records that a killed process wrote after its last checkpoint, which a resumed one writes again."""
+    """Drop the records that a killed process wrote after its last checkpoint; the resumed run writes them again."""
     if path.exists():
         write_text(path, "".join(json.dumps(record) + "\n" for record in read_history(path) if record["step"] <= step))
 

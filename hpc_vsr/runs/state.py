@@ -1,4 +1,4 @@
-"""The content of a checkpoint: all that is needed to continue a run. It is written whole and loads without code."""
+"""The content of a checkpoint: all that is needed to continue a run. Writing is atomic, and loading runs no code."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network":
 
 
 def save_checkpoint(checkpoints: Checkpoints, state: dict, step: int, keep: int, best_score: float | None) -> Path:
-    """Write ``step-00001000.pt`` and then ``step-00001000.pt.sha256``, which makes it valid; prune older ones.
+    """Write ``step-00001000.pt`` and then ``step-00001000.pt.sha256``, which makes it valid; delete older ones.
 
     Parameters
     ----------
     checkpoints : Checkpoints
     state : dict
-        Tensors of any device, numbers, text, and dicts and lists of them; the file has the tensors on the CPU.
+        Tensors on any device, numbers, text, and dicts and lists of them; the file has the tensors on the CPU.
     step : int
     keep : int
-        How many of the newest stay, besides the best one.
+        Number of the newest checkpoints to keep, besides the best one.
     best_score : float, optional
         The validation score if this is the best checkpoint so far.
     """
     path = checkpoints.path_of(step)
-    stream = io.BytesIO()  # a full disk then is an OSError of ours, not whatever torch makes of it
-    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # `torch.load` then works on machines without a GPU
+    stream = io.BytesIO()  # so that a full disk is a plain OSError, not whatever torch makes of it
+    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # so that it loads on machines without a GPU
     write_checked(path, stream.getbuffer())
     checkpoints.look_again()
     if best_score is not None:
@@ -48,9 +48,9 @@ def save_checkpoint(checkpoints: Checkpoints, state: dict, step: int, keep: int,
 
 
 def load_checkpoint(path: Path) -> dict:
-    """State of a checkpoint; nothing in it is run. `InputError` if it was not written by this program."""
+    """Return the state of a checkpoint, running no code in it; `InputError` if this program did not write it."""
     try:
-        with zipfile.ZipFile(path) as archive:  # as torch writes it: nothing in it is packed, so nothing can swell
+        with zipfile.ZipFile(path) as archive:  # torch packs nothing; a packed file could swell
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise pickle.UnpicklingError("it is packed")
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -66,7 +66,7 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load a state dict; `InputError` lists what does not fit if it is of another network."""
+    """Load a state dict; if it is of another network, raise an `InputError` that lists what does not fit."""
     own = network.state_dict()
     faults = [f"lacks {name}" for name in own if name not in weights]
     faults += [f"has unknown {name}" for name in weights if name not in own]

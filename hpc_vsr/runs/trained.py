@@ -1,4 +1,4 @@
-"""The trained network of a run, and what it was trained for."""
+"""The trained network of a run, and the kind of data it was trained for."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from hpc_vsr.system.files import sha256
 
 @dataclass(frozen=True)
 class DataTerms:
-    """What a network was trained for, kept in its checkpoint: values and degradation of its data set.
+    """The values and the degradation of the data set that a network was trained for; its checkpoint holds them.
 
     Attributes
     ----------
     channels, scale : int
     sigma : float
-        Blur in HR pixels.
+        Standard deviation of the blur in HR pixels.
     noise : float
         Noise-to-signal power of the Wiener filter, tuned on the validation split.
     offset, extent : float
         (value - offset) / extent is 0..1 on the training split.
     fingerprint : str
-        Of the data set.
+        Fingerprint of the data set.
     is_video : bool, optional
-        Grey levels of 8 bits; else the values of a field. Checkpoints of earlier versions do not say.
+        True for grey levels of 8 bits, False for the values of a field. Checkpoints of earlier versions do not say.
     """
 
     channels: int
@@ -61,13 +61,13 @@ class DataTerms:
         return (self.offset, self.extent) == (0.0, GREY) if self.is_video is None else self.is_video
 
     def build(self, settings: ModelSettings) -> Network:
-        """The initialised network for this data."""
+        """Return the initialised network for this data."""
         return build_model(settings, self.channels, self.scale, self.sigma, self.noise)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and what it was trained for."""
+    """A trained network and the data that it was trained for."""
 
     network: Network
     settings: ModelSettings
@@ -78,12 +78,12 @@ class Trained:
 
 
 def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
-    """The part of a checkpoint that `load_trained` reads."""
+    """Return the part of a checkpoint that `load_trained` reads."""
     return {"model_settings": as_dict(settings), "data_terms": as_dict(terms), "weights": weights}
 
 
 def load_trained(run: RunFolder) -> Trained:
-    """The network of a run with its best validated weights, on the CPU, ready for inference.
+    """Return the network of a run with its best validated weights, on the CPU, ready for inference.
 
     Raises
     ------
@@ -97,8 +97,9 @@ def load_trained(run: RunFolder) -> Trained:
     except (InputError, FileNotFoundError):
         if path.exists():
             raise
+        # a training that goes on has deleted it meanwhile, because another one is now the best
         run.checkpoints.look_again()
-        path = run.checkpoints.best()  # a training that goes on has pruned it meanwhile
+        path = run.checkpoints.best()
         state, checksum = load_checkpoint(path), sha256(path)
     where = str(path)
     settings = from_dict(ModelSettings, config["model"], str(run.config))
