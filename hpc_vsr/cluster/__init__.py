@@ -1,1 +1,1 @@
-"""Starts the stages on a cluster or on this machine: sites, submissions, what the jobs run, requeueing."""
+"""Starts the stages on a cluster or on this machine: sites, submissions, the work of the jobs, requeueing."""

@@ -29,12 +29,12 @@ from hpc_vsr.system.signals import StopFlag, follow_launcher, interrupt_on_sigte
 from hpc_vsr.system.slurm import restarts
 from hpc_vsr.training.trainer import train
 
-FIRST_PORT, NUM_PORTS = 20000, 12000  # below those that the system gives out by itself
+FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that the system assigns by itself
 MAIN_RANK_SECONDS = 120
 
 
 class _Resubmitted:
-    """A callable that submitit may start again from its beginning: its work goes on where it was."""
+    """A callable that submitit may start again from the beginning; its work then goes on where it was."""
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         return submitit.helpers.DelayedSubmission(self)
@@ -42,7 +42,7 @@ class _Resubmitted:
 
 @dataclass(frozen=True)
 class PreprocessJob(_Resubmitted):
-    """Makes the data set of a recipe on all MPI ranks of the job.
+    """The job that makes the data set of a recipe, on all its MPI ranks.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class PreprocessJob(_Resubmitted):
 
 @dataclass(frozen=True)
 class TrainJob(_Resubmitted):
-    """Trains an experiment on all ranks of the job, and goes back to the queue when it is stopped before its end.
+    """The job that trains an experiment on all its ranks; if it is stopped before the end, it goes back to the queue.
 
     Attributes
     ----------
@@ -86,14 +86,15 @@ class TrainJob(_Resubmitted):
         return told_to(environment, self.run(environment))
 
     def run(self, environment: submitit.JobEnvironment) -> int:
-        """Exit status of this rank."""
+        """Train, and return the exit status of this rank."""
         with StopFlag() as stop:
             follow_launcher()
             export_ranks(environment)
+            # only the main rank of a SLURM job sends the job back to the queue
             if environment.cluster != "slurm" or environment.global_rank != 0:
                 status = exit_status(lambda _: train(self.experiment, stop))
                 if environment.cluster == "slurm" and status == CAN_CONTINUE:
-                    # srun would end the main rank a minute after the first one, perhaps before SLURM has answered it
+                    # srun ends the main rank a minute after the first rank has ended, perhaps before SLURM has answered
                     time.sleep(MAIN_RANK_SECONDS)
                 return status
             return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).live(
@@ -102,7 +103,7 @@ class TrainJob(_Resubmitted):
 
 @dataclass(frozen=True)
 class ReportJob(_Resubmitted):
-    """Measures the networks of experiments and writes one report of them; one rank.
+    """The job that measures the networks of experiments and writes one report of them, on one rank.
 
     Attributes
     ----------
@@ -121,7 +122,8 @@ class ReportJob(_Resubmitted):
 
     def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
         for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
-            remove_left(folder)  # what was finished before is not started again, and would keep it
+            remove_left(folder)  # a finished stage is not started again and would keep a dead lock
+        # measure each run; one that fails does not keep the others out of the report
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
@@ -135,12 +137,12 @@ class ReportJob(_Resubmitted):
                 if len(self.experiments) == 1:
                     raise
                 print(f"{run.path}: not measured: {error}", file=sys.stderr, flush=True)
-            except Exception:  # report the others all the same
+            except Exception:  # still report the others
                 if len(self.experiments) == 1:
                     raise
                 print(f"{run.path}: not measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         runs = [RunFolder(experiment.out) for experiment in self.experiments]
-        from hpc_vsr.report.write import write_report  # matplotlib, which what submits and lists jobs does without
+        from hpc_vsr.report.write import write_report  # imports matplotlib, which submitting does not need
 
         write_report(runs, self.out, self.experiments[0].evaluate.split)
         missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
@@ -151,13 +153,13 @@ class ReportJob(_Resubmitted):
 
 @dataclass(frozen=True)
 class OnGpus:
-    """Another callable, which sees some of the GPUs of this machine.
+    """A callable wrapped so that it sees only some of the GPUs of this machine.
 
     Attributes
     ----------
     work : callable
     ids : str
-        What CUDA_VISIBLE_DEVICES is for it: numbers, UUIDs or MIG slices.
+        Its CUDA_VISIBLE_DEVICES: numbers, UUIDs or MIG slices.
     """
 
     work: Callable[[], int]
@@ -169,14 +171,14 @@ class OnGpus:
 
 
 def _obey_launcher() -> None:
-    """A stage that saves nothing at SIGTERM ends at once when the `launch` that waits for it does, or is told to."""
+    """Let a local stage that saves nothing end at once at SIGTERM, or when the `launch` that waits for it has ended."""
     if submitit.JobEnvironment().cluster == "local":
         interrupt_on_sigterm()
         follow_launcher()
 
 
 def told_to(environment: submitit.JobEnvironment, status: int) -> int:
-    """The status as the job's result; on SLURM a failure also fails the task, so that the job shows it and ends."""
+    """Return the status as the job's result; on SLURM, raise at a failure so that the task fails and the job ends."""
     if environment.cluster == "slurm" and status not in (DONE, CAN_CONTINUE):
         raise RuntimeError(f"the stage ended with exit status {status}; its log says why")
     return status
@@ -185,7 +187,7 @@ def told_to(environment: submitit.JobEnvironment, status: int) -> int:
 def export_ranks(environment: submitit.JobEnvironment) -> None:
     """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for `hpc_vsr.train`.
 
-    The port follows from the job's number and its restarts, so two jobs on one node do not meet.
+    The port depends on the job's number and restarts, so that two jobs on one node use different ports.
     """
     one_node = environment.num_nodes == 1
     variables = {
@@ -198,11 +200,14 @@ def export_ranks(environment: submitit.JobEnvironment) -> None:
     }
     os.environ.update({name: str(value) for name, value in variables.items()})
     if one_node and Path("/sys/class/net/lo").exists():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a laptop's host name often leads nowhere
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host name of a laptop often resolves to nothing
 
 
 def environment_of_step(device: str) -> submitit.JobEnvironment:
-    """Of this rank in a SLURM job; `InputError` outside of one, where srun was forgotten, or with too few GPUs."""
+    """Return the environment of this rank in a SLURM job.
+
+    Raises `InputError` outside of a job, if srun was forgotten, or if there are too few GPUs.
+    """
     if "SLURM_JOB_ID" not in os.environ:
         raise InputError("hpc-vsr job: runs inside a SLURM job; elsewhere use "
                          "'python -m hpc_vsr.launch --cluster local'")

@@ -1,4 +1,4 @@
-"""The stages of a job file on this machine, one after the other."""
+"""Runs the stages of a job file on this machine, one after the other."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from hpc_vsr.system.signals import StopFlag, launching
 from hpc_vsr.training.plan import format_plan
 
 POLL_SECONDS = 0.5
-TELL_SECONDS = 10.0  # until a rank is asked again, which may not have listened yet
+TELL_SECONDS = 10.0  # between two requests to stop: a rank may not have listened to the first
 MINUTES_OF_A_YEAR = 60 * 24 * 365
 
 
 def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> None:
-    """Submit data, training and report; locally also wait for them, show the log and print the table.
+    """Start the preprocessing, the training and the report; locally, wait for them and show the log and the table.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
     Raises
     ------
     InputError
-        If a data set is not complete, the cluster is not there, or a job says that its input is wrong.
+        If a data set is incomplete, there is no SLURM on this machine, or a job reports wrong input.
     Stopped
-        If training was asked to stop and can continue.
+        If the training was asked to stop and can continue.
     """
     resources = job.resources
     check_job(job, experiments, cluster)
@@ -71,7 +71,7 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
 
 
 def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
-    """Raise `InputError` for what can be known before anything is submitted."""
+    """Raise `InputError` for every mistake that can be found before anything is submitted."""
     resources = job.resources
     for experiment in experiments:
         check_same_settings(RunFolder(experiment.out), experiment)
@@ -79,6 +79,7 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
             raise InputError('train.device: is "cuda", and resources.gpus_per_node is 0; set it to the GPUs of a node')
     if cluster == "local":
         ids_for_launch(resources.gpus_per_node)
+    # with a data set, check the experiments against it; without one, check its source and what needs no data
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
     if not needs_data(job):
         check_all(experiments, world_size)
@@ -92,6 +93,7 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
 
 
 def on_cpu(experiment: Experiment) -> Experiment:
+    """Return the experiment with the CPU as its training device."""
     return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device="cpu"))
 
 
@@ -111,11 +113,13 @@ class LocalChain:
             print(f"warning: training on the CPU: {why_none()}", file=sys.stderr)
 
     def run(self) -> None:
-        """A run that fails does not keep the others from being trained."""
+        """Run all stages; a run that fails does not keep the others from being trained."""
         job, resources = self.job, self.job.resources
+        # make the data set; the experiments can be checked only then
         if needs_data(job):
             self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
             check_all(self.experiments, resources.ranks_per_node)
+        # train the runs that are not finished, one after the other
         pending, alone = list_pending(self.experiments), len(self.experiments) == 1
         if not alone:
             print(f"{job.out}: {len(self.experiments)} runs, {len(self.experiments) - len(pending)} finished before",
@@ -128,6 +132,7 @@ class LocalChain:
                 if alone:
                     raise
                 print(f"failed: {error}", file=sys.stderr, flush=True)
+        # measure and report all runs; print the table even if some of them are missing
         try:
             report = ReportJob(tuple(self.experiments), job.report)
             self._wait(report, "report", 1, self.gpus.partition(",")[0])
@@ -137,9 +142,9 @@ class LocalChain:
                 print(f"report: {job.report / 'index.html'}", flush=True)
 
     def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, gpus: str = "") -> None:
-        """Show the log of the job's first rank while it runs; a signal is handed on, so that it saves what it has.
+        """Run a stage, show the log of its first rank, and pass on signals so that the stage saves what it has.
 
-        `gpus` are the ids of those that it may use, as in CUDA_VISIBLE_DEVICES.
+        `gpus` are the ids of the GPUs that it may use, as in CUDA_VISIBLE_DEVICES.
         """
         if self.cluster == "debug":
             self._judge(stage, submitit.DebugExecutor(self.job.logs).submit(work))
@@ -147,19 +152,20 @@ class LocalChain:
         with StopFlag() as stop:
             with launching():
                 job = self._executor(num_tasks).submit(OnGpus(work, gpus) if gpus else work)
+            # show new log lines until the job ends; at a signal, ask it to stop
             shown, told = 0, -math.inf
             while not job.done():
                 shown = _show_from(job.paths.stdout, shown)
                 if stop.name and time.monotonic() - told > TELL_SECONDS:
                     print(f"{stop.name}: {stage} is asked to save and end", file=sys.stderr, flush=True)
-                    os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller hands it on to all ranks
+                    os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller passes it on to all ranks
                     told = time.monotonic()
                 time.sleep(POLL_SECONDS)
             _show_from(job.paths.stdout, shown)
             self._judge(stage, job, stop.name)
 
     def _judge(self, stage: str, job: submitit.Job, stopped_by: str | None = None) -> None:
-        """Raise what the exit statuses of a job's ranks mean."""
+        """Raise the exception that the exit statuses of a job's ranks stand for."""
         try:
             statuses = job.results()
         except submitit.core.utils.UncompletedJobError:
@@ -180,14 +186,15 @@ class LocalChain:
 
     def _executor(self, num_tasks: int) -> submitit.Executor:
         executor = submitit.LocalExecutor(self.job.logs)
-        # submitit hides all GPUs from a job that asks for none, and gives one that asks the first of the machine,
-        # whatever the user was given: OnGpus names them; [resources] has the limits of a queue, and here there is none
+        # submitit hides all GPUs from a job that asks for none, and gives a job that asks the first GPUs of the
+        # machine, whichever the user may use; so the job asks for none, and OnGpus names them. The time limit in
+        # [resources] is for queues; here there is no queue.
         executor.update_parameters(tasks_per_node=num_tasks, stderr_to_stdout=True, timeout_min=MINUTES_OF_A_YEAR)
         return executor
 
 
 def _show_from(log: Path, position: int) -> int:
-    """Print what a log has gained since `position`, without submitit's own lines; return the new position."""
+    """Print what was added to a log since `position`, without submitit's own lines; return the new position."""
     if not log.exists():
         return position
     with log.open("rb") as stream:
@@ -201,14 +208,14 @@ def _show_from(log: Path, position: int) -> int:
 
 
 def _last_error(log: Path) -> str:
-    """What a stage said was wrong, if its log has it."""
+    """Return the last error message in a stage's log; empty if there is none."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else ""
 
 
 def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> str:
-    """The plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
+    """Return the plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
     resources = job.resources
     pending = list_pending(experiments)
     points = "" if len(experiments) == 1 else "\n".join(
@@ -217,7 +224,7 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
            for number, experiment in enumerate(experiments))]) + "\n"
     try:
         check_job(job, experiments, cluster)
-    except MissingSource as error:  # the scripts can be read all the same
+    except MissingSource as error:  # the scripts can be shown without it
         print(f"warning: {error}", file=sys.stderr)
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)

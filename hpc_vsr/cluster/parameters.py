@@ -1,4 +1,4 @@
-"""What SLURM is told of a job, as submitit's parameters."""
+"""The parameters that submitit passes to SLURM for each job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpc_vsr.experiment.resources import Resources, _memory
 
 
 def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) -> dict[str, Any]:
-    """submitit's parameters of the preprocessing on SLURM, whose ranks `srun --mpi` starts."""
+    """Return submitit's parameters for the preprocessing on SLURM; `srun --mpi` starts its ranks."""
     return {
         **_common_parameters(f"preprocess-{run}", site.setup, resources.preprocess_hours, site.cpu),
         "nodes": resources.preprocess_nodes, "ntasks_per_node": resources.preprocess_ranks, "cpus_per_task": 1,
@@ -20,8 +20,8 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
 
 def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str | None = None
                      ) -> dict[str, Any]:
-    """submitit's parameters of the training of a run on SLURM, or of an array of runs, `max_parallel` at a time."""
-    queue = site.gpu if resources.gpus_per_node else site.cpu  # accounts for GPUs refuse jobs without one
+    """Return submitit's parameters for training a run on SLURM, or an array of runs, `max_parallel` at a time."""
+    queue = site.gpu if resources.gpus_per_node else site.cpu  # GPU accounts refuse jobs without GPUs
     parameters = {
         **_common_parameters(f"train-{run}", site.setup, resources.hours, queue),
         "nodes": resources.nodes,
@@ -38,14 +38,14 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
         parameters["mem"] = _memory(resources.memory_gb)
-    if after:  # without the data set there is nothing to train: the job ends, and does not wait for ever
+    if after:  # if the data set fails, there is nothing to train: the job ends instead of waiting forever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
     return parameters
 
 
 def report_parameters(run: str, resources: Resources, site: Site, after: Sequence[str]) -> dict[str, Any]:
-    """submitit's parameters of the report of a run on SLURM; it starts `after` the trainings, however they ended."""
+    """Return submitit's parameters for the report of a run on SLURM; it starts `after` the trainings, failed or not."""
     return {
         **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
@@ -57,7 +57,7 @@ def report_parameters(run: str, resources: Resources, site: Site, after: Sequenc
 def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Queue) -> dict[str, Any]:
     return {
         **queue.given(), "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
-        # srun of SLURM 22.05 and later does not take --cpus-per-task from sbatch
+        # since SLURM 22.05 srun does not inherit --cpus-per-task from sbatch
         "setup": [*setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
         # many clusters do not requeue after a preemption or a node failure unless asked to
         "additional_parameters": {"requeue": True},

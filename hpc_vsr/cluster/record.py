@@ -1,7 +1,7 @@
-"""What was submitted of a job file, and what of it SLURM still has.
+"""A record of the submitted jobs of a job file, and which of them SLURM still has.
 
-It is kept in ``.submitted.json``, of the runs and the report beside the runs, of a data set in its folder, so that what
-is in the queue is not submitted a second time.
+The record is ``.submitted.json``: one beside the runs for the runs and the report, one in the folder of a data set. It
+keeps jobs that are in the queue from being submitted a second time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DATA, TRAINING, REPORT = "preprocessing", "training", "report"
 
 @dataclass(frozen=True)
 class Queue:
-    """What of a job file SLURM has in its queue.
+    """The jobs of a job file that SLURM has in its queue.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Queue:
     report, data : str or None
         Job numbers.
     others : dict
-        Runs that were launched into the same folder with other settings.
+        Runs that were launched into the same folder with other settings: {run folder: job number}.
     """
 
     runs: dict[str, str]
@@ -42,12 +42,12 @@ class Queue:
 
 
 def run_key(folder: Path) -> str:
-    """How a run folder is named in the record, however it was spelt."""
+    """Return the name of a run folder in the record, which does not depend on how its path is spelt."""
     return str(folder.absolute().resolve())
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """{"runs": {run folder: job number}, "report": job number} of the last submission; empty if there was none."""
+    """Return {"runs": {run folder: job number}, "report": job number} of the last submission; empty if none."""
     try:
         record = read_json(folder / RECORD, "")
     except InputError:
@@ -56,13 +56,13 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_queue(job: JobFile, experiments: Sequence[Experiment]) -> Queue:
-    """What of a job file is in SLURM's queue; one question, none if nothing was ever submitted."""
+    """Return the jobs of a job file that are in SLURM's queue, with one query; with none if nothing was submitted."""
     record, data = read_record(job.out), read_record(job.data).get(DATA)
     if not record and data is None:
         return Queue({})
     queue = slurm.read_queue()
 
-    def there(number: Any, name: str) -> bool:  # numbers begin anew after years, or on another cluster
+    def there(number: Any, name: str) -> bool:  # numbers repeat after years, or on another cluster
         return number in queue and queue[number].name.startswith(f"{name}-")
 
     report = record.get(REPORT)

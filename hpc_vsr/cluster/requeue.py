@@ -1,4 +1,4 @@
-"""One life of a SLURM job, from its start to its end or to the next requeue: bounded, and only while it gets on."""
+"""One life of a SLURM job, from its start to its end or its next requeue; requeues are limited and need progress."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system import slurm as cluster
 from hpc_vsr.system.errors import Failed, Stopped
 
-PAUSES = (2, 5)  # seconds before SLURM is asked again
+PAUSES = (2, 5)  # seconds before SLURM is asked again after an error
 
 
 @dataclass(frozen=True)
 class Life:
-    """What the main rank does around the training.
+    """One life of a training job, as its main rank lives it.
 
     Attributes
     ----------
@@ -29,19 +29,21 @@ class Life:
     max_requeues: int
 
     def live(self, train: Callable[[], None]) -> None:
-        """Train; when that was stopped, send the job back to the queue.
+        """Train; if the training was stopped, send the job back to the queue.
 
         Raises
         ------
         Stopped
-            When the job goes back, or SLURM ends it on its own.
+            If the job goes back to the queue, or SLURM is ending it.
         Failed
-            If the job has been started too often, or made no step and so would not the next time.
+            If the job has been started too often, or made no step and so would make none the next time.
         """
+        # SLURM may have requeued the job by itself, more often than allowed
         restarts = cluster.restarts()
         if restarts > self.max_requeues:
             raise Failed(f"{self.run.path}: this job was started again {restarts} times, resources.max_requeues is "
                          f"{self.max_requeues}; look for the reason above, then launch again")
+        # compare the checkpoints before and after: a life without a step must not repeat
         before = self._step()
         try:
             train()
@@ -54,6 +56,7 @@ class Life:
             raise stopped from None
 
     def _step(self) -> int:
+        """Return the step of the newest whole checkpoint, 0 without one."""
         checkpoints = self.run.checkpoints
         checkpoints.look_again()
         newest = checkpoints.newest()
@@ -61,18 +64,19 @@ class Life:
 
 
 def go_back(where: str, max_requeues: int) -> None:
-    """Send this job back to the queue, unless it is being ended, or was there too often already.
+    """Send this job back to the queue, unless SLURM is ending it or it has gone back too often.
 
     Raises
     ------
     Failed
-        If it was there `max_requeues` times, or SLURM does not take it.
+        If it has gone back `max_requeues` times, or SLURM refuses to requeue it.
     """
     job, restarts = cluster.this_job(), cluster.restarts()
     if restarts >= max_requeues:
         raise Failed(f"{where}; not sent back to the queue: it was there {restarts} times (resources.max_requeues); "
                      "launch again to go on")
-    for pause in (*PAUSES, None):  # its controller may be busy just when many jobs end
+    for pause in (*PAUSES, None):  # the controller may be busy just when many jobs end
+        # a job that is ending was cancelled or requeued by someone else: leave it
         state = _state(job)
         if state is not None and state not in cluster.GOING:
             print(f"{where}; job {job} is {state}: cancelled, or requeued from outside; if it does not come back, "
@@ -90,6 +94,7 @@ def go_back(where: str, max_requeues: int) -> None:
 
 
 def _state(job: str) -> str | None:
+    """Return the state of a job; None if SLURM does not answer."""
     try:
         return cluster.state_of(job)
     except Failed:

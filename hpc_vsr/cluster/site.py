@@ -1,4 +1,4 @@
-"""What is particular to a cluster: ``slurm/sites/NAME.toml``."""
+"""Reads ``slurm/sites/NAME.toml``, which describes a cluster."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Mpi = Literal["auto", "pmi2", "pmix", "cray_shasta"]
 
 @dataclass(frozen=True)
 class Queue:
-    """Where SLURM runs a kind of job; what is not given is left to the cluster.
+    """The queue for a kind of job; the cluster decides what is not given.
 
     Attributes
     ----------
     partition, account, qos, constraint : str
-        ``{project}`` stands for the name of the allocation.
+        ``{project}`` stands for the name of the user's allocation.
     """
 
     partition: str | None = None
@@ -44,18 +44,18 @@ class Queue:
 
 @dataclass(frozen=True)
 class Site:
-    """What is particular to a cluster.
+    """The particulars of a cluster.
 
     Attributes
     ----------
     setup : list of str
-        Shell lines before the work, such as `module load` or the activation of an environment.
+        Shell lines to run before the work, such as `module load` or the activation of an environment.
     mpi : str
-        What `srun --mpi` starts ranks with: pmi2 (MPICH), pmix (Open MPI), or auto, which asks the MPI of mpi4py.
+        The value of `srun --mpi`: pmi2 (MPICH), pmix (Open MPI), or auto, which asks the MPI of mpi4py.
     gpu_type : str
-        How the cluster names its GPUs, where it wants that: v100-32 makes ``--gpus-per-node=v100-32:4``.
+        The cluster's name for its GPUs, if it requires one: v100-32 makes ``--gpus-per-node=v100-32:4``.
     gpu, cpu : Queue
-        For training on GPUs; for preprocessing, the report, and training without a GPU.
+        The queue for training on GPUs, and the one for preprocessing, the report and training without a GPU.
     """
 
     setup: tuple[str, ...] = ()
@@ -66,12 +66,12 @@ class Site:
 
 
 def read_site(path: Path | None, project: str | None = None) -> Site:
-    """Settings of a cluster from a TOML file; the generic one if none is given.
+    """Read the settings of a cluster from a TOML file; return the generic cluster if no file is given.
 
     Raises
     ------
     InputError
-        If the file has a mistake, or wants the name of an allocation and none is given.
+        If the file has a mistake, or needs the name of an allocation and none is given.
     """
     if path is None:
         return Site()
@@ -81,12 +81,13 @@ def read_site(path: Path | None, project: str | None = None) -> Site:
         raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
     try:
         site = from_dict(Site, table, str(path))
-    except InputError as error:  # what a Queue itself refuses does not know of the file
+    except InputError as error:  # messages of Queue do not name the file
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
     return dataclasses.replace(site, setup=tuple(setup))
 
 
 def _with_project(value: Any, project: str | None, path: Path) -> Any:
+    """Replace ``{project}`` in all texts of a table."""
     if isinstance(value, dict):
         return {key: _with_project(item, project, path) for key, item in value.items()}
     if not isinstance(value, str) or PROJECT not in value:
@@ -100,12 +101,12 @@ def _with_project(value: Any, project: str | None, path: Path) -> Any:
 
 
 def options(queue: Queue) -> str:
-    """The options of sbatch for a queue, to stand unquoted on a command line: the shell splits them at spaces alone."""
+    """Return sbatch's options for a queue, to be used without quotes: a shell splits them only between options."""
     return " ".join(f"--{key}={value}" for key, value in queue.given().items())
 
 
 def format_shell(site: Site) -> str:
-    """The site as lines of shell that set HPC_VSR_GPU, HPC_VSR_CPU, HPC_VSR_MPI and HPC_VSR_SETUP."""
+    """Return the site as shell lines that set HPC_VSR_GPU, HPC_VSR_CPU, HPC_VSR_MPI and HPC_VSR_SETUP."""
     variables = {"HPC_VSR_GPU": options(site.gpu), "HPC_VSR_CPU": options(site.cpu), "HPC_VSR_MPI": site.mpi,
                  "HPC_VSR_SETUP": "\n".join(site.setup)}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

@@ -1,6 +1,6 @@
-"""Submit the chain of a job file to SLURM through submitit: preprocessing, training, report.
+"""Submits the chain of a job file to SLURM through submitit: preprocessing, training, report.
 
-What is still in the queue from before is not submitted a second time; see `hpc_vsr.cluster.record`.
+Jobs that are still in the queue are not submitted a second time; see `hpc_vsr.cluster.record`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import create_folder, write_json
 from hpc_vsr.system.mpi import srun_type
 
-# keeps SLURM's signals while Python and torch are loading
+# holds back SLURM's signals while Python and torch are loading
 PYTHON = f"{shlex.quote(sys.executable)} -m hpc_vsr.signals"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One submission: submitit's parameters and what runs; an array if it says so."""
+    """One submission: submitit's parameters and the jobs to run, as an array if `is_array`."""
 
     name: str
     parameters: dict[str, Any]
@@ -41,7 +41,7 @@ class Step:
 
 
 class Chain:
-    """The submissions of a job file: those that are wanted, and their dependencies.
+    """The submissions of a job file: those that are missing, and their dependencies.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Chain:
         All runs of the report.
     site : Site
     queue : Queue
-        What is there already.
+        The jobs that are in SLURM's queue already.
     """
 
     def __init__(self, job: JobFile, experiments: Sequence[Experiment], site: Site, queue: Queue):
@@ -60,15 +60,17 @@ class Chain:
 
     @property
     def makes_data(self) -> bool:
+        """Whether the preprocessing must be submitted."""
         return bool(self.pending) and needs_data(self.job) and self.queue.data is None
 
     def data(self) -> Step:
+        """Return the submission of the preprocessing."""
         mpi = srun_type() if self.site.mpi == "auto" else self.site.mpi
         return Step(DATA, preprocess_parameters(self.job.name, self.job.resources, self.site, mpi),
                     (PreprocessJob(self.job.recipe, self.job.data),))
 
     def training(self, data: str | None) -> Step:
-        """`data` is the job that makes the data set, if there is one."""
+        """Return the submission of the missing runs; `data` is the job that makes the data set, if there is one."""
         is_array = len(self.experiments) > 1
         parameters = train_parameters(self.job.name, self.job.resources, self.site,
                                       self.job.max_parallel if is_array else 0, data)
@@ -76,23 +78,25 @@ class Chain:
                                                 for experiment in self.pending), is_array)
 
     def report(self, trainings: Sequence[str]) -> Step:
-        """`trainings` are the jobs whose end it waits for."""
+        """Return the submission of the report, which waits for the end of the jobs in `trainings`."""
         return Step(REPORT, report_parameters(self.job.name, self.job.resources, self.site, trainings),
                     (ReportJob(tuple(self.experiments), self.job.report),))
 
 
 def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
-    """Submit what is missing and return what was done, for the user.
+    """Submit what is missing and return a text for the user that says what was done.
 
     Raises
     ------
     InputError
-        If there is no SLURM on this machine, or sbatch refuses; what this call had submitted is cancelled then.
+        If there is no SLURM on this machine, or sbatch refuses a job; the jobs submitted by this call are then
+        cancelled.
     Failed
         If SLURM does not answer.
     """
     if not cluster.has_slurm():
         raise _no_slurm()
+    # find out which jobs are in the queue from an earlier launch
     chain = Chain(job, experiments, site, read_queue(job, experiments))
     queue = chain.queue
     if queue.report and not chain.pending:
@@ -107,11 +111,13 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
         submitted.append((step.name, numbers))
         return numbers[0].split("_")[0]
 
+    # each submission is recorded at once, so that a crash here does not lose track of it
     data = queue.data
     if chain.makes_data:
         create_folder(job.data)
         data = send(chain.data())
         write_json(job.data / RECORD, {DATA: data})
+    # the report waits for all trainings, those in the queue and those submitted now
     trainings = {number.split("_")[0] for number in queue.runs.values()}
     runs = {**queue.others, **queue.runs}
     if chain.pending:
@@ -119,13 +125,14 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
         runs.update(zip(map(run_key, (experiment.out for experiment in chain.pending)), submitted[-1][1], strict=True))
         write_json(job.out / RECORD, {"runs": runs})
     replaced = queue.report if queue.report and not queue.others else None
-    if replaced:  # it would come before the runs that are submitted now
+    if replaced:  # it would run before the runs that are submitted now
         cluster.cancel([replaced])
     write_json(job.out / RECORD, {"runs": runs, REPORT: send(chain.report(sorted(trainings)))})
     return _told(job, chain, submitted, replaced)
 
 
 def _told(job: JobFile, chain: Chain, submitted: Sequence[tuple[str, list[str]]], replaced: str | None) -> str:
+    """Return what was done as text for the user."""
     total = len(chain.experiments)
     parts = [f"{name} {numbers[0].split('_')[0]}"
              + (f" ({len(numbers)} of {total} runs)" if name == TRAINING and total > 1 else "")
@@ -137,7 +144,7 @@ def _told(job: JobFile, chain: Chain, submitted: Sequence[tuple[str, list[str]]]
 
 
 def _send(step: Step, logs: Path, before: Sequence[str]) -> list[str]:
-    """Numbers of the submitted jobs; if they are refused, those of `before` are cancelled."""
+    """Submit a step and return the numbers of its jobs; if sbatch refuses, cancel the jobs in `before`."""
     executor = submitit.SlurmExecutor(logs, python=PYTHON)
     executor.update_parameters(**step.parameters)
     try:
@@ -147,8 +154,9 @@ def _send(step: Step, logs: Path, before: Sequence[str]) -> list[str]:
             with executor.batch():
                 jobs = [executor.submit(job) for job in step.jobs]
             return [job.job_id for job in jobs]
-    except submitit.core.utils.FailedJobError as error:  # what sbatch answers: a wrong partition, account, size
+    except submitit.core.utils.FailedJobError as error:  # sbatch refused: a wrong partition, account or size
         reason = str(error).strip().splitlines()[-1]
+        # a chain that lacks a link is useless: cancel what this call submitted before
         undone = ""
         if before:
             undone = f"; what was submitted before it ({', '.join(before)}) is cancelled"
@@ -166,7 +174,7 @@ def _no_slurm() -> InputError:
 
 
 def format_scripts(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
-    """The sbatch script of every submission that is missing, for --dry-run; needs no SLURM and does not ask it."""
+    """Return the sbatch script of every missing submission, for --dry-run; this needs no SLURM and does not ask it."""
     chain = Chain(job, experiments, site, Queue({}))
     steps = [chain.data()] if chain.makes_data else []
     if chain.pending:
@@ -179,10 +187,10 @@ def _script_text(folder: Path, step: Step) -> str:
     class Text(SlurmExecutor):
         @classmethod
         def affinity(cls) -> int:
-            return 1  # pretend that srun is there
+            return 1  # pretend that there is an srun
 
     executor = Text(folder, python=PYTHON)
     executor.update_parameters(**step.parameters)
     if step.is_array and len(step.jobs) > 1:
-        executor.parameters["map_count"] = len(step.jobs)  # what submitit sets for an array
+        executor.parameters["map_count"] = len(step.jobs)  # as submitit sets it for an array
     return executor._make_submission_file_text(executor._submitit_command_str, "")
