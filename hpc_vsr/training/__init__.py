@@ -1,1 +1,1 @@
-"""Trains a network: plan, steps, objective, validation."""
+"""Trains a network: plan, precision, objective, steps, validation."""

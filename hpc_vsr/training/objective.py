@@ -1,4 +1,4 @@
-"""What an optimiser step is made of: the objective, the learning rate and the moving average of the weights."""
+"""The parts of an optimiser step: the objective, the learning rate and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.system.errors import InputError
 
 CHARBONNIER_EPSILON = 1e-3  # in units of the value range
-MOMENTS = ("exp_avg", "exp_avg_sq")  # as Adam names them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
 
 
 
 class Objective(nn.Module):
-    """What training makes small; DistributedDataParallel wraps it, so its `forward` gives the loss.
+    """The training loss as a module, so that DistributedDataParallel can wrap it.
 
     Parameters
     ----------
     network : Network
     flow_weight : float
-        Weight of the photometric error of the flow, for a network that has one.
+        Weight of the photometric error of the optical flow, for a network that has a flow.
     """
 
     def __init__(self, network: Network, flow_weight: float):
@@ -33,9 +33,9 @@ class Objective(nn.Module):
         self.network, self.flow_weight = network, flow_weight
 
     def forward(self, lr: Tensor, hr: Tensor, loss: Loss, first_stage: bool = False) -> Tensor:
-        """Mean loss of a batch, a scalar, on values 0 to the network's value range; `hr` is 0..1.
+        """Return the mean loss of a batch, a scalar, on values 0 to the network's value range; `hr` is 0..1.
 
-        `first_stage` compares what the 2D part alone makes of the centre frame.
+        With `first_stage`, the output of only the 2D part for the centre frame is compared.
         """
         unit = self.network.value_range
         if first_stage:
@@ -47,10 +47,10 @@ class Objective(nn.Module):
 
 
 def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
-    """Mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values 0..1.
+    """Return the mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values are 0..1.
 
-    `unit` is the range in which the error is expressed: the paper's MSE is on 0..255. Where `hr` is NaN there is
-    no error; such pixels count in the mean, so that every pixel weighs the same on every rank.
+    `unit` is the range in which the error is expressed: the paper's MSE is on 0..255. Where `hr` is NaN the error is 0;
+    such pixels count in the mean, so that every pixel has the same weight on every rank.
     """
     known = ~torch.isnan(hr)
     squared = torch.where(known, in_full(sr) - hr, 0.0) ** 2
@@ -61,7 +61,10 @@ def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fraction: float) -> float:
-    """Learning rate of step 0..num_steps-1: linear to `peak` over `warmup` steps, then a cosine to its fraction."""
+    """Return the learning rate of a step, 0..num_steps-1.
+
+    It grows linearly to `peak` over `warmup` steps and then follows a cosine down to `final_fraction` of the peak.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, num_steps - warmup)
@@ -69,7 +72,7 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fra
 
 
 def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
-    """Take the moments and the steps of a saved state, and nothing else; `InputError` if they are of other weights."""
+    """Restore only the moments and steps of a saved state; raise `InputError` if they belong to other weights."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state = saved.get("state")
     for index, moments in (state if isinstance(state, dict) else {None: None}).items():
@@ -85,9 +88,9 @@ def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights; what is validated and used.
+    """Exponential moving average of a network's weights; these weights are validated and used.
 
-    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the start is forgotten.
+    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the average forgets the start.
     """
 
     def __init__(self, network: nn.Module, decay: float):

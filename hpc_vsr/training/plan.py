@@ -1,4 +1,4 @@
-"""What a training will do and take, before it begins."""
+"""The plan of a training: what it will do and how much memory it will take, before it begins."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from hpc_vsr.system.memory import memory_of_gpu, peak_of_tensors, process_memory
 from hpc_vsr.training.objective import Objective
 from hpc_vsr.training.precision import settle_precision
 
-SCRATCH = 2.0  # for the bytes of the tensors; measured: 1.2 to 1.7, with what oneDNN takes and malloc cannot reuse
-COPIES = 5  # of the parameters: themselves, their gradients and averages, and the two moments of Adam
+SCRATCH = 2.0  # factor on the bytes of the tensors, for oneDNN and what malloc cannot reuse; measured: 1.2 to 1.7
+COPIES = 5  # of the parameters: themselves, their gradients, their averages and the two moments of Adam
 
 
 def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = False) -> str:
-    """The plan and its size as text for --dry-run; `InputError` if the settings do not fit the data.
+    """Return the plan and its size as text for --dry-run; raise `InputError` if the settings do not fit the data.
 
-    `on_gpus` says that the ranks will have GPUs, wherever this is printed; else they have what this machine has.
+    With `on_gpus` the ranks will have GPUs, even if this machine has none; else they will have this machine's devices.
     """
     manifest = read_manifest(experiment.data)
     check_fit(experiment, manifest, world_size)
@@ -60,7 +60,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
 
 def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment, manifest: Manifest
                      ) -> tuple[Experiment, list[str]]:
-    """The experiment as it would be trained on this machine's device, or on GPUs, and what is to be told of it."""
+    """Return the experiment as it would be trained on this machine's device, or on GPUs, and lines to print."""
     if on_gpus and device.type == "cpu":
         settings = experiment.train
         if settings.precision != "auto":
@@ -76,9 +76,9 @@ def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment
 
 def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int, on_gpu: bool = False
                    ) -> int:
-    """Bytes that a rank takes at most, of main memory or of its GPU, without the frames.
+    """Return the most bytes that a rank takes, of main memory or of its GPU, without the frames.
 
-    Found by running a step, and the validation of a frame, on tensors without values.
+    They are found by running a step and the validation of a frame on tensors without values.
     """
     settings, scale, channels = experiment.train, manifest.scale, len(manifest.channels)
     cpu, objective = torch.device("cpu"), Objective(network, settings.flow_weight)

@@ -1,4 +1,4 @@
-"""The precision of a run: chosen when it begins, recorded in it, kept when it is resumed."""
+"""The precision of a run: chosen when the run begins, recorded in it, and kept when it is resumed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
     Returns
     -------
     experiment : Experiment
-        With that precision in place of "auto".
+        The experiment with that precision in place of "auto".
     choice : Choice
-        What the run records: of its first life, when it is resumed.
+        The choice that the run records; for a resumed run, that of its first life.
     lines : list of str
-        To be told: what was chosen and why, and warnings.
+        Lines to print: the choice, its reason, and warnings.
 
     Raises
     ------
@@ -37,11 +37,13 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
         If the device cannot compute in the precision that is asked for, or in which the run was begun.
     """
     asked, channels, run_folder = experiment.train.precision, len(manifest.channels), RunFolder(experiment.out)
+    # a finished run computes nothing any more, so its precision needs no check
     begun = _read_choice(run_folder)
     if begun is not None and has_finished(run_folder, experiment):
         return _in_precision(experiment, begun), begun, []
     network = DataTerms.of(manifest, noise=1e-3).build(experiment.model)
     here = choose_precision(asked, network, channels, device, _side(experiment, manifest), where="train.precision")
+    # a run that was begun keeps its precision, unless the user asks for another one
     warnings = []
     if begun is not None and asked in ("auto", begun.precision):
         told = f"precision {begun.precision}: the run was begun in it"
@@ -54,7 +56,7 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
 
 
 def _side(experiment: Experiment, manifest: Manifest) -> int:
-    """LR pixels a side of what the network sees of a sample; of whole frames, a part that is quickly computed."""
+    """Return the side, in LR pixels, of the samples to measure with: the patch, or a small part of whole frames."""
     return experiment.train.patch_size or min(*manifest.lr_size, LARGEST_PART)
 
 
@@ -64,10 +66,10 @@ def _in_precision(experiment: Experiment, choice: Choice) -> Experiment:
 
 
 def _read_choice(run_folder: RunFolder) -> Choice | None:
-    """What the run in this folder records, if it has a checkpoint."""
+    """Return the choice that the run in this folder has recorded; None if it has no checkpoint."""
     config = read_begun(run_folder)
     if config is None or config["train"] is None:
         return None
-    chosen = config.get("chosen")  # runs of earlier versions have none
+    chosen = config.get("chosen")  # runs of earlier versions have no record
     return from_dict(Choice, chosen, str(run_folder.config)) if chosen else Choice(config["train"]["precision"],
                                                                                   "as asked for", "another machine")

@@ -1,4 +1,4 @@
-"""One training: its network, its optimiser, its place in the sequence of samples, and what it writes on the way."""
+"""One training: its network, its optimiser, its position in the sequence of samples, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -37,31 +37,32 @@ from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
 
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
-SCALER_SEARCH = 30  # more of them in fp16, whose scaler halves its factor until the gradient is finite
+SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
 
 
 class Trainer:
-    """One run: its network, its optimiser and its place in the sequence of samples."""
+    """One run: its network, its optimiser and its position in the sequence of samples."""
 
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
-        self.lock = lock  # the main rank's
+        self.lock = lock  # None on all ranks but the main one
         self.run_folder = RunFolder(experiment.out)
+        # Precision and run folder: settled and checked before any frame is read
         experiment, choice, told = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
         ranks.together(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
-        self.told = told  # before the first step
+        self.told = told  # lines to print before the first step
         torch.backends.cudnn.deterministic = self.settings.deterministic
 
         if self.settings.verify_shards:
             ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
-        # Data: training frames on the device if they fit, validation frames always from the shards
+        # Data: training frames stay on the device if they fit; validation frames are always read from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
         self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
-        # Network: every rank builds the same one
-        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # file systems lag: one looks
+        # Network: every rank builds the same one, from the newest checkpoint or from the seed
+        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # only one rank looks, because file systems lag
         state = load_checkpoint(newest) if newest else None
         self.terms = self._data_terms(state)
         torch.manual_seed(self.settings.seed)
@@ -69,8 +70,10 @@ class Trainer:
         self.average = MovingAverage(self.network, self.settings.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
+
+        # Position: the first step, or that of the checkpoint; later records in the history are dropped
         self.step, self.bad_steps, self.skipped, self.best_step, self.best_psnr = 0, 0, 0, 0, None
-        self.validation_due = False  # of the step at which an earlier life was stopped
+        self.validation_due = False  # True if an earlier life was stopped before the validation of its last step
         for path in ranks.on_main(self.run_folder.checkpoints.damaged):
             self._say(f"{path}: damaged or unfinished, left out")
         if state is not None:
@@ -81,8 +84,9 @@ class Trainer:
         self.joined = self._wrap()
 
     def run(self, stop: StopFlag) -> None:
-        """Train from the present step to the last one."""
+        """Train from the current step to the last one."""
         settings, ranks = self.settings, self.ranks
+        # A finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
             if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
                 self.run_folder.checkpoints.prune(settings.keep_checkpoints, self.step)
@@ -91,31 +95,37 @@ class Trainer:
         self._say(self._summary())
         for line in self.told:
             self._say(line)
+        # Batches from the current step on: the order of samples follows from the seed, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
         started, loss_sum, loss_count = time.monotonic(), 0.0, 0
-        rate = Rate()  # of the steps alone: a validation or a checkpoint in between would hide that they got slower
+        rate = Rate()  # of steps only: validations and checkpoints in between would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
+            # Make up for the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
+                # One step; a request to stop on any rank reaches all of them with the loss
                 loss = self._train_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
                 rate.add(settings.batch_size)
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
                 progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
+                # A line in metrics.jsonl, with the mean loss since the last one
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
                                "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
                                "skipped_steps": self.skipped})
                     loss_sum, loss_count = 0.0, 0
+                # Save before validating, so that a kill during the validation loses no step
                 if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
                     self._save(improved=False, validation_due=self._is_validating())
-                if asked:  # the time left was for the checkpoint; what is due is measured in the next life
+                if asked:  # there is only time for the checkpoint; the next life makes up for a validation
                     raise self._stopped()
+                # Validate and save again, with the score
                 if self._is_validating():
                     self._save(self._validate(progress, stop))
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
@@ -126,6 +136,7 @@ class Trainer:
                        "the same command continues")
 
     def _is_validating(self) -> bool:
+        """Return whether a validation is due after the current step; one always is after the last step."""
         every = self.settings.validate_every
         return self.step == self.settings.steps or bool(every and self.step % every == 0)
 
@@ -134,9 +145,10 @@ class Trainer:
         return self.step < self.settings.first_stage_steps
 
     def _wrap(self) -> nn.Module:
-        """Choose what is trained now, the whole network or one of its two stages, and join the ranks' gradients.
+        """Choose what is trained now, the whole network or one of its two stages, and return it joined over all ranks.
 
-        The buffers are filters that never change, so ranks do not exchange them; one rank has nothing to exchange.
+        Joined ranks average their gradients. The buffers are filters that never change, so ranks do not exchange them.
+        A single rank has nothing to exchange.
         """
         if self.settings.first_stage_steps:
             self.network.requires_grad_(not self.in_first_stage)
@@ -146,16 +158,19 @@ class Trainer:
         return DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def _train_step(self, patch: Patch) -> float:
-        """One optimiser step; returns this rank's loss. A step whose loss is not finite on any rank is skipped."""
+        """Take one optimiser step and return this rank's loss; skip the update if any rank's gradient is not finite."""
         settings = self.settings
+        # Freeze the first stage when its steps are over
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
             self.joined = self._wrap()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
+        # Gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
         value = self._add_gradients(patch)
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
-        if torch.isfinite(norm):  # DDP averaged the gradients, so all ranks agree on the norm
+        # Update, unless the gradient is not finite; too many such steps in a row end the training
+        if torch.isfinite(norm):  # all ranks agree on the norm, because DDP has averaged the gradients
             self.scaler.step(self.optimiser)
             self.bad_steps = 0
         else:
@@ -170,7 +185,10 @@ class Trainer:
         return value
 
     def _add_gradients(self, patch: Patch) -> float:
-        """Gradients of the batch, micro-batch by micro-batch; ranks exchange them at the last one alone."""
+        """Compute the gradients of the batch, one micro-batch after the other, and return this rank's loss.
+
+        Ranks exchange gradients only at the last micro-batch.
+        """
         settings, total = self.settings, 0.0
         kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
         self.optimiser.zero_grad(set_to_none=True)
@@ -185,16 +203,16 @@ class Trainer:
         return total.item()
 
     def _learning_rate(self) -> float:
-        """Each stage has its own warm-up and cosine."""
+        """Return the learning rate of the current step; each stage has its own warm-up and cosine."""
         settings = self.settings
         start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
                                                                                  settings.steps)
         return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
 
     def _validate(self, progress: Progress, stop: StopFlag) -> bool:
-        """Measure the averaged weights, which are saved already, and say whether they are the best yet.
+        """Measure the averaged weights, which are already saved, and return whether they are the best so far.
 
-        In the first stage the 2D part alone is measured, which never is the best checkpoint.
+        In the first stage only the 2D part is measured; its checkpoint is never the best one.
         """
         first_stage = self.step <= self.settings.first_stage_steps
         upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
@@ -213,13 +231,16 @@ class Trainer:
         return improved
 
     def _prepare_tiles(self) -> None:
-        """Find how far the network sees, for frames that are validated in tiles: once, on the main rank."""
+        """Find how far the network sees, on the main rank, if frames are large enough to be validated in tiles."""
         if max(self.manifest.lr_size) > TILE:
             network = self.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
     def _data_terms(self, state: dict | None) -> DataTerms:
-        """Of the checkpoint when resuming; else of the data, with the Wiener noise tuned on the validation split."""
+        """Return the terms of the checkpoint when resuming, else those of the data.
+
+        For a network that uses the Wiener filter, its noise is tuned on the validation split.
+        """
         if state is not None:
             return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
         manifest = self.manifest
@@ -229,7 +250,7 @@ class Trainer:
             lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
-        """The main rank writes the checkpoint, the others wait."""
+        """Write the checkpoint on the main rank, while the others wait."""
         if self.ranks.is_main:
             self.lock.check()
             self.run_folder.checkpoints.folder.mkdir(exist_ok=True)
@@ -247,6 +268,7 @@ class Trainer:
         self.ranks.barrier()
 
     def _restore(self, state: dict) -> None:
+        """Continue from the state of a checkpoint; raise `InputError` if it does not fit or is damaged."""
         where = str(self.run_folder.checkpoints.path_of(state["step"]))
         load_weights(self.network, state["network"], where)
         load_weights(self.average.network, state["weights"], where)
@@ -272,7 +294,7 @@ class Trainer:
             append_record(self.run_folder.metrics, record)
 
     def _say(self, text: str) -> None:
-        """A line on standard error and in log.txt."""
+        """Print a line on standard error and append it to log.txt, on the main rank."""
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)
             append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
@@ -294,7 +316,7 @@ def train(experiment: Experiment, stop: StopFlag) -> None:
     Raises
     ------
     InputError
-        If the data set, the settings or what the run folder holds do not fit.
+        If the data set, the settings and the content of the run folder do not fit each other.
     Stopped
         After SIGTERM, SIGUSR2 or Ctrl-C, when a checkpoint has been written.
     """
@@ -302,6 +324,7 @@ def train(experiment: Experiment, stop: StopFlag) -> None:
     keep_freed_memory()
     with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
         check_fit(experiment, manifest, ranks.world_size)
+        # the main rank holds the folder until all ranks are done
         locks: list[Lock] = []
 
         def take_folder() -> None:

@@ -1,4 +1,4 @@
-"""How good a network is on the validation split while it is trained; all ranks measure together."""
+"""Measures a network on the validation split during training, all ranks together."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hpc_vsr.system.ranks import Ranks
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over frames.
+    """The figures of a validation, as means over its frames.
 
     Attributes
     ----------
     mse : float
-        On values 0..1 of the training split.
+        Mean squared error, on values 0..1 of the training split.
     psnr : float
         Mean of the frames' PSNR in dB, with a peak of 1.
     frames : int
@@ -34,16 +34,16 @@ class Validation:
 
 def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
              is_stopped: Callable[[], bool] = lambda: False) -> Validation | None:
-    """Measure on frames spread evenly over the split; each rank does its share, none does padding.
+    """Measure frames spread evenly over the split; each rank measures its share, and none measures a frame twice.
 
     Parameters
     ----------
     upscale : callable
-        (1, C, 5, h, w) to (1, C, H, W), values 0..1 on the training split.
+        Maps (1, C, 5, h, w) to (1, C, H, W), with values 0..1 on the training split.
     num_samples : int
-        How many frames; 0 takes all.
+        Number of frames; 0 takes all.
     is_stopped : callable
-        Whether this rank is to stop; if any is, between two frames, the result is None on all.
+        Tells whether this rank must stop, asked before each frame. If any rank stops, the result is None on all.
     """
     count = len(split)
     wanted = min(count, num_samples or count)
