@@ -1,5 +1,5 @@
-"""Experiments: all settings of a job file, its sweep and its resources, and what of it is finished."""
+"""Experiments: all settings of a job file, its sweep and its resources, and which of its runs are finished."""
 
-from hpc_vsr.experiment.settings import Experiment, TrainSettings  # jobs in a queue from before name them here
+from hpc_vsr.experiment.settings import Experiment, TrainSettings  # jobs queued by earlier versions import them here
 
 __all__ = ["Experiment", "TrainSettings"]

@@ -1,4 +1,4 @@
-"""Whether an experiment suits its data and the number of its ranks, before anything is written."""
+"""Checks, before anything is written, that an experiment suits its data and its number of ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hpc_vsr.system.errors import InputError
 
 
 def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> None:
-    """Raise `InputError` if the settings do not suit the data or the number of ranks; before anything is written."""
+    """Raise `InputError` if the settings do not suit the data or the number of ranks."""
     settings = experiment.train
     check_scale(experiment.model, manifest.scale)
     if settings.first_stage_steps and experiment.model.name != "previous":

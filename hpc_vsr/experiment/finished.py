@@ -1,4 +1,4 @@
-"""What a run folder holds: whether it is this experiment, and whether it is trained to its end."""
+"""Tells whether a run folder holds a given experiment, and whether that is trained to its last step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, from_dict
 from hpc_vsr.system.errors import InputError
 
-# Settings that may change between a run and its resumption: they do not change what is learned.
+# Settings that may change when a run is resumed, because they do not change what is learned.
 NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "deterministic",
            "checkpoint_every", "micro_batches", "verify_shards")
 
 
 def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest, choice: Choice) -> None:
-    """Write config.json before any work; `InputError` if the folder holds a run of other settings or data.
+    """Write config.json before any work; raise `InputError` if the folder holds a run with other settings or data.
 
-    `choice` is what decided the precision.
-
-    A folder in which no checkpoint was written yet has nothing to lose and takes any settings.
+    `choice` is the choice of the precision. A folder without a checkpoint has nothing to lose and accepts any settings.
     """
     run_folder.check_name()
     wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint, "chosen": as_dict(choice)}
@@ -40,7 +38,7 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
 
 
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
-    """Raise `InputError` if the folder holds a trained run of other settings."""
+    """Raise `InputError` if the folder holds a run with a checkpoint and other settings."""
     begun = read_begun(run_folder)
     if begun is None:
         return
@@ -52,7 +50,9 @@ def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
 
 
 def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
-    """What config.json says of a run that has a checkpoint; where it is damaged or missing, what that checkpoint says.
+    """Return the configuration of a run that has a checkpoint; None for a run without one.
+
+    If config.json is damaged or missing, the newest checkpoint has the configuration.
     """
     newest = run_folder.checkpoints.newest()
     if newest is None:
@@ -61,13 +61,13 @@ def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
         return run_folder.read_config()
     except InputError:
         state = read_facts(newest)
-        if "config" not in state:  # imported
+        if "config" not in state:  # an imported run
             raise
         return {**state["config"], "data_fingerprint": state["data_terms"]["fingerprint"]}
 
 
 def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
-    """Whether the run folder holds this experiment, trained to its last step on its data set as that is now."""
+    """Return whether the run folder holds this experiment, trained to its last step on the present data set."""
     newest = run_folder.checkpoints.newest()
     if newest is None or run_folder.checkpoints.step_of(newest) < experiment.train.steps:
         return False
@@ -75,7 +75,7 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
         if read_facts(newest).get("validation_due"):
             return False
         config = run_folder.read_config()
-    except InputError:  # damaged: training says so
+    except InputError:  # a damaged file, which the training reports
         return False
     found = decisive_settings(config)
     return (found == _as_begun(decisive_settings(as_dict(experiment)), found)
@@ -83,9 +83,10 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
 
 
 def decisive_settings(config: dict) -> dict[str, Any]:
-    """The settings that decide what is learned, as {section.key: value}; what an older run does not have is as it was.
+    """Return the settings that decide what is learned, as {section.key: value}.
 
-    `config` is that of a run, or an experiment as a dict.
+    `config` is the configuration of a run, or an experiment as a dict. Settings that an older run does not have get
+    their defaults.
     """
     if config["train"] is None:
         return {"imported": config.get("imported")}
@@ -96,7 +97,7 @@ def decisive_settings(config: dict) -> dict[str, Any]:
 
 
 def _as_begun(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """The settings that are wanted; where their precision is auto, a run keeps the one that it was begun in."""
+    """Return the wanted settings; if their precision is auto, with the precision in which the run was begun."""
     auto = wanted.get("train.precision") == "auto" and "train.precision" in found
     return {**wanted, "train.precision": found["train.precision"]} if auto else wanted
 

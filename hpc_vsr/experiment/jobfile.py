@@ -1,4 +1,4 @@
-"""A job file of ``jobs/``: the experiment, its sweep, the recipe of its data, and the resources that it asks for."""
+"""A job file in ``jobs/``: an experiment, its sweep, the recipe of its data, and the resources that it asks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hpc_vsr.system.parser import Parser
 
 
 class MissingSource(InputError):
-    """The video or field of a recipe is not there."""
+    """The error for a recipe whose video, images or field do not exist."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class JobFile(Experiment):
         return RunFolder(self.out).report
 
 
-# What a user gives most often; the first in every --help.
+# The settings that users give most often; every --help shows them first.
 MOST_CHANGED = ("data", "out", "model.name", "train.steps", "train.batch_size", "train.lr")
-# Keys of a job file that are not the experiment's: a stage that reads the experiment alone lets them stand.
+# Keys of a job file that do not belong to the experiment; a stage that reads only the experiment ignores them.
 OTHER_KEYS = tuple(sorted({field.name for field in dataclasses.fields(JobFile)}
                           - {field.name for field in dataclasses.fields(Experiment)}))
 
@@ -76,14 +76,17 @@ def add_job_file(parser: Parser) -> None:
 
 
 def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[JobFile, list[Experiment], Any]:
-    """The job of a command line, the runs that it stands for, and all other arguments."""
+    """Return the job of a command line, the runs that it stands for, and all other arguments."""
     job, arguments = read_experiment(parser, argv)
     grids = without_given(read_sweep(arguments.config), argv)
     return job, expand(job.experiment, grids, str(arguments.config)), arguments
 
 
 def needs_data(job: JobFile) -> bool:
-    """Whether the data set is missing and is the one that the recipe makes; for another `--data` it is not used."""
+    """Return whether the data set is missing and is the one that the recipe makes.
+
+    With another `--data` the recipe is not used.
+    """
     if job.recipe is None or (job.data / MANIFEST).exists():
         return False
     out = read_toml(job.recipe).get("out")
@@ -91,7 +94,7 @@ def needs_data(job: JobFile) -> bool:
 
 
 def check_source(recipe: Path) -> None:
-    """Raise `InputError` if a recipe cannot be read, `MissingSource` if its source is not there."""
+    """Raise `InputError` if a recipe cannot be read, and `MissingSource` if its source does not exist."""
     table = read_toml(recipe)
     for name in ("video", "frames", "field"):
         source = table.get(name)
@@ -101,5 +104,5 @@ def check_source(recipe: Path) -> None:
 
 
 def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Those that have not been trained to their last step."""
+    """Return the experiments that have not been trained to their last step."""
     return [experiment for experiment in experiments if not has_finished(RunFolder(experiment.out), experiment)]

@@ -1,4 +1,4 @@
-"""An experiment from a command line and a job file."""
+"""Reads an experiment from a command line and a job file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from hpc_vsr.system.parser import Parser
 
 
 def read_experiment(parser: Parser, argv: Sequence[str] | None) -> tuple[Experiment, Any]:
-    """The experiment of a command line; its run folder is named after the job file if it is not given."""
+    """Return the experiment of a command line and all other arguments.
+
+    If no run folder is given, it is named after the job file.
+    """
     experiment, arguments = parser.parse(argv)
     if experiment.out is None:
         if arguments.config is None:

@@ -1,4 +1,4 @@
-"""What the jobs of a job file ask of a cluster: its ``[resources]``."""
+"""The ``[resources]`` of a job file, which its jobs ask for on a cluster."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Resources:
                              f"GPU{'s' * (self.gpus_per_node > 1)} a node; one rank drives one GPU")
 
     def sbatch_options(self) -> str:
-        """What the training asks for, as options of sbatch."""
+        """Return the resources of the training as options of sbatch."""
         options = [f"--nodes={self.nodes}", f"--ntasks-per-node={self.ranks_per_node}",
                    f"--cpus-per-task={self.cpus_per_rank}", f"--time={max(1, round(self.hours * 60))}",
                    f"--signal=USR2@{self.signal_seconds}"]
@@ -83,7 +83,7 @@ class Resources:
 
 
 def _memory(gigabytes: float) -> str:
-    """SLURM takes whole numbers alone."""
+    """Return memory in SLURM's notation, which takes only whole numbers."""
     return f"{round(gigabytes * 1024)}M"
 
 

@@ -1,4 +1,4 @@
-"""An experiment: which data, which network, how it is trained and measured. The job files in ``jobs/`` are these."""
+"""The settings of an experiment: its data, its network, its training and its evaluation, as in a job file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Sweeps: a job file that stands for many runs, one for each point of a grid.
+"""Sweeps: job files that stand for many runs, one for each point of a grid.
 
-``[sweep]`` names settings and their values; the runs are all their combinations. Several grids, ``[[sweep]]``, are
-joined, and a point that two of them share is one run. A run is found again by its fingerprint, which ends its folder's
-name, whatever the rest of that name, and is never trained twice. A setting given on the command line is not swept.
+``[sweep]`` lists settings and their values; the runs are all combinations of them. Several grids, ``[[sweep]]``, are
+joined, and a point that two of them share is one run. The name of a run folder ends with the run's fingerprint, by
+which the run is found again whatever the rest of the name is, so that it is never trained twice. A setting given on the
+command line is not swept.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from hpc_vsr.system.errors import InputError
 
 SECTION = "sweep"
 SWEPT = ("model", "train")
-MAX_POINTS = 1000  # SLURM's arrays end there
+MAX_POINTS = 1000  # the limit of SLURM's arrays
 
 
 def read_sweep(path: Path | None) -> list[dict[str, list]]:
-    """The grids of a job file, [{"model.n_2d": [1, 2, 3], ...}, ...]; none if it has no sweep.
+    """Return the grids of a job file, [{"model.n_2d": [1, 2, 3], ...}, ...]; an empty list if it has no sweep.
 
     Raises
     ------
@@ -55,23 +56,23 @@ def read_sweep(path: Path | None) -> list[dict[str, list]]:
 
 
 def without_given(grids: list[dict[str, list]], argv: Sequence[str] | None) -> list[dict[str, list]]:
-    """The grids without the settings that the command line gives, which overrides the file."""
+    """Return the grids without the settings given on the command line, which overrides the file."""
     words = {word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
     kept = [{key: values for key, values in grid.items() if f"--{key}" not in words} for grid in grids]
     return [grid for grid in kept if grid]
 
 
 def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> list[Experiment]:
-    """One experiment for each point of the grids, in their order, each with its own run folder; itself without grids.
+    """Return one experiment with its own run folder for each point of the grids, or itself if there are no grids.
 
     Parameters
     ----------
     experiment : Experiment
-        Its `out` becomes the folder of all runs.
+        Its `out` becomes the folder that holds all runs.
     grids : list of dict
-        As `read_sweep` gives them.
+        The grids as `read_sweep` returns them; the points keep their order.
     where : str
-        The job file, named in errors.
+        The job file, for error messages.
     """
     if not grids:
         return [experiment]
@@ -80,6 +81,7 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             changed = _with_settings(experiment, point, where)
+            # a run that exists keeps its folder, whatever the label before its fingerprint
             mark = _mark(changed)
             if mark not in found:
                 known = sorted(experiment.out.glob(f"*-{mark}"))
@@ -91,13 +93,16 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
 
 
 def check_all(experiments: list[Experiment], world_size: int) -> None:
-    """Raise `InputError` if one of them does not suit its data or the number of ranks; before any is trained."""
+    """Raise `InputError`, before any is trained, if an experiment does not suit its data or the number of ranks."""
     for experiment in experiments:
         check_fit(experiment, read_manifest(experiment.data), world_size)
 
 
 def choose_point(experiments: list[Experiment], point: int | None, where: str) -> Experiment:
-    """The experiment of that number; `InputError` if a sweep has no such point, or a point is named without a sweep."""
+    """Return the experiment of a point; without a point, the only experiment.
+
+    Raises `InputError` if there is no such point, or if a sweep has several and none is named.
+    """
     if point is None and len(experiments) == 1:
         return experiments[0]
     if point is None:
@@ -109,16 +114,17 @@ def choose_point(experiments: list[Experiment], point: int | None, where: str) -
 
 
 def _mark(experiment: Experiment) -> str:
-    """Eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
+    """Return eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
     defaults = decisive_settings(as_dict(Experiment(experiment.data)))
     settings = decisive_settings(as_dict(experiment))
     chosen = {key: value for key, value in settings.items() if value != defaults[key]}
-    # as seen from the runs, so that they are found again where the whole project is copied to
+    # a path relative to the runs, so that they are found again after the whole project was copied
     data = os.path.relpath(experiment.data.resolve(), experiment.out.resolve())
     return fingerprint([data, chosen])[:8]
 
 
 def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
+    """Return the experiment with the settings of a point."""
     values = as_dict(experiment)
     for key, value in point.items():
         *sections, name = key.split(".")
@@ -133,6 +139,7 @@ def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) ->
 
 
 def _label(point: dict[str, Any]) -> str:
+    """Return the readable part of a run folder's name, such as 'n_2d-3_lr-0.001'."""
     parts = [f"{key.split('.')[-1]}-{_plain(value)}" for key, value in point.items()]
     return "_".join(parts)[:100]
 
