@@ -1,1 +1,1 @@
-"""The stage that enlarges new material with a trained network: videos, folders of images and fields."""
+"""Enlarges new material with a trained network: videos, folders of images and fields."""

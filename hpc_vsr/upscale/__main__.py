@@ -1,8 +1,8 @@
 """Upscale a video, a folder of images or a field with a trained network.
 
-A video keeps its number of frames, time stamps, sound, subtitles, chapters, rotation, colours and depth; the network
-enlarges luma (or RGB, if it was trained on it) and Lanczos interpolation chroma. A killed upscaling goes on when the
-same command is given again. Under mpiexec or srun the ranks share the work; so do the tasks of a job array with --part.
+A video keeps its number of frames, time stamps, sound, subtitles, chapters, rotation, colours and depth. The network
+enlarges luma (or RGB, if it was trained on RGB), and Lanczos interpolation enlarges chroma. If an upscaling is killed,
+the same command continues it. Under mpiexec or srun the ranks share the work; with --part the tasks of a job array do.
 
     python -m hpc_vsr.upscale --run runs/delta --input in.mp4 --output out.mp4
     mpiexec -n 8 python -m hpc_vsr.upscale --run runs/delta --input in.mp4 --output out.mp4
@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
     try:
         settings, arguments = build_parser().parse(argv)
-    except InputError:  # every rank has it: one line is enough
+    except InputError:  # every rank raises it, and one line is enough
         if comm.rank != 0:
             sys.exit(BAD_INPUT)
         raise
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
-        # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+        # imported late, because torch takes seconds that --help and a mistyped option need not wait
         from hpc_vsr.upscale.dispatch import format_plan, load_network, upscale
 
         upscaler = load_network(settings, comm, local_rank)

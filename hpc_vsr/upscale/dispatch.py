@@ -1,4 +1,4 @@
-"""Loads the network on this rank's device, and upscales what the input is: a video, a folder of images or a field."""
+"""Loads the network on this rank's device and upscales the input: a video, a folder of images or a field."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from hpc_vsr.upscale.upscaler import Upscaler, load
 
 
 def load_network(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
-    """The network on this rank's device; all ranks compute in the precision that the first one chooses."""
+    """Return the network on this rank's device; all ranks compute in the precision that the first one chooses."""
     neighbours, upscaler, choice = ranks_on_node(comm), None, None
-    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # each would take all cores of the node
+    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # else each rank would take all cores of the node
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
+    # the first rank measures which precision is fast; the others take its choice
     if comm.rank == 0:
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
         choice = upscaler.choice
@@ -41,7 +42,7 @@ def load_network(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upsca
 
 
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
-    """The settings, and what would be done."""
+    """Return the settings and what would be done, as text for --dry-run."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
     if _is_field(settings):
         plan = field.plan_field(settings, upscaler)
@@ -55,6 +56,7 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
 
 
 def _is_field(settings: UpscaleSettings) -> bool:
+    """Return whether the input is a field; raise `InputError` if a setting does nothing for that kind of input."""
     is_one = settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
     if is_one:
         settings.refuse("a field", ("compare", "part", "codec", "quality", "segment"))
@@ -66,9 +68,9 @@ def _is_field(settings: UpscaleSettings) -> bool:
 
 
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
-    """Whether the output is complete."""
+    """Upscale the input, all ranks together, and return whether the output is complete."""
     if _is_field(settings):
-        on_main_rank(comm, lambda: field.upscale_field(settings, upscaler))  # frame by frame into one file: one rank
+        on_main_rank(comm, lambda: field.upscale_field(settings, upscaler))  # one rank writes one file
         return True
     if settings.input.is_dir():
         return images.upscale_images(settings, upscaler, comm)

@@ -1,4 +1,4 @@
-"""A field at twice or four times its resolution, frame by frame, in physical units."""
+"""Enlarges a field to twice or four times its resolution, frame by frame, in physical units."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.upscaler import Upscaler, check_size
 
 FIELD_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")
-FAR = 0.5  # of the training's range of values, beyond which a field is another one
+FAR = 0.5  # of the training's range of values; farther beyond that range, the units are probably different
 CACHED = 2 * WINDOW
 
 
 def upscale_field(settings: UpscaleSettings, upscaler: Upscaler) -> None:
-    """Upscale a variable of a field, unless that was finished before; see `hpc_vsr.media.field_sink.write_field`.
+    """Upscale a variable of a field, unless that has been done before; see `hpc_vsr.media.field_sink.write_field`.
 
     Raises
     ------
     InputError
-        If the network is for videos, the field cannot be read or has no such variable, or the output is another.
+        If the network is for videos, the field cannot be read or has no such variable, or the output is something else.
     """
     plan = plan_field(settings, upscaler)
     with only_writer(settings.output.parent, f".{settings.output.name}.lock"):
@@ -49,15 +49,18 @@ def _upscale(settings: UpscaleSettings, upscaler: Upscaler, plan: FieldPlan) -> 
     project = _back_projection(settings, upscaler, source)
     print(format_plan(settings, upscaler, source, len(frames)), file=sys.stderr, flush=True)
 
+    # frames of overlapping windows are read once
     @functools.lru_cache(maxsize=CACHED)
     def read(number: int) -> tuple[np.ndarray, np.ndarray | None]:
         return next(source.read(number, number + 1))
 
     with Progress(len(frames), "upscaling", "frame") as progress:
         def frame(number: int) -> np.ndarray:
+            # at both ends the first or last frame stands in for those beyond
             around = [min(max(index, 0), source.num_frames - 1) for index in range(number - REACH, number + REACH + 1)]
             window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
             out = project(upscaler.enlarge(window), window[:, REACH]).numpy()[0]
+            # gaps of the input are gaps of the output
             valid = read(number)[1]
             if valid is not None:
                 out[~valid.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
@@ -76,16 +79,16 @@ def _upscale(settings: UpscaleSettings, upscaler: Upscaler, plan: FieldPlan) -> 
 
 @dataclass(frozen=True)
 class FieldPlan:
-    """What is read and written.
+    """The input and the output of an upscaling.
 
     Attributes
     ----------
     source : FieldSource
     frames : range
-        Which are upscaled.
+        The frames to upscale.
     output : Path
     fingerprint : str
-        Of the input (names, sizes and times of its files), the network and the settings.
+        Fingerprint of the input (names, sizes and times of its files), the network and the settings.
     """
 
     source: FieldSource
@@ -94,14 +97,14 @@ class FieldPlan:
     fingerprint: str
 
     def is_finished(self) -> bool:
-        """`InputError` if something else is there."""
+        """Return whether the output is there already; raise `InputError` if something else is there."""
         from hpc_vsr.media.field_sink import is_written
 
         return is_written(self.output, self.fingerprint)
 
 
 def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> FieldPlan:
-    """Check the input and the output; writes nothing."""
+    """Check the input and the output, without writing anything."""
     try:
         import hpc_vsr.media.field_sink  # noqa: F401
     except ModuleNotFoundError as error:
@@ -122,7 +125,7 @@ def plan_field(settings: UpscaleSettings, upscaler: Upscaler) -> FieldPlan:
 
 
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource, num_frames: int) -> str:
-    """One line of what will be done."""
+    """Return one line that says what will be done."""
     enlarged = f"{upscaler.scale * source.width}x{upscaler.scale * source.height}"
     return (f"{settings.output}: {num_frames} frames of {source.channels[0]} in {settings.input}, "
             f"{source.width}x{source.height} to {enlarged}; {upscaler.name} in {upscaler.precision} on "
@@ -137,7 +140,7 @@ def _only_variable(path: Path) -> str:
 
 
 def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource):
-    """A function of (SR, LR) that makes them agree; the SR as it is without steps."""
+    """Return a function of (SR, LR) that makes the SR agree with the LR; without steps it returns the SR unchanged."""
     if not settings.back_projection:
         return lambda sr, lr: sr
     terms = upscaler.trained.terms
@@ -153,6 +156,7 @@ def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: Fiel
 
 
 def _warn_of_range(source: FieldSource, frames: range, upscaler: Upscaler) -> None:
+    """Print a warning if the values of the first frame are far from those that the network was trained on."""
     terms = upscaler.trained.terms
     values = next(source.read(frames.start, frames.start + 1))[0]
     low, high = float(values.min()), float(values.max())

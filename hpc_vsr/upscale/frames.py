@@ -1,4 +1,4 @@
-"""One frame of grey levels or RGB, and the comparison that may be shown in it."""
+"""Enlarges one frame of grey levels or RGB, and shows the comparison with bicubic enlargement in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hpc_vsr.upscale.upscaler import Upscaler
 
 
 def enlarge_window(window: np.ndarray, upscaler: Upscaler, compare: bool) -> np.ndarray:
-    """(C, 5, h, w) float32 grey levels, 0..255, to (C, s h, s w).
+    """Enlarge (C, 5, h, w) float32 grey levels, 0..255, to (C, s h, s w).
 
-    With `compare` its left half is bicubic enlargement, and a white line of two pixels parts it from the network's.
+    With `compare` the left half is the bicubic enlargement, and a white line of two pixels separates the halves.
     """
     out = upscaler.enlarge(torch.from_numpy(window)).numpy()
     if compare:

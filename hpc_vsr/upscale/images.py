@@ -1,4 +1,4 @@
-"""A folder of images at twice or four times their size, one image for each, under the same names."""
+"""Enlarges a folder of images to twice or four times their size, one output for each image, with the same names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOSSLESS = (".png", ".tif", ".tiff")
 
 
 def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
-    """Upscale a folder of images, all ranks together inside `abort_together`; whether all are there now.
+    """Upscale a folder of images, all ranks together inside `abort_together`; return whether all are there now.
 
     Raises
     ------
@@ -42,9 +42,11 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
         If the folder has no images or they are not alike, the network is not for videos, or the output folder holds
         something else.
     """
+    # all ranks agree on the input, the precision and the network's reach
     source, names, identity = on_main_rank(comm, lambda: plan_images(settings, upscaler))
     upscaler.choice = on_main_rank(comm, lambda: _open_folder(settings.output, identity, upscaler))
     upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(source.height, source.width))
+    # one lock for each --part, so that the tasks of a job array can work at the same time
     index, count = settings.share()
     lock = f".lock-{index + 1}-of-{count}"
     with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():
@@ -54,14 +56,16 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
             before = len(names) - len(missing)
             print(format_plan(settings, upscaler, source, len(names), neighbours)
                   + (f"; {before} finished before" if before else ""), file=sys.stderr, flush=True)
+        # each rank of each task has a fixed stretch of all images and makes the missing ones in it
         share, number = count * comm.size, index * comm.size + comm.rank
-        every = list(names)  # not what is missing, which shrinks while other tasks work
+        every = list(names)  # not the missing ones, whose number shrinks while other tasks work
         mine = sorted({*missing} & {*every[number * len(every) // share : (number + 1) * len(every) // share]})
         with Progress(len(mine), "upscaling", "image", shown=comm.rank == 0) as progress:
             for run in _runs(mine):
                 for frame, image in zip(run, _enlarged(source, run, settings, upscaler), strict=True):
                     _write_image(settings.output / names[frame], image)
                     progress.advance()
+        # when all ranks are done, see whether other tasks have finished too
         comm.allgather(None)
         complete = not on_main_rank(comm, lambda: _missing(settings.output, names))
         if complete:
@@ -70,7 +74,10 @@ def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> 
 
 
 def plan_images(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSource, dict[int, str], str]:
-    """The source, the name of each frame that is wanted, and what tells this upscaling from others; writes nothing."""
+    """Check the input and the output, without writing anything.
+
+    Returns the source, the output name of each frame to upscale, and the fingerprint of this upscaling.
+    """
     if not upscaler.for_video:
         raise InputError(f"{upscaler.name}: was trained on a field; {settings.input} wants a network for videos")
     source = open_images(settings.input)
@@ -103,7 +110,7 @@ def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
 
 
 def _open_folder(folder: Path, identity: str, upscaler: Upscaler) -> Choice:
-    """Make the folder of the output, or check that it is this upscaling's; the precision that it was begun in."""
+    """Create the output folder, or check that it belongs to this upscaling; return the precision it was begun in."""
     record = folder / RECORD
     if not record.exists():
         if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
@@ -118,7 +125,7 @@ def _missing(folder: Path, names: dict[int, str]) -> list[int]:
 
 
 def _runs(frames: list[int]) -> Iterator[range]:
-    """Stretches of consecutive numbers."""
+    """Yield stretches of consecutive numbers."""
     for _, group in itertools.groupby(enumerate(frames), lambda pair: pair[1] - pair[0]):
         stretch = [frame for _, frame in group]
         yield range(stretch[0], stretch[-1] + 1)
@@ -126,12 +133,13 @@ def _runs(frames: list[int]) -> Iterator[range]:
 
 def _enlarged(source: ImageSource, frames: range, settings: UpscaleSettings, upscaler: Upscaler
               ) -> Iterator[np.ndarray]:
-    """(s H, s W, 3) RGB, or (s H, s W) if the images are gray, of the images' type."""
+    """Yield (s H, s W, 3) RGB images, or (s H, s W) if the images are gray, in the type of the input images."""
     peak, scale = PEAK[source.stored], upscaler.scale
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
     pictures = ((image / np.float32(peak)).astype(np.float32) for image in source.images(first, last))
     luma_of = (lambda picture: _to_ycc(picture)[..., 0] * GREY) if settings.find_cuts else None
     for window in windows(pictures, first, frames, source.num_frames, luma_of):
+        # the network enlarges RGB or luma; with luma, Lanczos interpolation enlarges chroma
         if upscaler.channels == 3:
             stacked = np.stack([picture.transpose(2, 0, 1) for picture in window], 1) * np.float32(GREY)
             rgb = enlarge_window(stacked, upscaler, settings.compare).transpose(1, 2, 0) / GREY
@@ -157,7 +165,7 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, num_images: int,
                 processes: int = 1) -> str:
-    """One line of what will be done."""
+    """Return one line that says what will be done."""
     return (f"{settings.output}: {num_images} images of {settings.input}, {source.width}x{source.height} to "
             f"{upscaler.scale * source.width}x{upscaler.scale * source.height}; {upscaler.name} in "
             f"{upscaler.precision} on {upscaler.device.type}; "

@@ -1,4 +1,4 @@
-"""What the first task of an upscaling writes down for those that join it and for its later lives."""
+"""The record that the first task of an upscaling writes for tasks that join it and for its later lives."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hpc_vsr.upscale.upscaler import Upscaler
 
 
 def join_upscaling(record: Path, fingerprint: str, facts: dict[str, Any], upscaler: Upscaler, differs: str) -> Choice:
-    """Write the record if there is none, else check that it is of this upscaling, and go on in its precision.
+    """Write the record if there is none, else check that it is of this upscaling; return its choice of precision.
 
     Parameters
     ----------
     record : Path
     fingerprint : str
-        Of the input, the network and the settings.
+        Fingerprint of the input, the network and the settings.
     facts : dict
-        What else the record says.
+        Further content of the record.
     upscaler : Upscaler
     differs : str
         The message if the record is of another upscaling.
@@ -31,7 +31,7 @@ def join_upscaling(record: Path, fingerprint: str, facts: dict[str, Any], upscal
     Returns
     -------
     Choice
-        In which this process is to compute: what the first one chose, so that all frames are of one precision.
+        The precision for this process, chosen by the first one, so that all frames have the same precision.
 
     Raises
     ------

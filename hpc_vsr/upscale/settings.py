@@ -1,4 +1,4 @@
-"""What a user chooses for an upscaling."""
+"""The settings of an upscaling."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class UpscaleSettings:
                 raise InputError(f"--{name}: does nothing for {kind}, and {self.input} is one; leave it out")
 
     def share(self) -> tuple[int, int]:
-        """(index from 0, number) of `part`; (0, 1) without one."""
+        """Return (index from 0, number of parts) of `part`; (0, 1) without one."""
         if self.part is None:
             return 0, 1
         index, slash, count = self.part.partition("/")
@@ -100,7 +100,7 @@ class UpscaleSettings:
         return int(index) - 1, int(count)
 
     def frames(self, num_frames: int) -> range:
-        """The frames that are wanted of so many; `InputError` if there are none."""
+        """Return the frames to upscale of an input with `num_frames`; raise `InputError` if there are none."""
         stop = min(self.stop or num_frames, num_frames)
         if self.start >= stop:
             raise InputError(f"--start: {self.input} has {num_frames} frames, 0 to {num_frames - 1}, and not "
@@ -108,11 +108,11 @@ class UpscaleSettings:
         return range(self.start, stop)
 
 
-SHARED = ("output", "part", "device", "tile", "run", "input")  # do not change what a segment is, or are told apart
+SHARED = ("output", "part", "device", "tile", "run", "input")  # do not change a segment, or are compared in another way
 
 
 def fingerprint_of(settings: UpscaleSettings, **facts: Any) -> str:
-    """Sixteen hexadecimal digits for what an upscaling makes: its settings and facts such as checksums."""
+    """Return sixteen hexadecimal digits that identify an upscaling by its settings and by facts such as checksums."""
     chosen = {name: value for name, value in as_dict(settings).items() if name not in SHARED}
     return fingerprint({**chosen, **facts})
 

@@ -1,4 +1,4 @@
-"""A trained network that enlarges frames: arrays in, arrays out, and windows of a stream of frames."""
+"""A trained network that enlarges frames: single windows of a stream, or whole arrays."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from hpc_vsr.upscale.windows import to_luma, windows
 LEAST_SIDE = 8  # LR pixels
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
 BLUR_TOLERANCE = 0.35  # LR pixels
-SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}  # for the bytes of the tensors; measured: 1.9, by tiles 3.3 in fp32 and
-TILED_SCRATCH_ELSE = 2.5                     # 2.1 in bf16, with what oneDNN takes and malloc cannot reuse
-FRAMES_HELD = 24  # of LR in float32 and of the result, in decoder, windows and encoder
+# factors on the bytes of the tensors, for oneDNN and what malloc cannot reuse; measured: 1.9, and in tiles 3.3 in fp32
+# and 2.1 in bf16
+SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}
+TILED_SCRATCH_ELSE = 2.5
+FRAMES_HELD = 24  # LR and enlarged frames in float32, held by decoder, windows and encoder
 class Upscaler:
     """The network of a run, ready to enlarge frames.
 
@@ -38,10 +40,10 @@ class Upscaler:
     ----------
     trained : Trained
     name : str
-        Of the run.
+        Name of the run.
     device : torch.device
     choice : Choice
-        The precision, and why it was chosen.
+        The precision and the reason for it.
     tile : int
         Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
 
@@ -51,7 +53,7 @@ class Upscaler:
     channels : int
         1 for luma or a field, 3 for RGB.
     for_video : bool
-        Whether it was trained on grey levels 0..255, not on the values of a field.
+        Whether the network was trained on grey levels 0..255 and not on the values of a field.
     """
 
     def __init__(self, trained: Trained, name: str, device: torch.device, choice: Choice, tile: int = TILE):
@@ -66,7 +68,10 @@ class Upscaler:
         return self.choice.precision
 
     def enlarge(self, window: Tensor) -> Tensor:
-        """(C, 5, h, w) values of the kind it was trained on to the centre frame, (C, s h, s w) float32, on the CPU."""
+        """Enlarge the centre frame of a (C, 5, h, w) window of values like those of the training.
+
+        Returns (C, s h, s w) float32 on the CPU.
+        """
         terms = self.trained.terms
         with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
             values = to_unit(window[None].to(self.device), terms.offset, terms.extent)
@@ -74,13 +79,13 @@ class Upscaler:
             return from_unit(out, terms.offset, terms.extent).cpu()
 
     def uses_tiles(self, height: int, width: int) -> bool:
-        """Whether frames of that LR size are computed in tiles."""
+        """Return whether frames of that LR size are computed in tiles."""
         return 0 < self.tile < max(height, width)
 
     def find_reach(self, height: int, width: int) -> int | None:
-        """LR pixels that the network sees around an output pixel, if frames of that LR size want to know it.
+        """Return how many LR pixels the network sees around an output pixel, if frames of that LR size need tiles.
 
-        Takes a second; one process may look and tell the others, who put it into `reach`.
+        This takes a second; one process may find it and send it to the others, which set `reach`.
         """
         return self._network.find_core_reach(self.channels) if self.uses_tiles(height, width) else self.reach
 
@@ -93,9 +98,9 @@ class Upscaler:
         self._network.core_reach = reach
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that a process takes at most while it enlarges frames of that LR size: of the GPU, or of main memory.
+        """Return the most bytes of GPU or main memory that a process takes to enlarge frames of that LR size.
 
-        Found by running the network on tensors without values; above `tile` it grows by a few frames alone.
+        They are found by running the network on tensors without values. Above `tile` only a few whole frames add to it.
         """
         tiled = self.uses_tiles(height, width)
         self.find_reach(height, width)
@@ -112,11 +117,11 @@ class Upscaler:
         return process_memory() + int(scratch * peak) + frames
 
     def state_memory(self, height: int, width: int, processes: int = 1) -> str:
-        """'up to 1.2 GB of memory', with a warning on standard error if less is free."""
+        """Return a text such as 'up to 1.2 GB of memory'; print a warning on standard error if less is free."""
         wanted = self.memory(height, width)
         on_gpu = self.device.type == "cuda"
         free = torch.cuda.mem_get_info(self.device)[0] if on_gpu else free_memory()
-        together = wanted * (ranks_on_gpu(processes) if on_gpu else processes)  # of the ranks that share it
+        together = wanted * (ranks_on_gpu(processes) if on_gpu else processes)  # for all ranks that share it
         what = "memory of a GPU" if on_gpu else "memory"
         if free is not None and together > free:
             print(f"warning: may take up to {format_bytes(together)} of {what}, and {format_bytes(free)} are "
@@ -129,24 +134,24 @@ class Upscaler:
         Parameters
         ----------
         frames : (T, h, w) or (T, C, h, w) array
-            For a network trained on video: luma or RGB, uint8, uint16 or float. For one trained on a field: float, in
-            the units of that field, without NaN.
+            For a network trained on video: luma or RGB, as uint8, uint16 or float. For one trained on a field: float,
+            in the units of that field, without NaN.
         white : float, optional
             The value of white, for a network trained on video: 255 for uint8, 65535 for uint16, 1 for float if not
             given. Black is 0.
         find_cuts : bool, optional
-            Whether frames before a scene cut are kept from those after it; so for videos if not given.
+            Whether to keep frames before a scene cut apart from those after it; if not given, only for videos.
 
         Returns
         -------
         array
-            As many frames at `scale` times the size, of the same type, layout and range of values; integers are
-            rounded and kept within 0 and white. At both ends the nearest frame stands in for those beyond.
+            The same number of frames at `scale` times the size, with the same type, layout and range of values;
+            integers are rounded and clipped to 0..white. At both ends the nearest frame stands in for those beyond.
 
         Raises
         ------
         InputError
-            If the array is not of such a shape or type, or its values are not in the range of its kind.
+            If the array has another shape or type, or its values are out of range.
 
         Examples
         --------
@@ -159,6 +164,7 @@ class Upscaler:
         frames = np.asarray(frames)
         white = self._check(frames, white)
         stacked = frames if frames.ndim == 4 else frames[:, None]
+        # the network of a video computes in grey levels 0..255, that of a field in the field's units
         factor = 1.0 if white is None else GREY / white
         find_cuts = self.for_video if find_cuts is None else find_cuts
         shape = (*stacked.shape[:2], *(self.scale * side for side in stacked.shape[2:]))
@@ -173,7 +179,7 @@ class Upscaler:
         return out if frames.ndim == 4 else out[:, 0]
 
     def _check(self, frames: np.ndarray, white: float | None) -> float | None:
-        """The value of white, or None for a field."""
+        """Check the frames, and return the value of white, or None for a field."""
         wanted = f"(T, {self.channels}, h, w)" + (" or (T, h, w)" if self.channels == 1 else "")
         if frames.ndim not in (3, 4) or (frames.shape[1] if frames.ndim == 4 else 1) != self.channels:
             raise InputError(f"frames: expected an array {wanted}, found the shape {frames.shape}")
@@ -196,26 +202,26 @@ class Upscaler:
 
 def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
          tile: int = TILE, local_rank: int = 0) -> Upscaler:
-    """The trained network of a run folder.
+    """Load the trained network of a run folder.
 
     Parameters
     ----------
     run : path
-        Folder of a finished or running training, runs/NAME; its best weights are taken.
+        Folder of a finished or running training, runs/NAME; its best weights are used.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        auto takes, on a GPU, bf16, or fp16 where there is no bf16; on a CPU bf16 or fp32, whichever a measurement of a
-        fraction of a second finds faster. bf16 is within 0.02 dB of fp32. fp16 is for GPUs.
+        On a GPU auto takes bf16, or fp16 if there is no bf16; on a CPU bf16 or fp32, whichever a measurement of a
+        fraction of a second finds faster. bf16 is within 0.02 dB of fp32. fp16 works only on GPUs.
     tile : int
         Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
     local_rank : int
-        Which GPU of the node, among several processes.
+        Number of this process among several on the node, which decides its GPU.
 
     Raises
     ------
     InputError
-        If the folder is no run, has no valid checkpoint, or the device or the precision that is asked for is not there.
+        If the folder is no run or has no valid checkpoint, or there is no such device, or it lacks the precision.
     """
     folder = RunFolder(Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
@@ -231,9 +237,9 @@ def check_size(height: int, width: int, where: str) -> None:
 
 
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
-    """One line if the frames look much sharper or more blurred than those that the network was trained for.
+    """Return a line if the frames look much sharper or more blurred than those that the network was trained for.
 
-    `frames` are a few (h, w) arrays of luma in grey levels.
+    `frames` are a few (h, w) arrays of luma in grey levels. None if there is nothing to warn of.
     """
     found, terms = measure_blur(frames), upscaler.trained.terms
     expected = terms.sigma / terms.scale

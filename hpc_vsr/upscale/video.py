@@ -1,7 +1,7 @@
-"""A video at twice or four times its size, in segments that are encoded one by one and joined in the end.
+"""Enlarges a video to twice or four times its size, in segments that are encoded one by one and joined at the end.
 
-Where a segment begins and ends follows from the settings alone and its frames do not depend on the others, so that any
-number of tasks make the same file, and a killed one goes on with the segments that are missing.
+The limits of a segment depend only on the settings, and its frames do not depend on other segments. So any number of
+tasks make the same file, and after a kill only the missing segments are made.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from hpc_vsr.upscale.upscaler import Upscaler, check_size, warn_of_blur
 from hpc_vsr.upscale.windows import CONTEXT, spread, to_luma, windows
 
 PLAN = "plan.json"
-BT601 = 6  # the matrix of what was RGB, code of ISO/IEC 23091-2
-BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma lies between its luma pixels
+BT601 = 6  # the matrix for input that was RGB; code of ISO/IEC 23091-2
+BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma samples lie between the luma pixels
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class VideoPlan:
     source : VideoSource
     encoding : Encoding
     frames : range
-        Which are upscaled.
+        The frames to upscale.
     segments : list of range
     folder : Path
-        Of the segments, until they are joined.
+        Folder of the segments until they are joined.
     fingerprint : str
-        Of the input, the network and the settings.
+        Fingerprint of the input, the network and the settings.
     finished : bool
-        Whether the output is there.
+        Whether the output is there already.
     """
 
     source: VideoSource
@@ -81,13 +81,14 @@ class VideoPlan:
 
 
 def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
-    """Upscale a video, all ranks together inside `abort_together`; whether the output is complete now."""
+    """Upscale a video, all ranks together inside `abort_together`; return whether the output is complete now."""
     plan = on_main_rank(comm, lambda: plan_video(settings, upscaler))
     if plan.finished:
         if comm.rank == 0:
-            shutil.rmtree(plan.folder, ignore_errors=True)  # what a kill left of it after the joining
+            shutil.rmtree(plan.folder, ignore_errors=True)  # left if a kill came after the joining
             print(f"{settings.output}: finished before", file=sys.stderr)
         return True
+    # all ranks agree on the precision, the network's reach and the missing segments
     upscaler.choice = on_main_rank(comm, lambda: _open_folder(plan, settings, upscaler))
     upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(plan.source.height, plan.source.width))
     missing = on_main_rank(comm, lambda: _missing(plan))
@@ -96,18 +97,20 @@ def upscale_video(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> b
         before = len(plan.segments) - len(missing)
         print(format_plan(plan, settings, upscaler, neighbours) + (f"; {before} finished before" if before else "")
               + f"; {comm.size} rank{'s' if comm.size > 1 else ''}", file=sys.stderr, flush=True)
+    # segments are dealt in turn to the tasks (--part), and those of a task to its ranks
     index, count = settings.share()
     mine = [number for number in missing if number % count == index][comm.rank :: comm.size]
     label = "upscaling" if comm.size == 1 else f"upscaling (rank 0 of {comm.size})"
     with Progress(sum(len(plan.segments[number]) for number in mine), label, "frame", shown=comm.rank == 0) as progress:
         for number in mine:
             _make_segment(plan, number, settings, upscaler, progress)
+    # when all ranks are done, join the segments
     comm.allgather(None)
     return on_main_rank(comm, lambda: _finish(plan, settings, upscaler))
 
 
 def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
-    """Check the input and the output, and lay out the work; writes nothing.
+    """Check the input and the output and plan the work, without writing anything.
 
     Raises
     ------
@@ -120,12 +123,13 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
         raise InputError(f"{upscaler.name}: was trained on a field; {settings.input} wants a network for videos")
     source = open_video(settings.input, "rgb" if upscaler.channels == 3 else "y")
     check_size(source.height, source.width, str(settings.input))
+    # the output has the pixel format of the input, or the nearest one that can be written
     tags = source.tags
     name = tags.pixel_format
     if find_format(name, tags.full_range) is None:
         name = nearest_format(name, tags.depth, tags.is_rgb)
     codec, name = choose_codec(settings.codec, name)
-    if tags.is_rgb and tags.matrix not in MATRICES:  # which then is the one that its luma is made with
+    if tags.is_rgb and tags.matrix not in MATRICES:  # then the one with which its luma is made
         tags = dataclasses.replace(tags, matrix=BT601)
     if settings.quality is not None and codec not in QUALITY:
         raise InputError(f"--quality: {codec} has none; it is for {', '.join(QUALITY)}")
@@ -136,12 +140,14 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
     segments = [frames[start : start + settings.segment] for start in range(0, len(frames), settings.segment)]
     identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
                               encoded=[codec, name, encoding.quality])
+    # an existing output must come from this same upscaling, whose fingerprint is in its comment
     finished = False
     if settings.output.exists():
         if identity not in read_comment(settings.output):
             raise InputError(f"{settings.output}: exists and is not what this command makes; delete it or choose "
                              "another --output")
         finished = True
+    # tell what will be lost or may look wrong
     for what in left_out:
         print(f"{settings.input}: {what} is left out", file=sys.stderr)
     if tags.interlaced:
@@ -155,14 +161,14 @@ def plan_video(settings: UpscaleSettings, upscaler: Upscaler) -> VideoPlan:
 
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
-    """Luma of a few frames."""
+    """Yield the luma of a few frames."""
     for number in spread(frames):
         for picture, _ in source.read(number, number + 1):
             yield picture.mean(0)
 
 
 def _open_folder(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> Choice:
-    """Make the folder of the segments, or check that it is this plan's; the precision that it was begun in."""
+    """Create the segments' folder, or check that it belongs to this plan; return the precision it was begun in."""
     path = plan.folder / PLAN
     if not path.exists():
         if not settings.output.parent.is_dir():
@@ -181,12 +187,14 @@ def _missing(plan: VideoPlan) -> list[int]:
 
 def _make_segment(plan: VideoPlan, number: int, settings: UpscaleSettings, upscaler: Upscaler, progress: Progress
                   ) -> None:
+    """Write one segment and its checksum, unless another task has done so meanwhile."""
     frames, path = plan.segments[number], plan.segment_path(number)
-    if is_valid(path) or _is_finished(plan, settings):  # by another task meanwhile
+    if is_valid(path) or _is_finished(plan, settings):
         return
     with only_writer(plan.folder, f".segment-{number:05d}.lock") as lock:
         pictures = upscaled_planes(plan, frames, settings, upscaler)
 
+        # frames flow from the decoder through the network to the encoder, and the lock is checked at each
         def checked() -> Iterator[list[np.ndarray]]:
             for planes in pictures:
                 lock.check()
@@ -198,15 +206,17 @@ def _make_segment(plan: VideoPlan, number: int, settings: UpscaleSettings, upsca
 
 def upscaled_planes(plan: VideoPlan, frames: range, settings: UpscaleSettings, upscaler: Upscaler
                     ) -> Iterator[list[np.ndarray]]:
-    """Luma and chroma of the upscaled frames, as they are coded."""
+    """Yield the luma and chroma planes of the upscaled frames, as they are encoded."""
     source, encoding = plan.source, plan.encoding
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
+    # a network for RGB enlarges all three channels; the result becomes luma and chroma
     if upscaler.channels == 3:
         pictures = (picture for picture, _ in source.read(first, last))
         for window in windows(pictures, first, frames, source.num_frames, to_luma if settings.find_cuts else None):
             out = _enlarge_rgb(window, settings, upscaler)
             yield planes_of_rgb(out, encoding)
         return
+    # a network for luma enlarges luma; interpolation enlarges chroma
     planes = encoding.planes
     pictures = source.read_planes(first, last, planes.name)
     luma_of = (lambda picture: planes.to_grey(picture[0])) if settings.find_cuts else None
@@ -231,6 +241,7 @@ def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.nda
 
 
 def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> bool:
+    """Join the segments, unless some are missing or --part is given; return whether the output is complete."""
     if _is_finished(plan, settings):
         shutil.rmtree(plan.folder, ignore_errors=True)
         return True
@@ -246,6 +257,7 @@ def _finish(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler) -> b
         return False
     comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
                f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {plan.fingerprint}")
+    # several tasks may get here at the same time, but only one joins
     with only_writer(plan.folder, ".join.lock"):
         if _is_finished(plan, settings):  # by another task, while this one waited
             return True
@@ -264,7 +276,7 @@ def _is_finished(plan: VideoPlan, settings: UpscaleSettings) -> bool:
 
 
 def format_plan(plan: VideoPlan, settings: UpscaleSettings, upscaler: Upscaler, processes: int = 1) -> str:
-    """One line of what will be done."""
+    """Return one line that says what will be done."""
     encoding, source = plan.encoding, plan.source
     quality = "" if encoding.quality is None else f" at quality {encoding.quality}"
     return (f"{settings.output}: {len(plan.frames)} frames of {settings.input}, {source.width}x{source.height} to "
