@@ -1,6 +1,6 @@
-"""High-resolution video from low-resolution video, on SLURM clusters and on a laptop.
+"""Turns low-resolution video into high-resolution video, on SLURM clusters and on a laptop.
 
-Every stage is ``python -m hpc_vsr.STAGE`` and ``hpc-vsr STAGE``; see ``hpc-vsr --help``. From Python:
+Run a stage with ``python -m hpc_vsr.STAGE`` or ``hpc-vsr STAGE``; see ``hpc-vsr --help``. From Python:
 
     import hpc_vsr
     sr = hpc_vsr.load("runs/delta").upscale(frames)        # (T, h, w) to (T, 2h, 2w)
@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import typing
 
-# Threads of torch that wait for each other sleep. By default they spin, and on a machine that has anything else to do a
-# step then takes up to thirty times as long (docs/performance.md). Read when torch is loaded.
+# Let torch's threads sleep while they wait for each other. By default they spin, and on a machine with other work a step
+# then takes up to thirty times as long (docs/performance.md). torch reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if typing.TYPE_CHECKING:
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    if name == "load":  # torch is imported when it is wanted
+    if name == "load":  # torch is imported only when it is needed
         from hpc_vsr.upscale.upscaler import load
 
         return load

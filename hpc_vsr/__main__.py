@@ -1,4 +1,4 @@
-"""`hpc-vsr STAGE ...` is `python -m hpc_vsr.STAGE ...`."""
+"""Runs `hpc-vsr STAGE ...`, which is the same as `python -m hpc_vsr.STAGE ...`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main() -> int:
     if arguments[0] not in STAGES:
         print(f"error: unknown stage {arguments[0]!r}; stages: {', '.join(STAGES)}", file=sys.stderr)
         return BAD_INPUT
-    if arguments[0] == "train" or arguments[:2] == ["job", "train"]:  # they answer SLURM's signals
+    if arguments[0] == "train" or arguments[:2] == ["job", "train"]:  # they handle SLURM's signals
         hold_signals()
     stage = importlib.import_module(STAGES[arguments[0]][0])
     return exit_status(stage.main, arguments[1:])

@@ -1,7 +1,7 @@
 """Measure a trained network and the two baselines on a split of its data set, frame by frame.
 
-Writes metrics-SPLIT.json (every figure of every frame, in every profile) and pictures-SPLIT.npz (a few frames as
-pictures) into the run folder; `hpc_vsr.report` shows them.
+This writes metrics-SPLIT.json (every figure of every frame, in every profile) and pictures-SPLIT.npz (a few frames as
+pictures) into the run folder; `hpc_vsr.report` shows both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hpc_vsr.system.parser import Parser
 
 
 def format_rows(rows: Sequence[dict]) -> str:
-    """The rows as an aligned table of text."""
+    """Return the rows as an aligned text table."""
     width = max(8, *(len(row["method"]) for row in rows))
     head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
     lines = [head, "-" * len(head)]
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name in typing.get_type_hints(EvaluateSettings) if arguments[name] is not None]
     given = {name: as_dict(arguments[name]) for name in names}
     settings = from_dict(EvaluateSettings, {**config["evaluate"], **given}, str(run.config))
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.evaluation.evaluate import evaluate
 
     result = evaluate(run, read_manifest(Path(data)), settings)

@@ -1,6 +1,6 @@
 """Turn the weights that the authors of the paper published for 5-parallel into a run.
 
-The run is evaluated and reported like one trained here. Nothing in the file is executed.
+You can evaluate and report that run like one that was trained here. No code in the file is executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.evaluation.published import import_weights
 
     run = import_weights(arguments.weights, arguments.out, arguments.data, arguments.output_range)

@@ -1,13 +1,12 @@
-"""What a SLURM job runs: preprocessing, training on all its ranks, or evaluation and report.
+"""Run the training of a SLURM job on all its ranks, or the evaluation and the report.
 
-`hpc_vsr.launch` submits these as submitit's callables; the scripts in slurm/ start the same as a command, one process
-for each rank:
+The scripts in slurm/ run this command with one process for each rank; `hpc_vsr.launch` submits the same work by itself:
 
     srun python -m hpc_vsr job train --config jobs/delta.toml
     srun --nodes=1 --ntasks=1 python -m hpc_vsr job report --config jobs/delta.toml
 
-A training that is told to stop, before its time limit or at a preemption, saves and sends its job back to the queue;
-the next life of the job goes on from there.
+If a training is told to stop, before its time limit or at a preemption, it saves a checkpoint and sends its job back to
+the queue; when the job starts again, it continues from there.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if typing.TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Jobs that were in a queue before their classes moved name them here."""
+    """Return a class that has moved to `hpc_vsr.cluster.jobs`; jobs queued by earlier versions import it from here."""
     if name in ("PreprocessJob", "TrainJob", "ReportJob"):
         from hpc_vsr.cluster import jobs
 
@@ -38,7 +37,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _report(report: ReportJob, max_requeues: int) -> None:
-    """Before the time limit the job goes back to the queue; what was measured by then is not measured again."""
+    """Evaluate and report; before the time limit, send the job back to the queue.
+
+    The runs measured by then are not measured again.
+    """
     from hpc_vsr.cluster.requeue import go_back
 
     def stop(*_) -> None:
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _work(job: JobFile, experiments: list[Experiment], arguments: Any) -> None:
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.jobs import ReportJob, TrainJob, environment_of_step
 
     if arguments.action == "report":
@@ -83,7 +85,7 @@ def _work(job: JobFile, experiments: list[Experiment], arguments: Any) -> None:
         experiment = choose_point(experiments, arguments.point, str(arguments.config))
         environment = environment_of_step(experiment.train.device)
         status = TrainJob(experiment, job.resources.max_requeues).run(environment)
-        # a rank that ends with a status would have the main rank killed while it asks for the requeue
+        # at a rank's exit status, srun would kill the main rank while it asks for the requeue
         if environment.global_rank == 0 or status != CAN_CONTINUE:
             sys.exit(status)
 

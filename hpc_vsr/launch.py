@@ -1,12 +1,12 @@
-"""Make the data, train, evaluate and report a job file: on this machine, in this process, or on SLURM.
+"""Make the data set, train, evaluate and report a job file: on this machine, in this process, or on SLURM.
 
-Training runs on `resources.nodes` x `resources.ranks_per_node` ranks; when it has ended, however it ended, a second job
-measures the network and writes the report. If the job file names a `recipe` and its data set is not there, it is made
-first. With --cluster slurm all of them are submitted and the command returns.
+Training runs on `resources.nodes` x `resources.ranks_per_node` ranks. When it has ended, even with a failure, a second
+job measures the network and writes the report. If the job file names a `recipe` and its data set is missing, the data
+set is made first. With --cluster slurm the command submits all these jobs and returns.
 
-A job file with a [sweep] stands for many runs: each point of the grid is trained once, here one after the other, on
-SLURM as a job array, and one report compares them. Launched again, only what is missing or unfinished, and not in the
-queue, is trained.
+A job file with a [sweep] stands for many runs. Each point of the grid is trained once, on this machine one after the
+other, on SLURM as a job array, and one report compares all runs. Run `launch` again and it trains only the runs that
+are missing or unfinished and not in the queue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     job, experiments, arguments = read_job(build_parser(), argv)
     site = site_of(arguments)
-    # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+    # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.local import format_launch, launch
 
     if arguments.dry_run:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def status_command(argv: Sequence[str] | None) -> str:
-    """The command that shows the runs which this command line submits."""
+    """Return the command that shows the runs submitted by this command line."""
     words, kept = iter(sys.argv[1:] if argv is None else argv), []
     for word in words:
         if word in ("--cluster", "--site", "--project"):

@@ -1,4 +1,4 @@
-"""`python -m hpc_vsr.mpi` prints what `srun --mpi` starts the ranks of this environment's MPI with; scripts ask it."""
+"""`python -m hpc_vsr.mpi` prints the value of `srun --mpi` for this environment's MPI; the scripts in slurm/ use it."""
 
 from hpc_vsr.system.mpi import srun_type
 

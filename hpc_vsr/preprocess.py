@@ -1,7 +1,7 @@
 """Turn the frames of a video, a folder of images or a field into a data set of sharded 5-frame LR/HR samples.
 
-Runs alone, under `mpiexec -n N` and under `srun --mpi=pmi2|pmix`; the bytes written are the same for any number of
-ranks. The same command again checks what is finished and writes only what is missing.
+The command runs as one process, under `mpiexec -n N` or under `srun --mpi=pmi2|pmix`, and writes the same bytes for any
+number of ranks. Run it again and it checks the finished shards and writes only the missing ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
     try:
         recipe, arguments = build_parser().parse(argv)
-    except InputError:  # every rank has it: one line is enough
+    except InputError:  # every rank raises it, and one line is enough
         if comm.rank != 0:
             sys.exit(BAD_INPUT)
         raise

@@ -1,6 +1,4 @@
-"""What is particular to a cluster: ``slurm/sites/NAME.toml``.
-
-As a command it prints the site as shell variables, which the scripts in slurm/ read:
+"""Print the settings of a cluster, ``slurm/sites/NAME.toml``, as shell variables for the scripts in slurm/:
 
     eval "$(python -m hpc_vsr.site --site slurm/sites/ncsa_delta.toml --project bbka)"
     sbatch $HPC_VSR_GPU slurm/train_delta.sbatch

@@ -1,8 +1,8 @@
-"""A table of the runs of a job file: where each is in the queue, how far it is, how good, and how long it takes yet.
+"""Show a table of the runs of a job file: the state of each in the queue, its progress, best score and time left.
 
     python -m hpc_vsr.status --config jobs/ablation_recursion.toml --watch 60
 
-It asks SLURM one question each time, none where there is no SLURM, and never its accounting.
+Each table costs SLURM one query, or none on a machine without SLURM; SLURM's accounting is never asked.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class RunStatus:
     Attributes
     ----------
     name, state : str
-        finished, running, queued, ending, failed (SLURM had it and has it no more), stopped (has a checkpoint and
-        nobody works on it) or not started.
+        finished, running, queued, ending, failed (it has left SLURM's queue unfinished), stopped (it has made steps
+        and nobody works on it) or not started.
     step, steps : int
     best : float or None
         Validation PSNR, dB.
     rate : float or None
-        Steps a second; known while it runs.
+        Steps per second; known while it runs.
     job : str
-        Its number, if SLURM has it.
+        Number of its SLURM job, if it has one.
     note : str
-        Why it waits, where it runs, or what it said when it failed.
+        The reason why it waits, the place where it runs, or its last error message.
     """
 
     name: str
@@ -73,7 +73,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The runs of a job file in its order, and lines about what else of it SLURM has."""
+    """The runs of a job file in its order, and lines about its other jobs in SLURM's queue."""
 
     runs: list[RunStatus]
     others: list[str]
@@ -84,7 +84,7 @@ class Status:
 
 
 def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
-    """The state of every run."""
+    """Return the state of every run."""
     record = read_record(job.out)
     numbers = record.get("runs", {})
     queue = None
@@ -121,7 +121,7 @@ def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queu
     elif is_held(run.path):
         state, note = "running", describe(holder)
     else:
-        ended = bool(number) and queue is not None  # SLURM had it and has it no more
+        ended = bool(number) and queue is not None  # it was submitted and is no longer in the queue
         note = _last_words(logs, number) if ended else ""
         state = "failed" if ended else "stopped" if step else "not started"
     rate = rates[-1] / experiment.train.batch_size if rates and state == "running" else None
@@ -129,7 +129,7 @@ def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queu
 
 
 def _last_words(logs: Path, number: str) -> str:
-    """What the job said of its end, of any rank: our line, else the exception or what srun or SLURM said."""
+    """Return the last error of a job on any rank: our own line, else an exception, else a line of srun or SLURM."""
     lines = [line for log in sorted(logs.glob(f"{number}_*_log.err")) for line in
              log.read_text(errors="replace").splitlines()]
     for wanted in (r"(error|failed): ", r"[\w.]*(Error|Exception)\b", r"(slurmstepd|srun).*: error: "):
@@ -140,7 +140,7 @@ def _last_words(logs: Path, number: str) -> str:
 
 
 def format_status(status: Status) -> str:
-    """The table as aligned text, and below it how many runs are in which state, and what else is in the queue."""
+    """Return the table as aligned text, followed by the number of runs in each state and the other queued jobs."""
     runs = status.runs
     rows = [list(HEADS), *(run.cells() for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.watch and arguments.watch < SHORTEST_WATCH:
         raise InputError(f"--watch: at least {SHORTEST_WATCH} seconds, to spare SLURM's controller; "
                          f"found {arguments.watch}")
-    with contextlib.suppress(KeyboardInterrupt):  # the ordinary way out of --watch
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --watch
         while True:
             status = read_status(job, experiments)
             if arguments.watch and sys.stdout.isatty():

@@ -1,7 +1,8 @@
-"""Train a network on a data set, on one process or on many.
+"""Train a network on a data set, in one process or in many.
 
-Reads RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*: srun, torchrun and `hpc_vsr.launch` are three ways to set them; without
-them it is one process. The same command again resumes from the newest valid checkpoint; a finished run says so.
+Several processes need RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*, which `hpc_vsr.job` under srun, torchrun or
+`hpc_vsr.launch` set; without these variables the training is one process. Run the same command again and it resumes
+from the newest valid checkpoint; for a finished run it says that there is nothing to do.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     grids = without_given(read_sweep(arguments.config), argv)
     experiment = choose_point(expand(experiment, grids, where), arguments.point, where)
     with StopFlag() as stop:
-        # loaded when it is wanted: torch takes seconds, and --help and a mistyped option none
+        # imported late, because torch takes seconds that --help and a mistyped option need not wait
         from hpc_vsr.system.ranks import number_of_ranks
         from hpc_vsr.training.plan import format_plan
         from hpc_vsr.training.trainer import train
