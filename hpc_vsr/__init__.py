@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import typing
 
-# Let torch's threads sleep while they wait for each other. By default they spin, and on a machine with other work a step
-# then takes up to thirty times as long (docs/performance.md). torch reads this when it is loaded.
+# Let torch's threads sleep while they wait for each other. By default they spin, and on a machine with other work a
+# step then takes up to thirty times as long (docs/performance.md). torch reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if typing.TYPE_CHECKING:

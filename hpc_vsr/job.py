@@ -28,7 +28,7 @@ if typing.TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Return a class that has moved to `hpc_vsr.cluster.jobs`; jobs queued by earlier versions import it from here."""
+    """Return a class that has moved to `hpc_vsr.cluster.jobs`; jobs queued by earlier versions import it here."""
     if name in ("PreprocessJob", "TrainJob", "ReportJob"):
         from hpc_vsr.cluster import jobs
 

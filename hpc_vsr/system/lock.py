@@ -176,7 +176,7 @@ class _Waiter:
         # on one host flock is reliable: if it is free, the process that the file names has ended
         if locked and (holder is None or holder["host"] == self.me["host"]):
             return True
-        # on another host only the number tells whether the holder lives
+        # wait for any other holder, or give up, unless its number or process number shows that it is dead
         if holder is not None and not self._is_dead(holder, locked):
             self._wait_for(holder)
             return False

@@ -86,7 +86,7 @@ class Trainer:
     def run(self, stop: StopFlag) -> None:
         """Train from the current step to the last one."""
         settings, ranks = self.settings, self.ranks
-        # A finished run has nothing to do
+        # a finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
             if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
                 self.run_folder.checkpoints.prune(settings.keep_checkpoints, self.step)
@@ -95,7 +95,7 @@ class Trainer:
         self._say(self._summary())
         for line in self.told:
             self._say(line)
-        # Batches from the current step on: the order of samples follows from the seed, so a resumed run continues it
+        # batches from the current step on: the order of samples follows from the seed, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
@@ -103,29 +103,29 @@ class Trainer:
         started, loss_sum, loss_count = time.monotonic(), 0.0, 0
         rate = Rate()  # of steps only: validations and checkpoints in between would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
-            # Make up for the validation that an earlier life had no time for
+            # make up for the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
-                # One step; a request to stop on any rank reaches all of them with the loss
+                # one step; a request to stop on any rank reaches all of them with the loss
                 loss = self._train_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
                 rate.add(settings.batch_size)
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
                 progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
-                # A line in metrics.jsonl, with the mean loss since the last one
+                # a line in metrics.jsonl, with the mean loss since the last one
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
                     self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
                                "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
                                "skipped_steps": self.skipped})
                     loss_sum, loss_count = 0.0, 0
-                # Save before validating, so that a kill during the validation loses no step
+                # save before validating, so that a kill during the validation loses no step
                 if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
                     self._save(improved=False, validation_due=self._is_validating())
                 if asked:  # there is only time for the checkpoint; the next life makes up for a validation
                     raise self._stopped()
-                # Validate and save again, with the score
+                # validate and save again, with the score
                 if self._is_validating():
                     self._save(self._validate(progress, stop))
         self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
@@ -160,16 +160,16 @@ class Trainer:
     def _train_step(self, patch: Patch) -> float:
         """Take one optimiser step and return this rank's loss; skip the update if any rank's gradient is not finite."""
         settings = self.settings
-        # Freeze the first stage when its steps are over
+        # freeze the first stage when its steps are over
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
             self.joined = self._wrap()
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
-        # Gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
+        # gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
         value = self._add_gradients(patch)
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
-        # Update, unless the gradient is not finite; too many such steps in a row end the training
+        # update, unless the gradient is not finite; too many such steps in a row end the training
         if torch.isfinite(norm):  # all ranks agree on the norm, because DDP has averaged the gradients
             self.scaler.step(self.optimiser)
             self.bad_steps = 0

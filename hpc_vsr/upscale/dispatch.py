@@ -22,7 +22,6 @@ def load_network(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upsca
     neighbours, upscaler, choice = ranks_on_node(comm), None, None
     if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # else each rank would take all cores of the node
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
-    # the first rank measures which precision is fast; the others take its choice
     if comm.rank == 0:
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
         choice = upscaler.choice
