@@ -20,7 +20,7 @@ NETWORKS = ("delta", "parallel5")
 # Shares of the time of the whole part, `--seconds`.
 SHARE_OF_TRAINING, SHARE_OF_CURVES = 0.26, 0.03
 STARTING = 12.0  # seconds of a share, for a process that loads torch and tunes the Wiener filter
-ON_CPU = 20.0  # seconds, at most: a CPU is there to try the kit
+ON_CPU = 15.0  # seconds, at most: a CPU is there to try the kit
 KEPT = 25.0  # seconds of what is left for a training, for the evaluation after it
 SAFETY = 0.85  # of the rest is planned for the steps; validation and checkpoint take what is left
 CURVES = ("bf16", "fp16", "fp32")
@@ -116,6 +116,7 @@ def check_curves(kit: Kit, share: float) -> Iterator[dict]:
     data, losses = data_of(kit), {}
     probe = [line["samples_per_second"] for line in _lines(kit.folder / "probe-delta") if "samples_per_second" in line]
     rate = (probe[-1] if probe else 100) / (16 if kit.on_gpu else 2)
+    share = share if kit.on_gpu else min(share, ON_CPU / 10)
     steps = max(8, min(400, int(SAFETY * share * rate / 2)))
     for precision in (precision for precision in CURVES if precision in kit.precisions):
         run = kit.folder / f"curve-{precision}"
