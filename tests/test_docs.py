@@ -89,7 +89,7 @@ def test_the_handbook_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     commands = (tmp_path / "html" / "reference" / "commands.html").read_text()
     python = (tmp_path / "html" / "reference" / "python.html").read_text()
-    assert "--back_projection" in commands and run_stage("upscale", "--help").stdout.splitlines()[2] in commands
+    assert "--back-projection" in commands and run_stage("upscale", "--help").stdout.splitlines()[2] in commands
     assert "hpc_vsr.upscale.upscaler.Upscaler.upscale" in python
 
 

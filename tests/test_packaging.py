@@ -137,7 +137,7 @@ def test_the_help_of_a_stage_is_a_manual(stage):
 
 
 def test_the_command_lists_its_stages():
-    done, wrong = run_stage("cli", "--help"), run_stage("cli", "trian")
+    done, wrong = run_stage("__main__", "--help"), run_stage("__main__", "trian")
     for stage in STAGES:
         assert f"  {stage} " in done.stdout
     assert wrong.returncode == 2 and "unknown stage 'trian'" in wrong.stderr

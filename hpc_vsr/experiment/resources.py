@@ -32,8 +32,10 @@ class Resources:
         Time limit of the report job, which measures every run on the CPU.
     report_memory_gb : float
         Memory of the report job; 450x300 frames need about 2 GB.
-    preprocess_nodes, preprocess_ranks : int
-        Nodes of the preprocessing, and MPI ranks on each of them, one core a rank.
+    preprocess_nodes : int
+        Nodes of the preprocessing job.
+    preprocess_ranks : int
+        MPI ranks of the preprocessing on each node, one core each.
     preprocess_hours : float
         Time limit of the preprocessing.
     max_requeues : int

@@ -92,7 +92,7 @@ def _(world: World, folder: Path) -> str:
 
 @case("published weights that call a program")
 def _(world: World, folder: Path) -> str:
-    from hpc_vsr.evaluation import published as import_weights
+    from hpc_vsr import import_weights
 
     torch.save({"conv.weight": Payload(folder / "pwned")}, folder / "w.pth")
     return refused(
