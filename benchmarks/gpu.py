@@ -74,7 +74,7 @@ class Worker:
                 late = self.process.poll() is None
                 self.stop()
                 reason = f"was killed after {seconds:.0f} s" if late else f"ended with status {self.process_status}"
-                yield {"what": "the check", "ok": False, "error": f"its process {reason}; see log.txt"}
+                yield {"what": "the check", "ok": False, "error": f"its process {reason}; see log.txt", "killed": late}
                 return
             found = json.loads(line)
             if found.get("end"):
@@ -175,6 +175,8 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                     keep(item.name, {"what": "the check", "ok": None, "left_out": f"{max(left, 0):.0f} s were left"})
                     continue
                 for found in worker.run(item, min(item.limit, left)):
+                    if found.get("killed") and left < item.limit:  # by the end of the whole, not by a limit of its own
+                        found = {"what": "the check", "ok": None, "left_out": f"not done in the {left:.0f} s left"}
                     keep(item.name, found)
                 keep(item.name, {"what": "time", "ok": None, "s": round(time.monotonic() - started, 2),
                                  "estimate_s": item.estimate})

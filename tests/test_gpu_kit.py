@@ -144,6 +144,15 @@ def test_for_what_no_time_is_left_is_named(tmp_path, monkeypatch):
     assert "1 right, 0 wrong" in table and "Left out: long" in table and "value dB 1.5" in table
 
 
+def test_a_check_that_the_end_of_the_whole_cuts_off_is_not_called_wrong(tmp_path, monkeypatch):
+    arguments = argparse.Namespace(part="check", seconds=3.0, out=tmp_path, device="cpu", only=None)
+    cut_off = {"what": "the check", "ok": False, "error": "was killed", "killed": True}
+    monkeypatch.setattr(gpu.Worker, "run", lambda self, item, seconds: iter([cut_off]))
+    for limit, ok in ((50, None), (1, False)):
+        monkeypatch.setattr(gpu, "items_of", lambda part, seconds, limit=limit: [Item("long", None, 1, limit)])
+        assert gpu.run(arguments)[0]["ok"] is ok
+
+
 def test_a_file_that_was_cut_off_is_shown(tmp_path):
     path = tmp_path / "check.jsonl"
     path.write_text('{"part": "check", "item": "a", "what": "b", "ok": false, "card": "NVIDIA H100", "at": "now"}\n{"p')
