@@ -42,7 +42,7 @@ def check_training(kit: Kit) -> Iterator[dict]:
 
 def check_resume(kit: Kit) -> Iterator[dict]:
     """Stop a training by SIGTERM, run the same command again, and compare with a training that was not stopped."""
-    for deterministic in (True, False):
+    for deterministic in (True, False) if kit.on_gpu else (True,):  # a CPU always is
         runs = [kit.folder / f"{name}-{deterministic}" for name in ("whole", "stopped")]
         words = [kit.arguments(run, steps=4 * kit.sizes.steps, deterministic=deterministic) for run in runs]
         kit.command("train", *words[0])
