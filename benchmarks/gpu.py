@@ -39,13 +39,13 @@ COLUMNS = 110  # for the figures in a table
 
 def items_of(part: str, seconds: float) -> list:
     """Return the checks of a part, the most important first."""
-    from gpu_kit import commands, correctness, speed, trainings
+    from gpu_kit import commands, correctness, layers, speed, trainings
 
     if part == "train":
         return trainings.items(seconds)
     # a profiler stays attached to its process and may slow launches: the rates come before it
     return [speed.MACHINE, correctness.DELTA, speed.rates_of("delta", 30), correctness.OTHERS,
-            speed.rates_of("parallel5", 45), speed.LAYERS_ITEM, speed.GRAPHS, speed.LOADER, speed.profile_of("delta"),
+            speed.rates_of("parallel5", 45), layers.LAYERS_ITEM, speed.GRAPHS, speed.LOADER, speed.profile_of("delta"),
             speed.profile_of("parallel5"), correctness.NETWORKS, commands.TRAINING, correctness.DDP, commands.RESUME,
             commands.BAD_STEPS, commands.BATCHES, commands.EVALUATION, commands.UPSCALING, commands.TWO_RANKS,
             speed.MEMORY, commands.DOCTOR, commands.MEMORY_FAILURE, commands.EXPORT]

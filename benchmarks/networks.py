@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 from collections.abc import Callable
@@ -24,9 +23,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import torch  # noqa: E402
 from compare import Comparison, build_parser, publish, rate_of, take_turns  # noqa: E402
-from torch import nn  # noqa: E402
+from gpu_kit.reference import stock  # noqa: E402
 
-from hpc_vsr.models.blocks import Conv2dToFew, Conv3d  # noqa: E402
 from hpc_vsr.models.build import build_model  # noqa: E402
 from hpc_vsr.models.network import Network, count_flops  # noqa: E402
 from hpc_vsr.models.precision import autocast, choose_precision  # noqa: E402
@@ -38,15 +36,6 @@ from hpc_vsr.training.objective import Objective  # noqa: E402
 SIGMA, NOISE = 3.0, 1e-3
 MATRIX = 2048
 SECONDS = 2.0  # shortest time for which a candidate is repeated
-
-
-def stock(network: Network) -> Network:
-    """Return the network with the same weights in torch's own convolutions."""
-    plain = copy.deepcopy(network)
-    for module in plain.modules():
-        if isinstance(module, (Conv3d, Conv2dToFew)):
-            module.__class__ = nn.Conv3d if isinstance(module, Conv3d) else nn.Conv2d
-    return plain
 
 
 def upscaling(network: Network, lr: torch.Tensor, precision: str, device: torch.device) -> Callable[[], None]:

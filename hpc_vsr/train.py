@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # imported late, because torch takes seconds that --help and a mistyped option need not wait
         from hpc_vsr.system.ranks import number_of_ranks
         from hpc_vsr.training.plan import format_plan
-        from hpc_vsr.training.trainer import train
+        from hpc_vsr.training.train import train
 
         if arguments.dry_run:
             print(format_plan(experiment, number_of_ranks()))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
           "import_weights", "job")
 # What the stages load when they are wanted; torch alone takes seconds.
-LOADED = ("training.trainer", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
+LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
           "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
 OWN = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: several processes share the cores of a machine
 

@@ -36,7 +36,7 @@ from hpc_vsr.upscale.upscaler import load
 sys.path.append(str(ROOT / "benchmarks"))
 
 import compare  # noqa: E402
-from networks import stock  # noqa: E402
+from gpu_kit.reference import stock  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x"])

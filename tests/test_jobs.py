@@ -23,7 +23,7 @@ from hpc_vsr.runs.trained import DataTerms, load_trained
 from hpc_vsr.system.parser import Parser
 from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.objective import Objective
-from hpc_vsr.training.trainer import train
+from hpc_vsr.training.train import train
 
 JOBS = sorted(ROOT.glob("jobs/*.toml"))
 PATCH = 10

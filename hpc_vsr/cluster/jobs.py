@@ -27,7 +27,7 @@ from hpc_vsr.system.lock import remove_left
 from hpc_vsr.system.mpi import abort_together, connect, on_main_rank
 from hpc_vsr.system.signals import StopFlag, follow_launcher, interrupt_on_sigterm, release_signals
 from hpc_vsr.system.slurm import restarts
-from hpc_vsr.training.trainer import train
+from hpc_vsr.training.train import train
 
 FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that the system assigns by itself
 MAIN_RANK_SECONDS = 120
@@ -224,5 +224,3 @@ def environment_of_step(device: str) -> submitit.JobEnvironment:
         print(f"warning: {gpus} GPUs on each node and {tasks} task{'s' * (tasks > 1)}: one rank drives one GPU; "
               f"sbatch --ntasks-per-node={gpus} uses all", file=sys.stderr)
     return environment
-
-

@@ -233,5 +233,3 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
             format_plan(experiments[0], ranks, on_gpus=bool(ids_for_launch(resources.gpus_per_node))))
     return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
-
-

@@ -122,5 +122,3 @@ def add_site(parser: Parser) -> None:
 
 def site_of(arguments: Any) -> Site:
     return read_site(arguments.site, arguments.project)
-
-

@@ -105,5 +105,3 @@ def _as_begun(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 def _differences(found: dict, wanted: dict) -> list[str]:
     return [f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} now"
             for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
-
-

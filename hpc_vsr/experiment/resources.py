@@ -87,5 +87,3 @@ class Resources:
 def _memory(gigabytes: float) -> str:
     """Return memory in SLURM's notation, which takes only whole numbers."""
     return f"{round(gigabytes * 1024)}M"
-
-

@@ -158,5 +158,3 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - used as a function
     def __exit__(self, *problem):
         logging.disable(logging.NOTSET)
         super().__exit__(*problem)
-
-

@@ -244,4 +244,3 @@ def split_bounds(bounds: np.ndarray, parts: int) -> np.ndarray:
     edges = [np.concatenate([begin + width * part / parts, begin + width * (part + 1) / parts], 1)
              for part in range(parts)]
     return np.stack(edges, 1).reshape(-1, 2)
-

@@ -72,5 +72,3 @@ class RunFolder:
         if self.name in RESERVED:
             raise InputError(f"{self.path}: a run cannot be named {self.name!r}, which a report uses; "
                              "choose another --out")
-
-

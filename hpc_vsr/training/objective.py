@@ -17,7 +17,6 @@ CHARBONNIER_EPSILON = 1e-3  # in units of the value range
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
 
 
-
 class Objective(nn.Module):
     """The training loss as a module, so that DistributedDataParallel can wrap it.
 

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc_vsr.data.manifest import Manifest, check_shards, read_manifest
-from hpc_vsr.data.samples import Patch, Patches, Split, choose_memory, load_batches, told_of_loaders, validation_pairs
+from hpc_vsr.data.manifest import Manifest, check_shards
+from hpc_vsr.data.samples import Patch, Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.evaluation.baselines import tune_noise
-from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
@@ -26,11 +25,10 @@ from hpc_vsr.runs.state import load_checkpoint, load_weights, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
 from hpc_vsr.system.errors import Failed, InputError, Stopped
-from hpc_vsr.system.files import append_text, create_folder
-from hpc_vsr.system.lock import Lock, only_writer
-from hpc_vsr.system.memory import keep_freed_memory
+from hpc_vsr.system.files import append_text
+from hpc_vsr.system.lock import Lock
 from hpc_vsr.system.progress import Progress, Rate, format_seconds
-from hpc_vsr.system.ranks import Ranks, join_ranks
+from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.objective import MovingAverage, Objective, learning_rate, restore_adam
 from hpc_vsr.training.precision import settle_precision
@@ -310,29 +308,3 @@ class Trainer:
 
     def _best_text(self) -> str:
         return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""
-def train(experiment: Experiment, stop: StopFlag) -> None:
-    """Train until the last step, on all ranks of the job together, or until one of them is asked to `stop`.
-
-    Raises
-    ------
-    InputError
-        If the data set, the settings and the content of the run folder do not fit each other.
-    Stopped
-        After SIGTERM, SIGUSR2 or Ctrl-C, when a checkpoint has been written.
-    """
-    manifest = read_manifest(experiment.data)
-    keep_freed_memory()
-    with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
-        check_fit(experiment, manifest, ranks.world_size)
-        # the main rank holds the folder until all ranks are done
-        locks: list[Lock] = []
-
-        def take_folder() -> None:
-            create_folder(experiment.out)
-            locks.append(held.enter_context(only_writer(experiment.out)))
-
-        ranks.on_main(take_folder)
-        torch.set_num_threads(ranks.num_threads)
-        Trainer(experiment, manifest, ranks, locks[0] if locks else None).run(stop)
-
-

@@ -115,5 +115,3 @@ def fingerprint_of(settings: UpscaleSettings, **facts: Any) -> str:
     """Return sixteen hexadecimal digits that identify an upscaling by its settings and by facts such as checksums."""
     chosen = {name: value for name, value in as_dict(settings).items() if name not in SHARED}
     return fingerprint({**chosen, **facts})
-
-

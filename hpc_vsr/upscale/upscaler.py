@@ -33,6 +33,8 @@ BLUR_TOLERANCE = 0.35  # LR pixels
 SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}
 TILED_SCRATCH_ELSE = 2.5
 FRAMES_HELD = 24  # LR and enlarged frames in float32, held by decoder, windows and encoder
+
+
 class Upscaler:
     """The network of a run, ready to enlarge frames.
 
@@ -249,5 +251,3 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
     return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
             f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
-
-

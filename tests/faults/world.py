@@ -202,9 +202,6 @@ class World:
         stage.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-
-
-
 def weights(run_folder: Path) -> dict[str, str]:
     """Digests of the tensors of the last checkpoint, and its step."""
     state = load_checkpoint(Checkpoints(run_folder / "checkpoints").newest())
