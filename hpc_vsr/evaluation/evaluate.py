@@ -123,7 +123,7 @@ def _print_if_replaced(path: Path, manifest: Manifest) -> None:
 
 def describe(manifest: Manifest) -> dict:
     """Return what a report shows of a data set."""
-    content = manifest.content
+    content = as_dict(manifest.info)
     return {"name": manifest.name, "fingerprint": manifest.fingerprint,
             **{key: content[key] for key in ("source", "channels", "dtype", "units", "degradation", "lr_size",
                                              "hr_size", "splits", "value_range", "normalisation")}}
