@@ -148,7 +148,7 @@ def from_dict(settings: type, values: Any, where: str) -> Any:
     given = {}
     for key, value in values.items():
         if key in names:
-            if dataclasses.is_dataclass(types[key]) and not issubclass(types[key], Record):
+            if dataclasses.is_dataclass(types[key]) and not issubclass(settings, Record):
                 _check_section(value, key, before)
             given[key] = _convert(value, types[key], f"{before}{key}")
         elif not issubclass(settings, Record):
