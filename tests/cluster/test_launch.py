@@ -6,30 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from repository import GOLDEN, ROOT
 from stages import assert_refused, run_stage
-from trainings import TINY, assert_equal_to_the_bit
+from trainings import assert_equal_to_the_bit
 
 from hpc_vsr.system.slurm import outside_of_job
 
 pytestmark = pytest.mark.slow
-
-
-
-@pytest.fixture
-def job(dataset, tmp_path) -> Path:
-    """A job file of six steps on two ranks."""
-    path = tmp_path / "tiny.toml"
-    settings = dict(zip(TINY[::2], TINY[1::2], strict=True))
-    text = f'data = "{dataset}"\n'
-    for section in ("model", "train"):
-        text += f"[{section}]\n" + "".join(f"{name.split('.')[1]} = {json.dumps(value)}\n"
-                                          for name, value in settings.items() if name.startswith(f"--{section}."))
-    path.write_text(text + "[resources]\nranks_per_node = 2\n")
-    return path
 
 
 @pytest.mark.parametrize("cluster", ["local", "debug"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 
 import pytest
 from repository import ROOT
+from stages import run_code
 
 pytestmark = pytest.mark.slow
 CAMPAIGN = ROOT / "campaign"
@@ -33,10 +32,9 @@ damage.damage = paint_over
 
 
 def campaign(*arguments: str, before: str = "") -> subprocess.CompletedProcess:
-    code = (f"import runpy, sys; sys.argv = ['campaign', *{list(arguments)!r}]; sys.path.insert(0, {str(ROOT)!r})\n"
+    code = (f"import runpy, sys; sys.argv = ['campaign', *{list(arguments)!r}]\n"
             f"{before}\nrunpy.run_path({str(CAMPAIGN)!r}, run_name='__main__')")
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=1800,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    return run_code(code, cwd=ROOT, timeout=1800)
 
 
 @pytest.mark.parametrize("family, least", [("parsers", 7), ("hostile", 60), ("files", 4), ("values", 7), ("damage", 5),
