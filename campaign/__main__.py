@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: threads of the parent would not survive a fork
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+sys.path[:0] = [str(ROOT / folder) for folder in ("campaign", "tests/support", "benchmarks", "")]
 
 import torch  # noqa: E402
 

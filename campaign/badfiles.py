@@ -11,8 +11,10 @@ from pathlib import Path
 import av
 import cv2
 from faults import LOST, SURVIVED, Kind, Result, verdict
-from inputs import write_clip, write_field, write_images
+from inputs import write_field, write_images
+from patterns import moving_pattern
 from sandbox import Outcome, call, files_below, run, silent
+from videos import write_video
 from world import World
 
 from hpc_vsr.data.manifest import check_shards, read_manifest
@@ -96,7 +98,7 @@ def _pool_of_videos(world: World) -> list[Path]:
     made = [
         _made_once(
             world.folder / "pool" / f"{codec}.{suffix}",
-            lambda path, codec=codec, pixel=pixel: write_clip(path, 24, codec, pixel_format=pixel),
+            lambda path, codec=codec, pixel=pixel: write_video(path, moving_pattern(24, 48, 64), codec, pixel, gop=8),
         )
         for suffix, codec, pixel in FORMATS
     ]

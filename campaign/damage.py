@@ -10,7 +10,8 @@ from pathlib import Path
 
 from faults import LOST, Kind, Result, verdict
 from sandbox import run
-from world import TINY, World, weights
+from trainings import TINY
+from world import World, weights
 
 from hpc_vsr.system.files import sha256
 

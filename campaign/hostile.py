@@ -15,7 +15,8 @@ import torch
 from faults import LOST, REFUSED, SURVIVED, Kind, Result
 from parsers import write_anything
 from sandbox import Outcome, call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 from hpc_vsr.system.files import record_checksum
 

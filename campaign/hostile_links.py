@@ -8,7 +8,8 @@ from pathlib import Path
 from faults import REFUSED
 from hostile import case
 from sandbox import run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 SECRET = b"not to be changed\n"
 OF_A_RUN = (

@@ -13,7 +13,8 @@ import numpy as np
 from faults import REFUSED
 from hostile import case, refused
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 MARKUP = "<img src=x onerror=alert(1)>"
 METACHARACTERS = "a b$(touch pwned);`touch pwned`'&&touch pwned|touch pwned"

@@ -11,7 +11,8 @@ import numpy as np
 from hostile import case, refused
 from parsers import reseal_shards
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 
 def _shard(world: World, folder: Path, change: Callable[[h5py.File], None]) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faults import LOST, NOT_TRIED, Kind, Result, verdict
-from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, limit_file_size, small_disk
-from world import TINY, Stage, World, weights
+from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, let_run, limit_file_size, small_disk
+from trainings import TINY
+from world import Stage, World, weights
 
 from hpc_vsr.system.errors import CAN_CONTINUE
 
@@ -33,7 +34,7 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
         ended, came = [], False
         for _ in range(rng.choice((1, 1, 2))):
             process = stage.start(folder)
-            time.sleep(rng.random() * stage.seconds)
+            let_run(rng.random() * stage.seconds)
             came |= process.poll()
             process.send(number)
             done = process.wait()
@@ -121,7 +122,7 @@ def _two_at_once(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "two jobs on one folder"
     stage = rng.choice(list(world.stages.values()))
     first = stage.start(folder)
-    time.sleep(rng.random() * stage.seconds * 0.8)
+    let_run(rng.random() * stage.seconds * 0.8)
     second = stage.start(folder)
     done = sorted([first.wait(), second.wait()], key=lambda outcome: outcome.status or 0, reverse=True)
     refused = done[0].status == 2 and "is writing into it" in done[0].text
@@ -188,7 +189,7 @@ def start_ranks(
 def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "SIGKILL of one rank of two in training", folder / "run"
     ranks = start_ranks(world, folder, out)
-    time.sleep(rng.random() * 1.5 * world.stages["train"].seconds)
+    let_run(rng.random() * 1.5 * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGKILL)
     done = [process.wait(240) for process in ranks]
@@ -216,7 +217,7 @@ def _unlike_two_ranks(world: World, out: Path) -> str | None:
 def _rank_hangs(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "one rank of two hangs (SIGSTOP)"
     ranks = start_ranks(world, folder, folder / "run", patience=4, more=["--train.steps", 60])
-    time.sleep((1 + rng.random()) * world.stages["train"].seconds)
+    let_run((1 + rng.random()) * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGSTOP)
     other = ranks[1 - victim].wait(240)

@@ -12,7 +12,8 @@ import torch
 from badfiles import mutate
 from faults import LOST, Kind, Result, verdict
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 from hpc_vsr.cluster.site import read_site
 from hpc_vsr.data.recipe import Recipe

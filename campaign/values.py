@@ -8,14 +8,15 @@ import math
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 from faults import LOST, Kind, Result, verdict
 from kills import start_ranks
-from sandbox import Outcome, Process, call, run
-from world import TINY, World, weights
+from sandbox import Outcome, Process, call, let_run, run
+from trainings import TINY
+from waiting import wait_at_most
+from world import World, weights
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
@@ -181,11 +182,9 @@ def _loader_dies(world: World, rng: random.Random, folder: Path) -> Result:
         ],
         folder,
     )
-    loader, deadline = None, time.monotonic() + 60
-    while loader is None and process.poll() and time.monotonic() < deadline:
-        loader = next(iter(_children(process.number)), None)
-        time.sleep(0.01)
-    time.sleep(rng.random())
+    wait_at_most(60, lambda: not process.poll() or _children(process.number))
+    loader = next(iter(_children(process.number)), None)
+    let_run(rng.random())
     with contextlib.suppress(ProcessLookupError, TypeError):
         os.kill(loader, signal.SIGKILL)
     done = process.wait(240)

@@ -9,17 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inputs import must, write_clip, write_field, write_images
+from inputs import must, write_field, write_images
+from patterns import moving_pattern
 from sandbox import AtOperation, Outcome, Process, call, files_below, run
-
-from hpc_vsr.runs.checkpoints import Checkpoints
-from hpc_vsr.runs.state import load_checkpoint
-
-TINY = [
-    "--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
-    "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
-    "--train.warmup_steps", 2, "--train.device", "cpu", "--train.precision", "fp32", "--evaluate.precision", "fp32",
-]  # fmt: skip
+from trainings import TINY, as_toml, final_weights
+from videos import write_video
 
 
 @dataclass
@@ -76,7 +70,7 @@ class World:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.clip = write_clip(folder / "clip.mp4", 24)
+        self.clip = write_video(folder / "clip.mp4", moving_pattern(24, 48, 64), gop=8)
         self.data, self.runs = folder / "data", folder / "runs"
         self.field = write_field(folder / "field.nc")
         self.images = write_images(folder / "images", self.clip, 6)
@@ -119,12 +113,9 @@ class World:
 
         unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
         job = self.folder / "job.toml"
-        job.write_text(
-            f'data = "{self.data}"\n[model]\nn_2d = 1\nn_3d = 1\nskip = "wiener"\n[train]\nsteps = 4\n'
-            'precision = "fp32"\nbatch_size = 2\n'
-            "patch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
-            'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\nprecision = "fp32"\npictures = 1\n'
-        )
+        settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
+                    "--evaluate.pictures", 1]
+        job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
         return [
             Stage(
                 "preprocess",
@@ -204,12 +195,8 @@ class World:
 
 def weights(run_folder: Path) -> dict[str, str]:
     """Digests of the tensors of the last checkpoint, and its step."""
-    state = load_checkpoint(Checkpoints(run_folder / "checkpoints").newest())
-    tensors = {f"{part}.{name}": tensor for part in ("weights", "network") for name, tensor in state[part].items()}
-    return {
-        "step": str(state["step"]),
-        **{name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()},
-    }
+    tensors = final_weights(run_folder)
+    return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
 
 
 def _values(path: Path) -> str:

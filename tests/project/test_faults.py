@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 
 import pytest
 from repository import ROOT
@@ -16,7 +17,7 @@ BLIND = f"""
 import sys
 import hpc_vsr.data.manifest as manifest
 manifest.check_shards = lambda *arguments: None
-sys.path.insert(0, {str(CAMPAIGN)!r})
+sys.path[:0] = {[str(CAMPAIGN), *sys.path]!r}
 import damage
 from hpc_vsr.data.shards import locate_planes
 
