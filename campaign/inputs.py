@@ -40,17 +40,9 @@ def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: t
         rows, columns = np.mgrid[:height, :width]
         values = np.stack([np.sin((columns + 1.3 * t) / 3) * np.cos(rows / 4) for t in range(num_frames)]).astype("f4")
         values[3, :2, :2] = np.nan
-        array = xr.DataArray(
-            values,
-            dims=("time", "y", "x"),
-            name="speed",
-            attrs={"units": "m s-1"},
-            coords={
-                "time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
-                "y": np.arange(height) * 2.0,
-                "x": np.arange(width) * 2.0,
-            },
-        )
+        array = xr.DataArray(values, dims=("time", "y", "x"), name="speed", attrs={"units": "m s-1"},
+                             coords={"time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
+                                     "y": np.arange(height) * 2.0, "x": np.arange(width) * 2.0})
         array.to_netcdf(path, format=kind)
 
     must(call(write, path.parent))

@@ -83,10 +83,8 @@ def every_moment(world: World) -> list[Kind]:
         return Kind(f"{stage.title} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
 
     moments = [(stage, number + 1) for stage in world.stages.values() for number in range(stage.operations)]
-    return [
-        *(at(_kill_before, stage, number) for stage, number in moments),
-        *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments),
-    ]
+    return [*(at(_kill_before, stage, number) for stage, number in moments),
+            *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments)]
 
 
 def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Result:
@@ -151,38 +149,18 @@ def _clock_jumps(world: World, rng: random.Random, folder: Path) -> Result:
     return verdict(kind, [killed, done], stage.faults_of(folder))
 
 
-def start_ranks(
-    world: World,
-    folder: Path,
-    out: Path,
-    num_ranks: int = 2,
-    more: Sequence = (),
-    fault=None,
-    patience: int = 60,
-) -> list[Process]:
+def start_ranks(world: World, folder: Path, out: Path, num_ranks: int = 2, more: Sequence = (), fault=None,
+                patience: int = 60) -> list[Process]:
     """A training on ranks that talk over gloo on this machine."""
     port = 20000 + (os.getpid() * 7 + random.SystemRandom().randrange(10000)) % 30000
     processes = []
     for rank in range(num_ranks):
-        environment = {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(num_ranks),
-            "LOCAL_WORLD_SIZE": str(num_ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "HPC_VSR_PATIENCE": str(patience),
-        }
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks),
+                       "LOCAL_WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                       "HPC_VSR_PATIENCE": str(patience)}
         planted = (lambda rank=rank: fault(rank)) if fault else None
-        processes.append(
-            Process(
-                "train",
-                ["--data", world.data, "--out", out, *TINY, *more],
-                folder / f"rank{rank}",
-                planted,
-                environment,
-            )
-        )
+        processes.append(Process("train", ["--data", world.data, "--out", out, *TINY, *more], folder / f"rank{rank}",
+                                 planted, environment))
     return processes
 
 

@@ -33,7 +33,7 @@ class Command:
             self._process = subprocess.Popen(
                 [str(word) for word in words],
                 stdout=said, stderr=said, cwd=folder, env=child_environment(), start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def number(self) -> int:
@@ -109,7 +109,7 @@ def _launch(world: World, rng: random.Random, folder: Path) -> Result:
 
     def start(place: Path) -> Command:
         words = ["-m", "hpc_vsr.launch", "--config", world.folder / "job.toml", "--out", place / "run", "--cluster",
-                 "local", "--resources.ranks_per_node", 2]  # fmt: skip
+                 "local", "--resources.ranks_per_node", 2]
         return Command([sys.executable, *words], place)
 
     command, number = start(folder), rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGKILL))

@@ -155,9 +155,8 @@ class Process:
         return Outcome(status, text, seconds, orphans, used.ru_maxrss << 10, has_fired)
 
 
-def run(
-    stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT, **more
-) -> Outcome:
+def run(stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT,
+        **more) -> Outcome:
     """Run a stage to its end."""
     return Process(stage, argv, folder, fault, **more).wait(limit)
 

@@ -78,24 +78,9 @@ class World:
         must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
         shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
         must(run("evaluate", ["--run", self.runs / "tiny"], folder))
-        must(
-            run(
-                "preprocess",
-                [
-                    "--field",
-                    self.field,
-                    "--variable",
-                    "speed",
-                    "--shards",
-                    3,
-                    "--out",
-                    folder / "field_data",
-                    "--degradation.sigma",
-                    1,
-                ],
-                folder,
-            )
-        )
+        must(run("preprocess",
+                 ["--field", self.field, "--variable", "speed", "--shards", 3, "--out", folder / "field_data",
+                  "--degradation.sigma", 1], folder))
         must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
         self.stages = {stage.title: stage for stage in self._build_stages()}
         for stage in self.stages.values():
@@ -116,72 +101,27 @@ class World:
         settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
                     "--evaluate.pictures", 1]
         job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
+        tiny, field = ["--run", self.runs / "tiny"], ["--run", self.runs / "field"]
         return [
-            Stage(
-                "preprocess",
-                lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
-                lambda folder: _digests(folder / "data", "*"),
-                "data",
-            ),
-            Stage(
-                "train",
-                lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
-                lambda folder: weights(folder / "run"),
-                "run",
-            ),
-            Stage(
-                "evaluate",
-                lambda folder: ["--run", unmeasured(folder)],
-                lambda folder: _digests(folder / "tiny", "metrics-test.json"),
-                "tiny",
-            ),
-            Stage(
-                "report",
-                lambda folder: [measured(folder), "--out", folder / "report"],
-                lambda folder: _digests(folder / "report", "report.json"),
-                "report",
-            ),
-            Stage(
-                "upscale",
-                lambda folder: [
-                    "--run",
-                    self.runs / "tiny",
-                    "--input",
-                    self.clip,
-                    "--output",
-                    folder / "out.mp4",
-                    "--precision",
-                    "fp32",
-                    "--segment",
-                    6,
-                ],
-                lambda folder: _digests(folder, "out.mp4"),
-                "out.mp4",
-            ),
-            Stage(
-                "upscale a field",
-                lambda folder: [
-                    "--run", self.runs / "field", "--input", self.field, "--variable", "speed", "--output",
-                    folder / "out.nc", "--precision", "fp32", "--stop", 4,
-                ],  # fmt: skip
-                lambda folder: {"speed": _values(folder / "out.nc")},
-                "out.nc",
-            ),
-            Stage(
-                "upscale images",
-                lambda folder: [
-                    "--run", self.runs / "tiny", "--input", self.images, "--output", folder / "out", "--precision",
-                    "fp32", "--stop", 4,
-                ],  # fmt: skip
-                lambda folder: _digests(folder / "out", "*"),
-                "out",
-            ),
-            Stage(
-                "launch",
-                lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
-                lambda folder: weights(folder / "run"),
-                "run",
-            ),
+            Stage("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
+                  lambda folder: _digests(folder / "data", "*"), "data"),
+            Stage("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
+                  lambda folder: weights(folder / "run"), "run"),
+            Stage("evaluate", lambda folder: ["--run", unmeasured(folder)],
+                  lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
+            Stage("report", lambda folder: [measured(folder), "--out", folder / "report"],
+                  lambda folder: _digests(folder / "report", "report.json"), "report"),
+            Stage("upscale", lambda folder: [*tiny, "--input", self.clip, "--output", folder / "out.mp4", "--precision",
+                                             "fp32", "--segment", 6],
+                  lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
+            Stage("upscale a field", lambda folder: [*field, "--input", self.field, "--variable", "speed", "--output",
+                                                     folder / "out.nc", "--precision", "fp32", "--stop", 4],
+                  lambda folder: {"speed": _values(folder / "out.nc")}, "out.nc"),
+            Stage("upscale images", lambda folder: [*tiny, "--input", self.images, "--output", folder / "out",
+                                                    "--precision", "fp32", "--stop", 4],
+                  lambda folder: _digests(folder / "out", "*"), "out"),
+            Stage("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
+                  lambda folder: weights(folder / "run"), "run"),
         ]
 
     def _measure(self, stage: Stage) -> None:
@@ -216,11 +156,8 @@ def _values(path: Path) -> str:
 
 
 def _digests(folder: Path, pattern: str) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(_content(path)).hexdigest()
-        for path in folder.glob(pattern)
-        if path.is_file() and not path.name.startswith(".")
-    }
+    return {path.name: hashlib.sha256(_content(path)).hexdigest()
+            for path in folder.glob(pattern) if path.is_file() and not path.name.startswith(".")}
 
 
 def _content(path: Path) -> bytes:
