@@ -13,11 +13,6 @@ from stages import assert_refused, run_stage
 from hpc_vsr.report.recorded import fault_of
 
 
-@pytest.fixture(scope="module")
-def evaluation(trained) -> dict:
-    return json.loads((trained / "metrics-test.json").read_text())
-
-
 def test_what_evaluation_writes_has_no_fault(evaluation):
     assert fault_of(evaluation, "test") is None
 

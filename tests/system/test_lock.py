@@ -9,14 +9,14 @@ import subprocess
 import sys
 
 import pytest
-from slurm_processes import wait_until
+from waiting import wait_until
 
 from hpc_vsr.system import lock
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.lock import is_held, only_writer, read_lock, remove_left
 
 HOLD = ("import sys, time; from pathlib import Path; from hpc_vsr.system.lock import only_writer\n"
-        "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")
+        "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)")  # until it is killed
 
 
 @pytest.fixture
