@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: threads of the parent would not survive a fork
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+sys.path[:0] = [str(ROOT / folder) for folder in ("campaign", "tests/support", "benchmarks", "")]
 
 import torch  # noqa: E402
 
@@ -24,9 +24,9 @@ torch.set_num_threads(1)
 import badfiles  # noqa: E402
 import damage  # noqa: E402
 import hostile  # noqa: E402
-import hostile_links  # noqa: E402, F401 - registers its cases
-import hostile_names  # noqa: E402, F401
-import hostile_shards  # noqa: E402, F401
+import hostile_links  # noqa: E402
+import hostile_names  # noqa: E402
+import hostile_shards  # noqa: E402
 import kills  # noqa: E402
 import launchers  # noqa: E402
 import parsers  # noqa: E402
@@ -36,42 +36,29 @@ from world import World  # noqa: E402
 
 FAMILIES = {  # the quick ones first
     "parsers": parsers.KINDS,
-    "hostile": hostile.KINDS,  # with those of hostile_links, hostile_names and hostile_shards
+    "hostile": [*hostile.KINDS, *hostile_links.KINDS, *hostile_names.KINDS, *hostile_shards.KINDS],
     "files": badfiles.KINDS,
     "values": values.KINDS,
     "damage": damage.KINDS,
     "kills": [*kills.KINDS, *launchers.KINDS],
 }
 MOMENTS = "moments"  # each operation of each stage, none by chance; only if it is asked for
-SHARES = {
-    "kills": 0.8,
-    "damage": 0.6,
-    "values": 0.25,
-    "files": 3.9,
-    "parsers": 1.5,
-}  # of --number; what is quick more often
+SHARES = {"kills": 0.8, "damage": 0.6, "values": 0.25, "files": 3.9, "parsers": 1.5}  # of --number
 SAY_SECONDS = 60.0
 _forked: dict = {}  # what the workers have from their parent by being forked
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--number",
-        type=int,
-        default=100,
-        help="how many faults of a family (100); of slow kinds fewer, of files more, of hostile all, of any kind one",
-    )
+    parser = argparse.ArgumentParser(prog="python campaign", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=100,
+                        help="how many faults of a family (100); of slow kinds fewer, of files more, of hostile all, "
+                             "of any kind one")
     parser.add_argument("--seed", type=int, default=0, help="which faults (0)")
-    parser.add_argument(
-        "--family",
-        choices=[*FAMILIES, MOMENTS],
-        action="append",
-        help="this family alone; may be repeated; moments plants a kill and an error at each operation of each stage",
-    )
-    parser.add_argument("--only", type=int, help="the fault of that number alone, with what it says")
+    parser.add_argument("--family", choices=[*FAMILIES, MOMENTS], action="append",
+                        help="only this family; may be repeated; moments plants a kill and an error at each operation "
+                             "of each stage")
+    parser.add_argument("--only", type=int, help="only the fault of that number, with what it says")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="at once (cores)")
     parser.add_argument("--videos", type=Path, help="a folder of your own videos and NetCDF files, mutated as well")
     arguments = parser.parse_args()

@@ -11,23 +11,19 @@ from pathlib import Path
 import av
 import cv2
 from faults import LOST, SURVIVED, Kind, Result, verdict
-from inputs import write_clip, write_field, write_images
+from inputs import write_field, write_images
+from patterns import moving_pattern
+from repository import ROOT
 from sandbox import Outcome, call, files_below, run, silent
+from videos import write_video
 from world import World
 
 from hpc_vsr.data.manifest import check_shards, read_manifest
 from hpc_vsr.data.samples import Split
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = [ROOT / "preprocess" / "sample" / name for name in ("diamond.mp4", "diamond_lr.mkv")]
-FORMATS = (
-    ("mp4", "libx264", "yuv420p"),
-    ("mpg", "mpeg2video", "yuv420p"),
-    ("avi", "mjpeg", "yuvj420p"),
-    ("mkv", "ffv1", "yuv444p"),
-    ("mov", "prores_ks", "yuv422p10le"),
-    ("mkv", "libx265", "yuv420p10le"),
-)
+FORMATS = (("mp4", "libx264", "yuv420p"), ("mpg", "mpeg2video", "yuv420p"), ("avi", "mjpeg", "yuvj420p"),
+           ("mkv", "ffv1", "yuv444p"), ("mov", "prores_ks", "yuv422p10le"), ("mkv", "libx265", "yuv420p10le"))
 LARGEST = 2_000_000  # bytes; larger files are cut
 SECONDS = 300.0  # a frame of a large video of your own takes a minute on a busy core
 _own: list[Path] = []
@@ -93,13 +89,10 @@ def _made_once(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _pool_of_videos(world: World) -> list[Path]:
-    made = [
-        _made_once(
-            world.folder / "pool" / f"{codec}.{suffix}",
-            lambda path, codec=codec, pixel=pixel: write_clip(path, 24, codec, pixel_format=pixel),
-        )
-        for suffix, codec, pixel in FORMATS
-    ]
+    made = [_made_once(world.folder / "pool" / f"{codec}.{suffix}",
+                       lambda path, codec=codec, pixel=pixel: write_video(path, moving_pattern(24, 48, 64), codec,
+                                                                          pixel, gop=8))
+            for suffix, codec, pixel in FORMATS]
     return [*made, *SAMPLES, *SAMPLES]
 
 
@@ -115,14 +108,13 @@ def _try_video(kind: str, world: World, folder: Path, source: Path, content: byt
         kind, world, folder, ["--video", path],
         ["--run", world.runs / "tiny", "--input", path, "--output", output, "--stop", 1 if source in _own else 4],
         output, source,
-    )  # fmt: skip
+    )
 
 
 def _pool_of_fields(world: World) -> list[Path]:
-    made = [
-        _made_once(world.folder / "pool" / f"{kind}.nc", lambda path, kind=kind: write_field(path, 24, kind, (16, 20)))
-        for kind in ("NETCDF3_CLASSIC", "NETCDF4")
-    ]
+    made = [_made_once(world.folder / "pool" / f"{kind}.nc",
+                       lambda path, kind=kind: write_field(path, 24, kind, (16, 20)))
+            for kind in ("NETCDF3_CLASSIC", "NETCDF4")]
     return [*made, world.field]
 
 
@@ -139,12 +131,11 @@ def _try_field(kind: str, world: World, folder: Path, source: Path, content: byt
         kind, world, folder, ["--field", path, "--variable", variable, "--degradation.sigma", 1],
         ["--run", world.runs / "field", "--input", path, "--variable", variable, "--output", output, "--stop", 3],
         output, source,
-    )  # fmt: skip
+    )
 
 
-def _both_stages(
-    kind: str, world: World, folder: Path, preprocess: list, upscale: list, output: Path, source: Path
-) -> Result:
+def _both_stages(kind: str, world: World, folder: Path, preprocess: list, upscale: list, output: Path,
+                 source: Path) -> Result:
     """Status 0 and a whole product, or status 2 and one line; then whole parts may be there, for the next try."""
     made = run("preprocess", [*preprocess, "--shards", 3, "--out", folder / "data"], folder, limit=SECONDS)
     if fault := _fault(made, folder, folder / "data" / "dataset.json", lambda: _read_data(folder / "data")):
@@ -207,7 +198,7 @@ def _try_images(kind: str, world: World, folder: Path, rng: random.Random | None
         kind, world, folder, ["--frames", folder / "in"],
         ["--run", world.runs / "tiny", "--input", folder / "in", "--output", folder / "out", "--find_cuts", "false"],
         folder / "out", victim,
-    )  # fmt: skip
+    )
 
 
 def _unharmed(world: World, rng: random.Random, folder: Path) -> Result:
@@ -219,7 +210,7 @@ def _unharmed(world: World, rng: random.Random, folder: Path) -> Result:
         *(lambda place, path=path: _try_field(kind, world, place, path, path.read_bytes())
           for path in _pool_of_fields(world)),
         lambda place: _try_images(kind, world, place, None),
-    ]  # fmt: skip
+    ]
     for number, try_file in enumerate(tries):
         (folder / str(number)).mkdir()
         result = try_file(folder / str(number))

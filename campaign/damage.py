@@ -10,7 +10,8 @@ from pathlib import Path
 
 from faults import LOST, Kind, Result, verdict
 from sandbox import run
-from world import TINY, World, weights
+from trainings import TINY
+from world import World, weights
 
 from hpc_vsr.system.files import sha256
 
@@ -62,14 +63,8 @@ def _run(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "damage to a checkpoint or a run's file"
     out = folder / "tiny"
     shutil.copytree(world.runs / "tiny", out)
-    names = (
-        "checkpoints/*.pt",
-        "checkpoints/*",
-        "config.json",
-        "metrics.jsonl",
-        "metrics-test.json",
-        "pictures-test.npz",
-    )
+    names = ("checkpoints/*.pt", "checkpoints/*", "config.json", "metrics.jsonl", "metrics-test.json",
+             "pictures-test.npz")
     victim = _pick(out, names, rng)
     damage(victim, rng.choice(WAYS), rng)
     where = f"{victim.name}: "
@@ -135,16 +130,13 @@ def _read_only_data(world: World, rng: random.Random, folder: Path) -> Result:
     try:
         from sandbox import Process
 
-        jobs = [
-            Process("train", ["--data", data, "--out", folder / f"run{number}", *TINY], folder) for number in (1, 2)
-        ]
+        jobs = [Process("train", ["--data", data, "--out", folder / f"run{number}", *TINY], folder)
+                for number in (1, 2)]
         done = [job.wait() for job in jobs]
     finally:
         os.system(f"umount '{data}'")
-    right = all(
-        outcome.status == 0 and weights(folder / f"run{number}") == world.stages["train"].reference
-        for number, outcome in enumerate(done, 1)
-    )
+    right = all(outcome.status == 0 and weights(folder / f"run{number}") == world.stages["train"].reference
+                for number, outcome in enumerate(done, 1))
     return verdict(kind, done, None if right else f"{[(o.status, o.last_line()) for o in done]}")
 
 

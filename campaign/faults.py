@@ -69,10 +69,8 @@ def format_table(results: list[Result]) -> str:
     counts: dict[str, collections.Counter] = {}
     for result in results:
         counts.setdefault(result.kind, collections.Counter())[result.outcome] += 1
-    rows = [
-        (kind, sum(count.values()) - count[NOT_TRIED], count[SURVIVED], count[REFUSED], count[LOST])
-        for kind, count in counts.items()
-    ]
+    rows = [(kind, sum(count.values()) - count[NOT_TRIED], count[SURVIVED], count[REFUSED], count[LOST])
+            for kind, count in counts.items()]
     rows.append(("all", *(sum(row[column] for row in rows) for column in range(1, 5))))
     width = max(len(row[0]) for row in rows)
     lines = [f"{HEAD[0]:<{width}}" + "".join(f"{name:>10}" for name in HEAD[1:])]

@@ -15,7 +15,8 @@ import torch
 from faults import LOST, REFUSED, SURVIVED, Kind, Result
 from parsers import write_anything
 from sandbox import Outcome, call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 from hpc_vsr.system.files import record_checksum
 
@@ -30,8 +31,11 @@ class Payload:
         return os.system, (f"touch '{self.path}'",)
 
 
-def case(name: str) -> Callable:
-    """Make a kind of one trial of a function of (world, folder) that returns None, 'refused' or what was lost."""
+KINDS: list[Kind] = []
+
+
+def case(kinds: list[Kind], name: str) -> Callable:
+    """Add to `kinds` the only trial of a function of (world, folder) that returns None, 'refused' or what was lost."""
 
     def register(function: Callable[[World, Path], str | None]) -> Callable:
         def try_one(world: World, rng: random.Random, folder: Path) -> Result:
@@ -40,13 +44,10 @@ def case(name: str) -> Callable:
                 found = "a payload was run"
             return Result("hostile files", {None: SURVIVED, REFUSED: REFUSED}.get(found, LOST), f"{name}: {found}")
 
-        KINDS.append(Kind(name, try_one))
+        kinds.append(Kind(name, try_one))
         return function
 
     return register
-
-
-KINDS: list[Kind] = []
 
 
 def refused(done: Outcome, *words: str) -> str:
@@ -64,7 +65,7 @@ def _run_copy(world: World, folder: Path) -> tuple[Path, Path]:
     return out, max((out / "checkpoints").glob("step-*.pt"))
 
 
-@case("a checkpoint whose pickle calls a program")
+@case(KINDS, "a checkpoint whose pickle calls a program")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     torch.save({"weights": Payload(folder / "pwned")}, path)
@@ -72,17 +73,16 @@ def _(world: World, folder: Path) -> str:
     return refused(run("evaluate", ["--run", out], folder), str(path))
 
 
-@case("a plain pickle named as a checkpoint")
+@case(KINDS, "a plain pickle named as a checkpoint")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     path.write_bytes(pickle.dumps(Payload(folder / "pwned")))
     record_checksum(path)
-    return refused(
-        run("upscale", ["--run", out, "--input", world.clip, "--output", folder / "o.mp4"], folder), str(path)
-    )
+    return refused(run("upscale", ["--run", out, "--input", world.clip, "--output", folder / "o.mp4"], folder),
+                   str(path))
 
 
-@case("a training resumed from a pickle that calls a program")
+@case(KINDS, "a training resumed from a pickle that calls a program")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     torch.save({"optimiser": Payload(folder / "pwned")}, path)
@@ -90,17 +90,16 @@ def _(world: World, folder: Path) -> str:
     return refused(run("train", ["--data", world.data, "--out", out, *TINY], folder), str(path))
 
 
-@case("published weights that call a program")
+@case(KINDS, "published weights that call a program")
 def _(world: World, folder: Path) -> str:
     from hpc_vsr import import_weights
 
     torch.save({"conv.weight": Payload(folder / "pwned")}, folder / "w.pth")
-    return refused(
-        call(lambda: import_weights.main([str(folder / "w.pth"), "--out", str(folder / "r")]), folder), "w.pth"
-    )
+    return refused(call(lambda: import_weights.main([str(folder / "w.pth"), "--out", str(folder / "r")]), folder),
+                   "w.pth")
 
 
-@case("a checkpoint that is packed and would swell")
+@case(KINDS, "a checkpoint that is packed and would swell")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
@@ -117,7 +116,7 @@ def _(world: World, folder: Path) -> str:
     return refused(run("evaluate", ["--run", out], folder), str(path))
 
 
-@case("a checkpoint of another network with a huge tensor of stride 0")
+@case(KINDS, "a checkpoint of another network with a huge tensor of stride 0")
 def _(world: World, folder: Path) -> str:
     out, path = _run_copy(world, folder)
     state = torch.load(path, weights_only=True)
@@ -128,7 +127,7 @@ def _(world: World, folder: Path) -> str:
     return refused(run("evaluate", ["--run", out], folder), str(path), name)
 
 
-@case("a best.json that names a file outside")
+@case(KINDS, "a best.json that names a file outside")
 def _(world: World, folder: Path) -> str | None:
     out, path = _run_copy(world, folder)
     torch.save({"weights": Payload(folder / "pwned")}, folder / "step-00000099.pt")
@@ -150,16 +149,14 @@ def _manifest(world: World, folder: Path, change: Callable[[dict], None]) -> Out
 
 for _name in ("../../secret.h5", "/etc/passwd", "train-00000-of-00003.h5/../../x.h5", "train-00000-of-00003.h5\0"):
 
-    @case(f"a manifest with a shard {_name!r}")
+    @case(KINDS, f"a manifest with a shard {_name!r}")
     def _(world: World, folder: Path, name: str = _name) -> str:
-        return refused(
-            _manifest(world, folder, lambda content: content["shards"][0].update(name=name)), "dataset.json"
-        )
+        return refused(_manifest(world, folder, lambda content: content["shards"][0].update(name=name)), "dataset.json")
 
 
 for _size in ([10**9, 10**9], [2**63, 2], [48.5, 64], ["48", "64"], [-48, -64]):
 
-    @case(f"a manifest with frames of {_size}")
+    @case(KINDS, f"a manifest with frames of {_size}")
     def _(world: World, folder: Path, size: list = _size) -> str:
         def change(content: dict) -> None:
             content["hr_size"] = size
@@ -168,7 +165,7 @@ for _size in ([10**9, 10**9], [2**63, 2], [48.5, 64], ["48", "64"], [-48, -64]):
         return refused(_manifest(world, folder, change), "dataset.json")
 
 
-@case("a manifest nested 100,000 deep")
+@case(KINDS, "a manifest nested 100,000 deep")
 def _(world: World, folder: Path) -> str:
     data = folder / "data"
     shutil.copytree(world.data, data)
@@ -176,7 +173,7 @@ def _(world: World, folder: Path) -> str:
     return refused(run("train", ["--data", data, "--out", folder / "run", *TINY], folder), "dataset.json")
 
 
-@case("a manifest that declares 10^12 frames")
+@case(KINDS, "a manifest that declares 10^12 frames")
 def _(world: World, folder: Path) -> str:
     def change(content: dict) -> None:
         content["splits"]["train"] = [0, 10**12]

@@ -5,28 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from faults import REFUSED
+from faults import REFUSED, Kind
 from hostile import case
 from sandbox import run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
+KINDS: list[Kind] = []
 SECRET = b"not to be changed\n"
-OF_A_RUN = (
-    ".lock",
-    ".lock.next",
-    ".evaluate.lock",
-    ".writable",
-    "log.txt",
-    "metrics.jsonl",
-    ".metrics.jsonl.partial",
-    "metrics-test.json",
-    ".metrics-test.json.partial",
-    ".pictures-test.npz.partial",
-    ".config.json.partial",
-    "checkpoints/.step-00000006.pt.partial",
-    "checkpoints/.step-00000006.pt.sha256.partial",
-    "checkpoints/.best.json.partial",
-)
+OF_A_RUN = (".lock", ".lock.next", ".evaluate.lock", ".writable", "log.txt", "metrics.jsonl", ".metrics.jsonl.partial",
+            "metrics-test.json", ".metrics-test.json.partial", ".pictures-test.npz.partial", ".config.json.partial",
+            "checkpoints/.step-00000006.pt.partial", "checkpoints/.step-00000006.pt.sha256.partial",
+            "checkpoints/.best.json.partial")
 OF_A_DATA_SET = (".lock", ".writable", ".dataset.json.partial", ".train-00000-of-00003.h5.partial")
 
 
@@ -37,7 +27,7 @@ def _link(path: Path, secret: Path) -> None:
 
 for _name in OF_A_RUN:
 
-    @case(f"{_name} of a run is a link")
+    @case(KINDS, f"{_name} of a run is a link")
     def _(world: World, folder: Path, name: str = _name) -> str | None:
         out, secret = folder / "run", folder / "secret"
         secret.write_bytes(SECRET)
@@ -51,7 +41,7 @@ for _name in OF_A_RUN:
 
 for _name in OF_A_DATA_SET:
 
-    @case(f"{_name} of a data set is a link")
+    @case(KINDS, f"{_name} of a data set is a link")
     def _(world: World, folder: Path, name: str = _name) -> str | None:
         data, secret = folder / "data", folder / "secret"
         secret.write_bytes(SECRET)

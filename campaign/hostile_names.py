@@ -10,16 +10,18 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from faults import REFUSED
+from faults import REFUSED, Kind
 from hostile import case, refused
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
+KINDS: list[Kind] = []
 MARKUP = "<img src=x onerror=alert(1)>"
 METACHARACTERS = "a b$(touch pwned);`touch pwned`'&&touch pwned|touch pwned"
 
 
-@case("names with markup reach the report's page as text")
+@case(KINDS, "names with markup reach the report's page as text")
 def _(world: World, folder: Path) -> str | None:
     out = folder / f"r{MARKUP.replace('/', '')}"
     shutil.copytree(world.runs / "unmeasured", out)
@@ -28,7 +30,7 @@ def _(world: World, folder: Path) -> str | None:
     return None if done[1].status == 0 and "<img src=x" not in page and "&lt;img" in page else "markup in the page"
 
 
-@case("units and names with markup in a field reach the report's page as text")
+@case(KINDS, "units and names with markup in a field reach the report's page as text")
 def _(world: World, folder: Path) -> str | None:
     def write() -> None:
         import xarray as xr
@@ -66,7 +68,7 @@ def _(world: World, folder: Path) -> str | None:
     return None if "<img src=x" not in page and "<script>alert" not in page else "markup in the page"
 
 
-@case("names with formulas reach the report's figures as text")
+@case(KINDS, "names with formulas reach the report's figures as text")
 def _(world: World, folder: Path) -> str | None:
     out = folder / "a $\\frac{ $ b"
     shutil.copytree(world.runs / "unmeasured", out)
@@ -77,7 +79,7 @@ def _(world: World, folder: Path) -> str | None:
     return None if "$\\frac{ $" in (folder / "report" / "index.html").read_text() else "the name is not in the page"
 
 
-@case("shell metacharacters in paths that reach sbatch")
+@case(KINDS, "shell metacharacters in paths that reach sbatch")
 def _(world: World, folder: Path) -> str | None:
     """The scripts that `launch` would submit are run with stand-ins for srun and python that only note their words."""
     stand_ins = folder / "bin"
@@ -90,29 +92,21 @@ def _(world: World, folder: Path) -> str | None:
     shutil.copytree(world.data, data)
     job = folder / "job.toml"
     job.write_text("[train]\nsteps = 2\nbatch_size = 2\npatch_size = 12\n")
-    done = run(
-        "launch",
-        ["--config", job, "--data", data, "--out", folder / f"o {METACHARACTERS}", "--cluster", "slurm", "--dry-run"],
-        folder,
-    )
+    done = run("launch",
+               ["--config", job, "--data", data, "--out", folder / f"o {METACHARACTERS}", "--cluster", "slurm",
+                "--dry-run"], folder)
     if done.status not in (0, 2):
         return f"status {done.status}: {done.last_line()}"
     scripts = [f"#!/bin/bash{part}" for part in done.text.split("#!/bin/bash")[1:]]
     for number, script in enumerate(scripts):
         path = folder / f"script{number}.sh"
         path.write_text(script)
-        subprocess.run(
-            ["bash", str(path)],
-            cwd=folder,
-            env={"PATH": f"{stand_ins}:/usr/bin:/bin"},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        subprocess.run(["bash", str(path)], cwd=folder, env={"PATH": f"{stand_ins}:/usr/bin:/bin"}, capture_output=True,
+                       timeout=60, check=False)
     return REFUSED if done.status == 2 else None if scripts else "no scripts"
 
 
-@case("a site file with metacharacters in its names")
+@case(KINDS, "a site file with metacharacters in its names")
 def _(world: World, folder: Path) -> str | None:
     (folder / "site.toml").write_text(
         '[gpu]\npartition = "x; touch pwned; $(touch pwned)"\naccount = "`touch pwned`"\n'
@@ -122,9 +116,8 @@ def _(world: World, folder: Path) -> str | None:
     done = call(lambda: site.main(["--site", str(folder / "site.toml"), "--project", "$(touch pwned)"]), folder)
     if done.status == 2:
         return REFUSED
-    subprocess.run(
-        ["bash", "-c", f"eval {json.dumps(done.text)}; echo $HPC_VSR_GPU"], cwd=folder, capture_output=True, check=False
-    )
+    subprocess.run(["bash", "-c", f"eval {json.dumps(done.text)}; echo $HPC_VSR_GPU"], cwd=folder, capture_output=True,
+                   check=False)
     subprocess.run(["bash", "-c", done.text], cwd=folder, capture_output=True, check=False)
     return None
 
@@ -148,26 +141,22 @@ ABSURD = {
 }
 for _name, _text in ABSURD.items():
 
-    @case(f"TOML: {_name}")
+    @case(KINDS, f"TOML: {_name}")
     def _(world: World, folder: Path, name: str = _name, text: str | None = _text) -> str | None:
         (folder / "job.toml").write_text(text or "")
         if text is None:
-            done = run(
-                "preprocess", ["--video", world.clip, "--shards", 10**18, "--out", folder / "d"], folder, limit=60
-            )
+            done = run("preprocess", ["--video", world.clip, "--shards", 10**18, "--out", folder / "d"], folder,
+                       limit=60)
         else:
-            done = run(
-                "launch",
-                ["--config", folder / "job.toml", "--data", world.data, "--cluster", "slurm", "--dry-run"],
-                folder,
-                limit=240,
-            )
+            done = run("launch",
+                       ["--config", folder / "job.toml", "--data", world.data, "--cluster", "slurm", "--dry-run"],
+                       folder, limit=240)
         if done.status == 0 and done.is_tidy:
             return None
         return refused(done)
 
 
-@case("an archive of pictures that unpacks to 30 GB")
+@case(KINDS, "an archive of pictures that unpacks to 30 GB")
 def _(world: World, folder: Path) -> str | None:
     out = folder / "tiny"
     shutil.copytree(world.runs / "tiny", out)
@@ -193,7 +182,7 @@ def _(world: World, folder: Path) -> str | None:
     return None if done.status == 0 and done.is_tidy else f"status {done.status}: {done.last_line()}"
 
 
-@case("a path with spaces, quotes and Unicode through every stage")
+@case(KINDS, "a path with spaces, quotes and Unicode through every stage")
 def _(world: World, folder: Path) -> str | None:
     place = folder / "日本語 übung \"q\" 'r' %s {x} \\n"
     for stage in world.stages.values():

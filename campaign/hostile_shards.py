@@ -8,10 +8,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from faults import Kind
 from hostile import case, refused
 from parsers import reseal_shards
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
+
+KINDS: list[Kind] = []
 
 
 def _shard(world: World, folder: Path, change: Callable[[h5py.File], None]) -> str:
@@ -40,7 +44,7 @@ def _outside(folder: Path, values: np.ndarray) -> Path:
     return path
 
 
-@case("a shard whose frames are a link into another file")
+@case(KINDS, "a shard whose frames are a link into another file")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         other = _outside(folder, file["frames/lr"][:])
@@ -50,7 +54,7 @@ def _(world: World, folder: Path) -> str:
     return _shard(world, folder, change)
 
 
-@case("a shard whose group of frames is a link into another file")
+@case(KINDS, "a shard whose group of frames is a link into another file")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         with h5py.File(folder / "outside.h5", "w") as other:
@@ -61,7 +65,7 @@ def _(world: World, folder: Path) -> str:
     return _shard(world, folder, change)
 
 
-@case("a shard whose frames are a view of another file")
+@case(KINDS, "a shard whose frames are a view of another file")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         values = file["frames/hr"][:]
@@ -73,7 +77,7 @@ def _(world: World, folder: Path) -> str:
     return _shard(world, folder, change)
 
 
-@case("a shard whose bytes lie in /etc/passwd")
+@case(KINDS, "a shard whose bytes lie in /etc/passwd")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         shape, dtype = file["frames/lr"].shape, file["frames/lr"].dtype
@@ -83,18 +87,17 @@ def _(world: World, folder: Path) -> str:
     return _shard(world, folder, change)
 
 
-@case("a shard that unpacks to terabytes")
+@case(KINDS, "a shard that unpacks to terabytes")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         del file["frames/hr"]
-        file.create_dataset("frames/hr", (10**6, 1, 1000, 1000), "u1", chunks=(1, 1, 1000, 1000), compression="gzip")[
-            0
-        ] = 7
+        file.create_dataset("frames/hr", (10**6, 1, 1000, 1000), "u1", chunks=(1, 1, 1000, 1000),
+                            compression="gzip")[0] = 7
 
     return _shard(world, folder, change)
 
 
-@case("a shard with a soft link to itself")
+@case(KINDS, "a shard with a soft link to itself")
 def _(world: World, folder: Path) -> str:
     def change(file: h5py.File) -> None:
         del file["frames/lr"]
@@ -114,7 +117,7 @@ for _suffix, _text in (
     (".sdp", "v=0\nm=video 5004 RTP/AVP 96\nc=IN IP4 127.0.0.1\na=rtpmap:96 H264/90000\n"),
 ):
 
-    @case(f"a playlist named in{_suffix}")
+    @case(KINDS, f"a playlist named in{_suffix}")
     def _(world: World, folder: Path, suffix: str = _suffix, text: str = _text) -> str:
         shutil.copy(world.clip, folder / "other.mp4")
         path = folder / f"in{suffix}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from sandbox import Outcome, call
 
@@ -32,31 +30,6 @@ def write_images(folder: Path, clip: Path, num_frames: int) -> Path:
     return folder
 
 
-def write_clip(
-    path: Path, num_frames: int, codec: str = "libx264", size: tuple[int, int] = (48, 64), pixel_format: str = "yuv420p"
-) -> Path:
-    """Gratings and a disc that move."""
-    height, width = size
-    rows, columns = np.mgrid[:height, :width]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
-        stream.codec_context.time_base = Fraction(1, 25)
-        if codec == "libx264":
-            stream.options = {"g": "8", "bf": "2", "crf": "20", "threads": "1"}
-        for index in range(num_frames):
-            wave = 0.5 + 0.5 * np.sin((columns + 2.3 * index) / 3.1) * np.cos((rows - 1.7 * index) / 4.7)
-            disc = np.hypot(columns - width / 2 - 6 * np.sin(index / 5), rows - height / 2) < height / 4
-            rgb = np.stack(
-                [np.where(disc, 0.9 - 0.3 * wave, 0.2 + 0.5 * wave), 0.3 + 0.4 * wave, 0.8 - 0.6 * wave * disc], -1
-            )
-            frame = av.VideoFrame.from_ndarray(np.rint(rgb * 255).astype(np.uint8), format="rgb24")
-            frame.pts = index
-            container.mux(stream.encode(frame.reformat(format=pixel_format)))
-        container.mux(stream.encode())
-    return path
-
-
 def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: tuple[int, int] = (32, 40)) -> Path:
     """A wave that moves, with some missing values; written in a process of its own, for netCDF4 has threads."""
 
@@ -67,17 +40,9 @@ def write_field(path: Path, num_frames: int = 24, kind: str = "NETCDF4", size: t
         rows, columns = np.mgrid[:height, :width]
         values = np.stack([np.sin((columns + 1.3 * t) / 3) * np.cos(rows / 4) for t in range(num_frames)]).astype("f4")
         values[3, :2, :2] = np.nan
-        array = xr.DataArray(
-            values,
-            dims=("time", "y", "x"),
-            name="speed",
-            attrs={"units": "m s-1"},
-            coords={
-                "time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
-                "y": np.arange(height) * 2.0,
-                "x": np.arange(width) * 2.0,
-            },
-        )
+        array = xr.DataArray(values, dims=("time", "y", "x"), name="speed", attrs={"units": "m s-1"},
+                             coords={"time": ("time", np.arange(num_frames), {"units": "days since 2000-01-01"}),
+                                     "y": np.arange(height) * 2.0, "x": np.arange(width) * 2.0})
         array.to_netcdf(path, format=kind)
 
     must(call(write, path.parent))

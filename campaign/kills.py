@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faults import LOST, NOT_TRIED, Kind, Result, verdict
-from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, limit_file_size, small_disk
-from world import TINY, Stage, World, weights
+from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, let_run, limit_file_size, small_disk
+from trainings import TINY
+from world import Stage, World, weights
 
 from hpc_vsr.system.errors import CAN_CONTINUE
 
@@ -33,7 +34,7 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
         ended, came = [], False
         for _ in range(rng.choice((1, 1, 2))):
             process = stage.start(folder)
-            time.sleep(rng.random() * stage.seconds)
+            let_run(rng.random() * stage.seconds)
             came |= process.poll()
             process.send(number)
             done = process.wait()
@@ -82,10 +83,8 @@ def every_moment(world: World) -> list[Kind]:
         return Kind(f"{stage.title} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
 
     moments = [(stage, number + 1) for stage in world.stages.values() for number in range(stage.operations)]
-    return [
-        *(at(_kill_before, stage, number) for stage, number in moments),
-        *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments),
-    ]
+    return [*(at(_kill_before, stage, number) for stage, number in moments),
+            *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments)]
 
 
 def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Result:
@@ -121,7 +120,7 @@ def _two_at_once(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "two jobs on one folder"
     stage = rng.choice(list(world.stages.values()))
     first = stage.start(folder)
-    time.sleep(rng.random() * stage.seconds * 0.8)
+    let_run(rng.random() * stage.seconds * 0.8)
     second = stage.start(folder)
     done = sorted([first.wait(), second.wait()], key=lambda outcome: outcome.status or 0, reverse=True)
     refused = done[0].status == 2 and "is writing into it" in done[0].text
@@ -150,45 +149,25 @@ def _clock_jumps(world: World, rng: random.Random, folder: Path) -> Result:
     return verdict(kind, [killed, done], stage.faults_of(folder))
 
 
-def start_ranks(
-    world: World,
-    folder: Path,
-    out: Path,
-    num_ranks: int = 2,
-    more: Sequence = (),
-    fault=None,
-    patience: int = 60,
-) -> list[Process]:
+def start_ranks(world: World, folder: Path, out: Path, num_ranks: int = 2, more: Sequence = (), fault=None,
+                patience: int = 60) -> list[Process]:
     """A training on ranks that talk over gloo on this machine."""
     port = 20000 + (os.getpid() * 7 + random.SystemRandom().randrange(10000)) % 30000
     processes = []
     for rank in range(num_ranks):
-        environment = {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(num_ranks),
-            "LOCAL_WORLD_SIZE": str(num_ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "HPC_VSR_PATIENCE": str(patience),
-        }
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks),
+                       "LOCAL_WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                       "HPC_VSR_PATIENCE": str(patience)}
         planted = (lambda rank=rank: fault(rank)) if fault else None
-        processes.append(
-            Process(
-                "train",
-                ["--data", world.data, "--out", out, *TINY, *more],
-                folder / f"rank{rank}",
-                planted,
-                environment,
-            )
-        )
+        processes.append(Process("train", ["--data", world.data, "--out", out, *TINY, *more], folder / f"rank{rank}",
+                                 planted, environment))
     return processes
 
 
 def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "SIGKILL of one rank of two in training", folder / "run"
     ranks = start_ranks(world, folder, out)
-    time.sleep(rng.random() * 1.5 * world.stages["train"].seconds)
+    let_run(rng.random() * 1.5 * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGKILL)
     done = [process.wait(240) for process in ranks]
@@ -216,7 +195,7 @@ def _unlike_two_ranks(world: World, out: Path) -> str | None:
 def _rank_hangs(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "one rank of two hangs (SIGSTOP)"
     ranks = start_ranks(world, folder, folder / "run", patience=4, more=["--train.steps", 60])
-    time.sleep((1 + rng.random()) * world.stages["train"].seconds)
+    let_run((1 + rng.random()) * world.stages["train"].seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGSTOP)
     other = ranks[1 - victim].wait(240)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from faults import LOST, NOT_TRIED, Kind, Result
+from machine import find_mpiexec
+from processes import list_processes
+from repository import child_environment
+from sandbox import let_run
+from waiting import wait_at_most
 from world import Stage, World, weights
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 RANKS = 3
 ENDS_WITHIN = 60.0  # seconds, on a machine that has other work too
 LEFT_AFTER = 30.0
@@ -31,8 +32,8 @@ class Command:
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
                 [str(word) for word in words],
-                stdout=said, stderr=said, cwd=folder, env=ENVIRONMENT, start_new_session=True,
-            )  # fmt: skip
+                stdout=said, stderr=said, cwd=folder, env=child_environment(), start_new_session=True,
+            )
 
     @property
     def number(self) -> int:
@@ -57,9 +58,8 @@ class Command:
 
     def fault(self, status: int | None) -> str | None:
         """What is wrong with how it ended, after its processes had time to follow; those that are left are killed."""
-        deadline = time.monotonic() + LEFT_AFTER
-        while (left := self._processes()) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_at_most(LEFT_AFTER, lambda: not self._processes())
+        left = self._processes()
         for number in left:
             os.kill(number, signal.SIGKILL)
         text = self.text()
@@ -72,36 +72,22 @@ class Command:
 
     def _processes(self) -> dict[int, list[str]]:
         """All whose command line or working folder names our folder, wherever a launcher has put them."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            try:
-                words = (entry / "cmdline").read_text().split("\0")
-                here = str((entry / "cwd").readlink())
-            except OSError:
-                continue
-            ours = here.startswith(str(self.folder)) or any(str(self.folder) in word for word in words)
-            if entry.name.isdecimal() and words != [""] and ours and int(entry.name) != os.getpid():
-                found[int(entry.name)] = words
-        return found
-
-
-def _mpiexec() -> str | None:
-    beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
+        ours = str(self.folder)
+        return {number: words for number, (words, here) in list_processes().items() if number != os.getpid()
+                and (str(here).startswith(ours) or any(ours in word for word in words))}
 
 
 def _rank_of_mpi(world: World, rng: random.Random, folder: Path) -> Result:
     """SIGKILL or SIGTERM of one of three ranks of preprocessing or upscaling."""
-    kind, program = f"a signal to one of {RANKS} MPI ranks", _mpiexec()
+    kind, program = f"a signal to one of {RANKS} MPI ranks", find_mpiexec()
     if program is None:
         return Result(kind, NOT_TRIED, "no mpiexec")
     stage: Stage = world.stages[rng.choice(["preprocess", "preprocess", "upscale", "upscale images"])]
     module = f"hpc_vsr.{stage.name}"
     words = [program, "-n", RANKS, sys.executable, "-m", module, *stage.prepare(folder)]
     command = Command(words, folder)
-    while command.runs() and len(command.workers(module)) < RANKS:
-        time.sleep(0.02)
-    time.sleep(rng.random() * (2.5 if stage.name == "preprocess" else 9))
+    wait_at_most(PATIENCE, lambda: not command.runs() or len(command.workers(module)) >= RANKS)
+    let_run(rng.random() * (2.5 if stage.name == "preprocess" else 9))
     ranks = [number for number in command.workers(module) if number != command.number]
     came = command.runs() and bool(ranks)
     if came:
@@ -123,11 +109,11 @@ def _launch(world: World, rng: random.Random, folder: Path) -> Result:
 
     def start(place: Path) -> Command:
         words = ["-m", "hpc_vsr.launch", "--config", world.folder / "job.toml", "--out", place / "run", "--cluster",
-                 "local", "--resources.ranks_per_node", 2]  # fmt: skip
+                 "local", "--resources.ranks_per_node", 2]
         return Command([sys.executable, *words], place)
 
     command, number = start(folder), rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
-    time.sleep(1 + rng.random() * 12)
+    let_run(1 + rng.random() * 12)
     if not command.runs():
         return Result(kind, NOT_TRIED, "it had ended before")
     (os.killpg if number == signal.SIGINT else os.kill)(command.number, number)

@@ -25,14 +25,8 @@ def run_stage(stage: str, *arguments, cwd: Path) -> tuple[float, int, str]:
     command = [sys.executable, "-m", f"hpc_vsr.{stage}", *map(str, arguments)]
     started = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                          capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -60,24 +54,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--points", type=int, default=1000)
     sizes = parser.parse_args()
-    tiny = [
-        "--model.n_2d",
-        1,
-        "--model.n_3d",
-        1,
-        "--train.steps",
-        50,
-        "--train.batch_size",
-        16,
-        "--train.patch_size",
-        8,
-        "--train.validate_samples",
-        4,
-        "--train.device",
-        "cpu",
-        "--train.warmup_steps",
-        2,
-    ]
+    tiny = ["--model.n_2d", 1, "--model.n_3d", 1, "--train.steps", 50, "--train.batch_size", 16, "--train.patch_size",
+            8, "--train.validate_samples", 4, "--train.device", "cpu", "--train.warmup_steps", 2]
     with tempfile.TemporaryDirectory(prefix="load-") as name:
         folder = Path(name)
         write_long_video(folder / "long.mkv", sizes.samples + 4 * sizes.shards)
@@ -89,33 +67,15 @@ def main() -> None:
             print(f"{what}: {seconds:.1f} s", file=sys.stderr, flush=True)
             return told
 
-        made = (
-            "preprocess",
-            "--video",
-            "long.mkv",
-            "--shards",
-            sizes.shards,
-            "--out",
-            "data",
-            "--degradation.kind",
-            "BI",
-        )
+        made = ("preprocess", "--video", "long.mkv", "--shards", sizes.shards, "--out", "data", "--degradation.kind",
+                "BI")
         measure(f"{sizes.shards:,} shards of {sizes.samples:,} samples: preprocessing", *made)
         measure("the same again, all finished before", *made)
         manifest = json.loads((folder / "data" / "dataset.json").read_text())
         samples = sum(entry["samples"] for entry in manifest["shards"])
         for resident in ("always", "never"):
-            measure(
-                f"{samples:,} samples: 50 steps, train.resident {resident}",
-                "train",
-                "--data",
-                "data",
-                "--out",
-                f"run-{resident}",
-                *tiny,
-                "--train.resident",
-                resident,
-            )
+            measure(f"{samples:,} samples: 50 steps, train.resident {resident}", "train", "--data", "data", "--out",
+                    f"run-{resident}", *tiny, "--train.resident", resident)
         (folder / "small").mkdir()
         write_long_video(folder / "small" / "small.mkv", 60)
         run_stage("preprocess", "--video", "small.mkv", "--shards", 3, "--out", "data", cwd=folder / "small")
@@ -127,15 +87,8 @@ def main() -> None:
         page = (folder / "report" / "index.html").stat().st_size
         job = "\n".join(f'"train.{key}" = {list(range(1, count + 1))}' for key, count in factors(sizes.points).items())
         (folder / "job.toml").write_text(f'data = "data"\n[train]\npatch_size = 8\n[sweep]\n{job}\n')
-        told = measure(
-            f"a dry run of an array of {sizes.points} points",
-            "launch",
-            "--config",
-            "job.toml",
-            "--cluster",
-            "slurm",
-            "--dry-run",
-        )
+        told = measure(f"a dry run of an array of {sizes.points} points", "launch", "--config", "job.toml", "--cluster",
+                       "slurm", "--dry-run")
     width = max(len(what) for what, *_ in table)
     print(f"{'load':<{width}}  seconds  peak MB\n{'-' * (width + 18)}")
     for what, seconds, peak in table:

@@ -11,38 +11,19 @@ from pathlib import Path
 import torch
 from badfiles import mutate
 from faults import LOST, Kind, Result, verdict
+from repository import ROOT
 from sandbox import call, run
-from world import TINY, World
+from trainings import TINY
+from world import World
 
 from hpc_vsr.cluster.site import read_site
 from hpc_vsr.data.recipe import Recipe
-from hpc_vsr.experiment.jobfile import JobFile
-from hpc_vsr.experiment.sweep import read_sweep
+from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.system.files import record_checksum, write_sealed
 from hpc_vsr.system.parser import Parser
 
-ROOT = Path(__file__).resolve().parents[1]
-ODD = (
-    "0",
-    "-1",
-    "1e400",
-    "nan",
-    "inf",
-    "-inf",
-    "true",
-    '""',
-    '"x"',
-    "[]",
-    "[1, 2]",
-    "{}",
-    "99999999999999999999",
-    '"../../etc/passwd"',
-    '"\\u0000"',
-    "1979-05-27",
-    "[[[[]]]]",
-    "0x7fffffffffffffff",
-    '"' + "a" * 5000 + '"',
-)
+ODD = ("0", "-1", "1e400", "nan", "inf", "-inf", "true", '""', '"x"', "[]", "[1, 2]", "{}", "99999999999999999999",
+       '"../../etc/passwd"', '"\\u0000"', "1979-05-27", "[[[[]]]]", "0x7fffffffffffffff", '"' + "a" * 5000 + '"')
 MORE = """[resources]
 nodes = 2
 ranks_per_node = 1
@@ -52,26 +33,8 @@ memory_gb = 3
 "train.seed" = [0, 1, 2]
 "train.lr" = [1e-3, 1e-4]
 """
-ODD_JSON = (
-    None,
-    0,
-    -1,
-    1e308,
-    2**70,
-    10**400,
-    True,
-    "",
-    "x" * 3000,
-    [],
-    [None],
-    {},
-    {"a": 1},
-    "../../etc/passwd",
-    "/etc/passwd",
-    float("nan"),
-    [10**9, 10**9],
-    "train-00000-of-00001.h5",
-)
+ODD_JSON = (None, 0, -1, 1e308, 2**70, 10**400, True, "", "x" * 3000, [], [None], {}, {"a": 1}, "../../etc/passwd",
+            "/etc/passwd", float("nan"), [10**9, 10**9], "train-00000-of-00001.h5")
 
 OPTIONS = {
     "preprocess": "--shards --degradation.sigma --split.train --channels --out --degradation.scale",
@@ -108,9 +71,8 @@ def mutate_toml(text: str, rng: random.Random) -> bytes:
 
 def _toml(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "recipes, job files and sites"
-    source = rng.choice(
-        sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("preprocess/*.toml"), *ROOT.glob("slurm/sites/*.toml")])
-    )
+    source = rng.choice(sorted([*ROOT.glob("jobs/*.toml"), *ROOT.glob("preprocess/*.toml"),
+                                *ROOT.glob("slurm/sites/*.toml")]))
     path = folder / source.name
     path.write_bytes(mutate_toml(source.read_text(), rng))
 
@@ -118,11 +80,13 @@ def _toml(world: World, rng: random.Random, folder: Path) -> Result:
         if source.parent.name == "sites":
             read_site(path, "abc")
             return
-        settings, option = (Recipe, "--recipe") if source.parent.name == "preprocess" else (JobFile, "--config")
         parser = Parser("test", "")
-        parser.add_settings(settings, option, also=("sweep",))
-        parser.parse([option, str(path)])
-        read_sweep(path)
+        if source.parent.name == "preprocess":
+            parser.add_settings(Recipe, "--recipe")
+            parser.parse(["--recipe", str(path)])
+        else:
+            add_job_file(parser)
+            read_job(parser, ["--config", str(path)])
 
     done = call(parse, folder, 240)
     return _answered(kind, done, source.name)
@@ -214,9 +178,8 @@ def _checkpoint(world: World, rng: random.Random, folder: Path) -> Result:
 
         def change() -> None:
             state = torch.load(path, weights_only=True)
-            part = rng.choice(
-                [state, state, state["weights"], state["model_settings"], state["data_terms"], state["optimiser"]]
-            )
+            part = rng.choice([state, state, state["weights"], state["model_settings"], state["data_terms"],
+                               state["optimiser"]])
             key = rng.choice(list(part))
             part[key] = rng.choice((*ODD_JSON[:12], torch.zeros(3), torch.zeros(0), torch.full((2, 2), torch.nan)))
             torch.save(state, path)
@@ -240,12 +203,9 @@ def _run_files(world: World, rng: random.Random, folder: Path) -> Result:
     for _ in range(rng.choice((1, 1, 2))):
         mutate_json(content, rng)
     write_anything(path, content)
-    commands = [
-        ("report", [out, "--out", folder / "report"]),
-        ("evaluate", ["--run", out]),
-        ("upscale", ["--run", out, "--input", world.clip, "--output", folder / "out.mp4", "--stop", 1]),
-        ("train", ["--data", world.data, "--out", out, *TINY]),
-    ]
+    commands = [("report", [out, "--out", folder / "report"]), ("evaluate", ["--run", out]),
+                ("upscale", ["--run", out, "--input", world.clip, "--output", folder / "out.mp4", "--stop", 1]),
+                ("train", ["--data", world.data, "--out", out, *TINY])]
     result = None
     for stage, arguments in [commands[0], rng.choice(commands[1:])]:
         done = run(stage, arguments, folder, limit=240)

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import list_session
+from waiting import wait_at_most
+
 from hpc_vsr import evaluate, launch, preprocess, train
 from hpc_vsr.export import __main__ as export
 from hpc_vsr.report import __main__ as report
@@ -137,12 +140,7 @@ class Process:
             os.kill(self.number, number)
 
     def wait(self, limit: float = LIMIT) -> Outcome:
-        deadline = time.monotonic() + limit
-        pause = 0.002
-        while self.poll() and time.monotonic() < deadline:
-            time.sleep(pause)
-            pause = min(0.05, pause * 1.3)
-        hangs = self.poll()
+        hangs = not wait_at_most(limit, lambda: not self.poll())
         if hangs:
             self.send(signal.SIGKILL)
         seconds = time.monotonic() - self.started
@@ -157,9 +155,8 @@ class Process:
         return Outcome(status, text, seconds, orphans, used.ru_maxrss << 10, has_fired)
 
 
-def run(
-    stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT, **more
-) -> Outcome:
+def run(stage: str, argv: list, folder: Path, fault: Callable[[], None] | None = None, limit: float = LIMIT,
+        **more) -> Outcome:
     """Run a stage to its end."""
     return Process(stage, argv, folder, fault, **more).wait(limit)
 
@@ -171,24 +168,17 @@ def call(function: Callable[[], None], folder: Path, limit: float = LIMIT) -> Ou
 
 def _end_session(session: int, grace: float = 3.0) -> int:
     """How many processes of a session outlive its leader by more than some seconds; they are ended."""
-    deadline = time.monotonic() + grace
-    while (left := _members(session)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_at_most(grace, lambda: not list_session(session))
+    left = list_session(session)
     for number in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     return len(left)
 
 
-def _members(session: int) -> list[int]:
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
+def let_run(seconds: float) -> None:
+    """Let what was started run on. The moment of its fault is chosen by chance, so there is nothing to wait for."""
+    time.sleep(seconds)
 
 
 class AtOperation:
@@ -259,10 +249,7 @@ def small_disk(folder: Path, num_bytes: int) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: _mount("-o", "remount,size=256m", str(folder))
     finally:
-        for _ in range(50):
-            if os.spawnlp(os.P_WAIT, "umount", "umount", str(folder)) == 0:
-                break
-            time.sleep(0.1)
+        wait_at_most(5, lambda: os.spawnlp(os.P_WAIT, "umount", "umount", str(folder)) == 0)
 
 
 def _mount(*arguments: str) -> None:

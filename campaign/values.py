@@ -8,14 +8,15 @@ import math
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 from faults import LOST, Kind, Result, verdict
 from kills import start_ranks
-from sandbox import Outcome, Process, call, run
-from world import TINY, World, weights
+from sandbox import Outcome, Process, call, let_run, run
+from trainings import TINY
+from waiting import wait_at_most
+from world import World, weights
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
@@ -57,19 +58,14 @@ def _loss_on_one_rank(world: World, rng: random.Random, folder: Path) -> Result:
         return Result(kind, LOST, f"{[(o.status, o.last_line()) for o in done]}")
     counted = [json.loads(line).get("skipped_steps") for line in (out / "metrics.jsonl").read_text().splitlines()]
     skipped = max(number for number in counted if number is not None)
-    return verdict(
-        kind, done, _finite_weights(out) or (None if skipped == len(steps) else f"counted {skipped} of {steps}")
-    )
+    return verdict(kind, done,
+                   _finite_weights(out) or (None if skipped == len(steps) else f"counted {skipped} of {steps}"))
 
 
 def _loss_stays_nan(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "loss stays NaN: stops, last checkpoint kept", folder / "run"
-    first = run(
-        "train",
-        ["--data", world.data, "--out", out, *TINY, "--train.steps", 40],
-        folder,
-        lambda: _stop_at(rng.randint(2, 6)),
-    )
+    first = run("train", ["--data", world.data, "--out", out, *TINY, "--train.steps", 40], folder,
+                lambda: _stop_at(rng.randint(2, 6)))
     before = weights(out)
     ranks = start_ranks(world, folder, out, more=["--train.steps", 40], fault=lambda rank: _spoil({-1}, math.nan))
     done = [process.wait() for process in ranks]
@@ -94,23 +90,9 @@ def _stop_at(step: int) -> None:
 
 def _diverging(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "a training that diverges", folder / "run"
-    done = run(
-        "train",
-        [
-            "--data",
-            world.data,
-            "--out",
-            out,
-            *TINY,
-            "--train.steps",
-            30,
-            "--train.lr",
-            10.0 ** rng.uniform(1, 12),
-            "--train.warmup_steps",
-            0,
-        ],
-        folder,
-    )
+    done = run("train",
+               ["--data", world.data, "--out", out, *TINY, "--train.steps", 30, "--train.lr",
+                10.0 ** rng.uniform(1, 12), "--train.warmup_steps", 0], folder)
     if done.status != 0 and (fault := done.mistold("gradient was not finite in 10 steps in a row")):
         return Result(kind, LOST, fault)
     return verdict(kind, [done], _finite_weights(out) if (out / "checkpoints").exists() else None, done.status == 1)
@@ -143,11 +125,9 @@ def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result
         dataset.to_netcdf(path)
 
     call(write, folder)
-    made = run(
-        "preprocess",
-        ["--field", path, "--variable", "speed", "--shards", 3, "--out", folder / "data", "--degradation.sigma", 1],
-        folder,
-    )
+    made = run("preprocess",
+               ["--field", path, "--variable", "speed", "--shards", 3, "--out", folder / "data", "--degradation.sigma",
+                1], folder)
     if made.status == 2:
         return verdict(kind, [made], "left a data set" if (folder / "data" / "dataset.json").exists() else None, True)
     if made.status != 0:
@@ -157,35 +137,18 @@ def _values_in_a_field(world: World, rng: random.Random, folder: Path) -> Result
     trained = run("train", ["--data", folder / "data", "--out", folder / "run", *TINY], folder)
     if trained.status not in (0, 1, 2):
         return Result(kind, LOST, f"training: {trained.status}: {trained.last_line()}")
-    return verdict(
-        kind, [made, trained], _finite_weights(folder / "run") if trained.status == 0 else None, trained.status != 0
-    )
+    return verdict(kind, [made, trained], _finite_weights(folder / "run") if trained.status == 0 else None,
+                   trained.status != 0)
 
 
 def _loader_dies(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "a loader process dies"
-    process = Process(
-        "train",
-        [
-            "--data",
-            world.data,
-            "--out",
-            folder / "run",
-            *TINY,
-            "--train.steps",
-            400,
-            "--train.resident",
-            "never",
-            "--train.num_workers",
-            1,
-        ],
-        folder,
-    )
-    loader, deadline = None, time.monotonic() + 60
-    while loader is None and process.poll() and time.monotonic() < deadline:
-        loader = next(iter(_children(process.number)), None)
-        time.sleep(0.01)
-    time.sleep(rng.random())
+    process = Process("train",
+                      ["--data", world.data, "--out", folder / "run", *TINY, "--train.steps", 400, "--train.resident",
+                       "never", "--train.num_workers", 1], folder)
+    wait_at_most(60, lambda: not process.poll() or _children(process.number))
+    loader = next(iter(_children(process.number)), None)
+    let_run(rng.random())
     with contextlib.suppress(ProcessLookupError, TypeError):
         os.kill(loader, signal.SIGKILL)
     done = process.wait(240)

@@ -9,17 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inputs import must, write_clip, write_field, write_images
+from inputs import must, write_field, write_images
+from patterns import moving_pattern
 from sandbox import AtOperation, Outcome, Process, call, files_below, run
-
-from hpc_vsr.runs.checkpoints import Checkpoints
-from hpc_vsr.runs.state import load_checkpoint
-
-TINY = [
-    "--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 2,
-    "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
-    "--train.warmup_steps", 2, "--train.device", "cpu", "--train.precision", "fp32", "--evaluate.precision", "fp32",
-]  # fmt: skip
+from trainings import TINY, as_toml, final_weights
+from videos import write_video
 
 
 @dataclass
@@ -76,7 +70,7 @@ class World:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.clip = write_clip(folder / "clip.mp4", 24)
+        self.clip = write_video(folder / "clip.mp4", moving_pattern(24, 48, 64), gop=8)
         self.data, self.runs = folder / "data", folder / "runs"
         self.field = write_field(folder / "field.nc")
         self.images = write_images(folder / "images", self.clip, 6)
@@ -84,24 +78,9 @@ class World:
         must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
         shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
         must(run("evaluate", ["--run", self.runs / "tiny"], folder))
-        must(
-            run(
-                "preprocess",
-                [
-                    "--field",
-                    self.field,
-                    "--variable",
-                    "speed",
-                    "--shards",
-                    3,
-                    "--out",
-                    folder / "field_data",
-                    "--degradation.sigma",
-                    1,
-                ],
-                folder,
-            )
-        )
+        must(run("preprocess",
+                 ["--field", self.field, "--variable", "speed", "--shards", 3, "--out", folder / "field_data",
+                  "--degradation.sigma", 1], folder))
         must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
         self.stages = {stage.title: stage for stage in self._build_stages()}
         for stage in self.stages.values():
@@ -119,78 +98,30 @@ class World:
 
         unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
         job = self.folder / "job.toml"
-        job.write_text(
-            f'data = "{self.data}"\n[model]\nn_2d = 1\nn_3d = 1\nskip = "wiener"\n[train]\nsteps = 4\n'
-            'precision = "fp32"\nbatch_size = 2\n'
-            "patch_size = 12\nvalidate_every = 2\ncheckpoint_every = 1\nlog_every = 1\n"
-            'warmup_steps = 2\ndevice = "cpu"\n[evaluate]\nprecision = "fp32"\npictures = 1\n'
-        )
+        settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
+                    "--evaluate.pictures", 1]
+        job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
+        tiny, field = ["--run", self.runs / "tiny"], ["--run", self.runs / "field"]
         return [
-            Stage(
-                "preprocess",
-                lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
-                lambda folder: _digests(folder / "data", "*"),
-                "data",
-            ),
-            Stage(
-                "train",
-                lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
-                lambda folder: weights(folder / "run"),
-                "run",
-            ),
-            Stage(
-                "evaluate",
-                lambda folder: ["--run", unmeasured(folder)],
-                lambda folder: _digests(folder / "tiny", "metrics-test.json"),
-                "tiny",
-            ),
-            Stage(
-                "report",
-                lambda folder: [measured(folder), "--out", folder / "report"],
-                lambda folder: _digests(folder / "report", "report.json"),
-                "report",
-            ),
-            Stage(
-                "upscale",
-                lambda folder: [
-                    "--run",
-                    self.runs / "tiny",
-                    "--input",
-                    self.clip,
-                    "--output",
-                    folder / "out.mp4",
-                    "--precision",
-                    "fp32",
-                    "--segment",
-                    6,
-                ],
-                lambda folder: _digests(folder, "out.mp4"),
-                "out.mp4",
-            ),
-            Stage(
-                "upscale a field",
-                lambda folder: [
-                    "--run", self.runs / "field", "--input", self.field, "--variable", "speed", "--output",
-                    folder / "out.nc", "--precision", "fp32", "--stop", 4,
-                ],  # fmt: skip
-                lambda folder: {"speed": _values(folder / "out.nc")},
-                "out.nc",
-            ),
-            Stage(
-                "upscale images",
-                lambda folder: [
-                    "--run", self.runs / "tiny", "--input", self.images, "--output", folder / "out", "--precision",
-                    "fp32", "--stop", 4,
-                ],  # fmt: skip
-                lambda folder: _digests(folder / "out", "*"),
-                "out",
-            ),
-            Stage(
-                "launch",
-                lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
-                lambda folder: weights(folder / "run"),
-                "run",
-            ),
+            Stage("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
+                  lambda folder: _digests(folder / "data", "*"), "data"),
+            Stage("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
+                  lambda folder: weights(folder / "run"), "run"),
+            Stage("evaluate", lambda folder: ["--run", unmeasured(folder)],
+                  lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
+            Stage("report", lambda folder: [measured(folder), "--out", folder / "report"],
+                  lambda folder: _digests(folder / "report", "report.json"), "report"),
+            Stage("upscale", lambda folder: [*tiny, "--input", self.clip, "--output", folder / "out.mp4", "--precision",
+                                             "fp32", "--segment", 6],
+                  lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
+            Stage("upscale a field", lambda folder: [*field, "--input", self.field, "--variable", "speed", "--output",
+                                                     folder / "out.nc", "--precision", "fp32", "--stop", 4],
+                  lambda folder: {"speed": _values(folder / "out.nc")}, "out.nc"),
+            Stage("upscale images", lambda folder: [*tiny, "--input", self.images, "--output", folder / "out",
+                                                    "--precision", "fp32", "--stop", 4],
+                  lambda folder: _digests(folder / "out", "*"), "out"),
+            Stage("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
+                  lambda folder: weights(folder / "run"), "run"),
         ]
 
     def _measure(self, stage: Stage) -> None:
@@ -204,12 +135,8 @@ class World:
 
 def weights(run_folder: Path) -> dict[str, str]:
     """Digests of the tensors of the last checkpoint, and its step."""
-    state = load_checkpoint(Checkpoints(run_folder / "checkpoints").newest())
-    tensors = {f"{part}.{name}": tensor for part in ("weights", "network") for name, tensor in state[part].items()}
-    return {
-        "step": str(state["step"]),
-        **{name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()},
-    }
+    tensors = final_weights(run_folder)
+    return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
 
 
 def _values(path: Path) -> str:
@@ -229,11 +156,8 @@ def _values(path: Path) -> str:
 
 
 def _digests(folder: Path, pattern: str) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(_content(path)).hexdigest()
-        for path in folder.glob(pattern)
-        if path.is_file() and not path.name.startswith(".")
-    }
+    return {path.name: hashlib.sha256(_content(path)).hexdigest()
+            for path in folder.glob(pattern) if path.is_file() and not path.name.startswith(".")}
 
 
 def _content(path: Path) -> bytes:

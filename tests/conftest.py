@@ -9,7 +9,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ import slurm_cluster
 import torch
 from machine import find_browser, find_mpiexec
 from patterns import moving_pattern
-from slurm_clone import Clone
 from stages import run_stage
 from trainings import train_tiny
 from videos import write_video
@@ -84,15 +82,3 @@ def trained(tmp_path_factory, dataset) -> Path:
     for done in (train_tiny(dataset, out), run_stage("evaluate", "--run", out)):
         assert done.returncode == 0, done.stderr
     return out
-
-
-@pytest.fixture(scope="module", params=["accounting", "no-accounting"])
-def cluster(request) -> Iterator[slurm_cluster.Cluster]:
-    with slurm_cluster.running_cluster(accounting=request.param == "accounting") as started:
-        yield started
-
-
-@pytest.fixture
-def clone(cluster, dataset, tmp_path) -> Clone:
-    """A folder as a user has it after cloning."""
-    return Clone(tmp_path, cluster, dataset)

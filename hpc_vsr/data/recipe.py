@@ -16,8 +16,10 @@ from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_fr
 from hpc_vsr.media.colour import Channels
 from hpc_vsr.media.source import Source
 from hpc_vsr.system import files
-from hpc_vsr.system.config import as_dict, fingerprint, from_dict, read_toml
+from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
 from hpc_vsr.system.errors import InputError
+
+SOURCES = ("video", "frames", "field")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Recipe:
     split: SplitFractions = dataclasses.field(default_factory=SplitFractions)
 
     def __post_init__(self):
-        given = [f"--{name}" for name in ("video", "frames", "field") if getattr(self, name) is not None]
+        given = [f"--{name}" for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError("give exactly one of --video, --frames and --field "
                              f"(got {' and '.join(given) or 'none'})")
@@ -65,8 +67,13 @@ class Recipe:
             raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
 
     @property
+    def source_setting(self) -> str:
+        """The setting that names the source."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
+
+    @property
     def source_path(self) -> Path:
-        return self.video or self.frames or self.field
+        return getattr(self, self.source_setting)
 
     @property
     def folder(self) -> Path:
@@ -74,9 +81,10 @@ class Recipe:
         return self.out or Path("data") / (re.sub(r"[*?\[\]]+", "", stem).strip("_-.") or "field")
 
 
-def read_recipe(path: Path, out: Path) -> Recipe:
-    """Return the recipe of a TOML file, for the folder `out`."""
-    return dataclasses.replace(from_dict(Recipe, read_toml(path), str(path)), out=out)
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe of a TOML file, without a look at its source."""
+    with named_in_errors(path):
+        return from_dict(Recipe, read_toml(path), str(path))
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,13 @@ def read_toml(path: Path) -> dict:
         raise InputError(f"{path}: is nested too deeply for a file of settings") from None
 
 
-def read_toml_arguments(path: Path, settings: type, also: Sequence[str] = ()) -> list[str]:
-    """Check a TOML file against a settings dataclass and return it as ``--section.key=value`` arguments."""
-    table = {key: value for key, value in read_toml(path).items() if key not in also}
-    return list(_arguments(table, settings, str(path), "", also))
+def format_arguments(content: dict, settings: type, path: str, also: Sequence[str] = ()) -> list[str]:
+    """Check the content of a TOML file against a settings dataclass and return it as ``--section.key=value`` arguments.
+
+    Error messages name the file by its `path`. The keys in `also` are for other stages and are left out.
+    """
+    table = {key: value for key, value in content.items() if key not in also}
+    return list(_arguments(table, settings, path, "", also))
 
 
 def _arguments(table: dict, settings: type, path: str, section: str, also: Sequence[str] = ()):
@@ -170,6 +173,15 @@ def fingerprint(value: Any) -> str:
     """Return sixteen hexadecimal digits that identify a settings dataclass or any JSON value."""
     text = json.dumps(as_dict(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def named_in_errors(path: Path):
+    """Put the name of a file in front of an `InputError` that does not have it."""
+    try:
+        yield
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
 @contextlib.contextmanager

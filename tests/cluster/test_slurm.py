@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from repository import SAMPLE
-from slurm_clone import SHORT, TINY, Clone, job_number, runs_of, write_sweep
-from slurm_processes import wait_until
+from slurm_clone import SHORT, Clone, job_number, runs_of, write_sweep
+from waiting import wait_until
 
 pytestmark = pytest.mark.slurm
 # what accounting cannot change is tried on one of the two clusters
@@ -25,7 +25,7 @@ def test_sbatch_on_the_sample_ends_in_a_report(cluster, tmp_path):
                         options=("--ntasks=2",))
     assert clone.wait(made) == "COMPLETED", clone.logs()
     assert SAMPLE.exists() and (tmp_path / "data" / "diamond_sample" / "dataset.json").exists()
-    job = clone.sbatch("--data", "data/diamond_sample", "--out", "runs/sample", *TINY, "--train.steps", 3,
+    job = clone.sbatch("--data", "data/diamond_sample", "--out", "runs/sample", *SHORT, "--train.steps", 3,
                        "--evaluate.precision", "bf16")
     assert clone.wait(job) == "COMPLETED", clone.logs()
     report = json.loads((tmp_path / "runs" / "sample" / "report" / "report.json").read_text())
@@ -43,7 +43,7 @@ def test_two_nodes_of_two_ranks_train_what_one_rank_trains(clone):
         assert step == other_step and loss == pytest.approx(other, rel=1e-5)  # other samples would differ in the first
     one, four = clone.weights("alone"), clone.weights("together")
     for name in one:  # Adam divides by the size of a gradient, so that the rounding of one near zero shows
-        torch.testing.assert_close(torch.as_tensor(one[name]), torch.as_tensor(four[name]), rtol=1e-3, atol=2e-4)
+        torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("mpi", ["pmi2", "pmix"])

@@ -10,9 +10,9 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from slurm_clone import LONG, SHORT, STEPS, Clone, job_number, write_sweep
-from slurm_processes import wait_until
+from trainings import assert_equal_to_the_bit
+from waiting import wait_until
 
 pytestmark = pytest.mark.slurm
 # A training never asks SLURM's accounting, so what happens to it is tried on a cluster that has none.
@@ -31,9 +31,7 @@ def uninterrupted(cluster, dataset, tmp_path_factory) -> Clone:
 
 def assert_equal_runs(clone: Clone, name: str, other: Clone, other_name: str) -> None:
     """The same weights to the bit, and the same losses at the same steps, none twice."""
-    one, two = clone.weights(name), other.weights(other_name)
-    assert one.keys() == two.keys()
-    assert all(torch.equal(torch.as_tensor(one[key]), torch.as_tensor(two[key])) for key in one), clone.logs()
+    assert_equal_to_the_bit(clone.folder / "runs" / name, other.folder / "runs" / other_name)
     assert clone.losses(name) == other.losses(other_name)
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from stages import assert_refused, run_stage
-from test_launch import job  # noqa: F401 - a fixture
 from trainings import train_tiny
 
 from hpc_vsr.system.lock import only_writer
@@ -17,7 +16,7 @@ OUTSIDE = {"PATH": "/nowhere"}  # a machine without SLURM
 
 
 @pytest.fixture
-def sweep(job, tmp_path):  # noqa: F811
+def sweep(job, tmp_path):
     job.write_text(job.read_text() + '[sweep]\n"train.seed" = [0, 1, 2]\n')
     return job
 

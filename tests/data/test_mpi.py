@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import subprocess
-import sys
 import time
 
 import cv2
@@ -13,8 +11,7 @@ import pytest
 from files import contents
 from machine import find_mpiexec
 from patterns import moving_pattern
-from repository import ROOT
-from stages import assert_refused, run_stage
+from stages import assert_refused, run_code, run_stage
 from videos import write_video
 
 from hpc_vsr.media.video_source import open_video
@@ -69,8 +66,7 @@ def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
     """The main rank's crash is not an InputError: it must still end the job."""
     code = ("import sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b; b.plan_dataset = lambda recipe: 1 / 0;"
             "sys.exit(p.exit_status(p.main, ['--video', 'x.mp4']))")
-    done = subprocess.run([find_mpiexec(), "-n", "2", sys.executable, "-c", code], capture_output=True, text=True,
-                          timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = run_code(code, launcher=(find_mpiexec(), "-n", "2"), timeout=60)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
@@ -81,9 +77,7 @@ def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
             "def interrupted(*_):\n    raise KeyboardInterrupt\n"
             "if os.environ['PMI_RANK'] == '1':\n    b.read_entry = interrupted\n"
             "sys.exit(p.exit_status(p.main, sys.argv[1:]))")
-    done = subprocess.run([find_mpiexec(), "-n", "3", sys.executable, "-c", code, "--video", str(clip), "--out",
-                           str(tmp_path / "d")], capture_output=True, text=True, timeout=60, check=False,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = run_code(code, "--video", clip, "--out", tmp_path / "d", launcher=(find_mpiexec(), "-n", "3"), timeout=60)
     assert done.returncode == 1 and "rank 1: interrupted" in done.stderr
 
 

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import cv2
@@ -18,9 +16,9 @@ import pytest
 import xarray
 from files import contents
 from patterns import moving_pattern
-from repository import ROOT
-from stages import assert_refused, run_stage
+from stages import assert_refused, run_code, run_stage, start_stage
 from videos import write_video
+from waiting import wait_until
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
@@ -101,7 +99,8 @@ def test_a_second_process_on_the_folder_is_refused(clip, dataset, tmp_path):
 
 
 def test_shards_do_not_depend_on_time_or_folder(clip, dataset, tmp_path):
-    time.sleep(1.1)  # time stamps in HDF5 are whole seconds
+    written = max(path.stat().st_mtime for path in dataset.iterdir())
+    wait_until(lambda: time.time() > written + 1, "another time stamp: those in HDF5 are whole seconds")
     done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", tmp_path / "other")
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "other") == contents(dataset)
@@ -110,15 +109,13 @@ def test_shards_do_not_depend_on_time_or_folder(clip, dataset, tmp_path):
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.6, 0.9])
 def test_killed_and_started_again_it_finishes_with_the_same_bytes(clip, dataset, tmp_path, moment):
     out = tmp_path / "d"
-    command = [sys.executable, "-m", "hpc_vsr.preprocess", "--video", str(clip), "--shards", "5", "--out", str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    command = ("preprocess", "--video", clip, "--shards", 5, "--out", out)
+    process = start_stage(*command)
     wanted = 1 + int(moment * 5)  # kill when that many shards, finished or begun, are there
-    while process.poll() is None and len(list(out.glob("*.h5")) + list(out.glob(".*"))) < wanted:
-        time.sleep(0.001)
+    wait_until(lambda: process.poll() is not None or len([*out.glob("*.h5"), *out.glob(".*")]) >= wanted, "a shard")
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    process.communicate()
+    again = run_stage(*command)
     assert again.returncode == 0, again.stderr
     assert contents(out) == contents(dataset)
 
@@ -174,8 +171,7 @@ def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path):
                            codec="mpeg4")
         code = ("import sys; from hpc_vsr.system.memory import peak_memory; from hpc_vsr.preprocess import main;"
                 "main(sys.argv[1:]); print(peak_memory())")
-        done = subprocess.run([sys.executable, "-c", code, "--video", str(path), "--shards", "3", "--out",
-                               str(tmp_path / f"d{num_frames}")], capture_output=True, text=True, check=True,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)})
+        done = run_code(code, "--video", path, "--shards", 3, "--out", tmp_path / f"d{num_frames}")
+        assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.split()[-1]))
     assert peaks[1] - peaks[0] < 10_000_000, peaks

@@ -9,32 +9,18 @@ from pathlib import Path
 
 import pytest
 from stages import assert_refused, run_stage
+from trainings import TINY, as_toml
 
+from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import expand, read_sweep
+from hpc_vsr.system.config import read_toml
+from hpc_vsr.system.parser import Parser
 
 pytestmark = pytest.mark.slow
 
-JOB = """
-data = "{data}"
-[model]
-n_2d = 1
-n_3d = 1
-skip = "wiener"
-[train]
-steps = 4
-batch_size = 2
-patch_size = 12
-validate_every = 2
-warmup_steps = 1
-lr = 1e-4
-device = "cpu"
-precision = "fp32"
-[evaluate]
-precision = "fp32"
-pictures = 1
-published = "diamond"
-"""
+SETTINGS = (*TINY, "--train.steps", 4, "--train.batch_size", 2, "--train.validate_every", 2, "--train.warmup_steps", 1,
+            "--train.lr", 1e-4, "--evaluate.pictures", 1, "--evaluate.published", "diamond")
 GRIDS = """
 [[sweep]]
 "train.lr" = [1e-4, 1e-3]
@@ -44,10 +30,14 @@ GRIDS = """
 """
 
 
+def job_text(data: Path) -> str:
+    return f'data = "{data}"\n{as_toml(SETTINGS)}'
+
+
 @pytest.fixture
 def job(dataset, tmp_path):
     path = tmp_path / "grid.toml"
-    path.write_text(JOB.format(data=dataset) + GRIDS)
+    path.write_text(job_text(dataset) + GRIDS)
     return path
 
 
@@ -83,7 +73,7 @@ def test_the_command_line_overrides_the_sweep(job, tmp_path):
 
 def test_other_data_under_the_same_name_are_trained_on_anew(dataset, clip, tmp_path):
     shutil.copytree(dataset, tmp_path / "d")
-    (tmp_path / "one.toml").write_text(JOB.format(data=tmp_path / "d") + "[sweep]\n'train.seed' = [0, 1]")
+    (tmp_path / "one.toml").write_text(job_text(tmp_path / "d") + "[sweep]\n'train.seed' = [0, 1]")
     arguments = ("launch", "--config", "one.toml", "--cluster", "debug")
     assert run_stage(*arguments, cwd=tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "d")
@@ -108,7 +98,7 @@ def test_other_data_under_the_same_name_are_trained_on_anew(dataset, clip, tmp_p
     ("[sweep]\n'train.seed' = [" + ",".join(map(str, range(1001))) + "]", ["more than 1000 points"]),
 ])
 def test_a_wrong_sweep_is_refused(dataset, tmp_path, text, words):
-    (tmp_path / "grid.toml").write_text(JOB.format(data=dataset) + text)
+    (tmp_path / "grid.toml").write_text(job_text(dataset) + text)
     done = run_stage("launch", "--config", "grid.toml", "--cluster", "debug", cwd=tmp_path)
     assert_refused(done, "grid.toml", *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.toml"]
@@ -168,6 +158,20 @@ def test_a_run_that_fails_is_named_and_the_others_are_reported(job, tmp_path):
 
 
 def test_the_sweeps_of_a_file_are_read(job):
-    assert read_sweep(job) == [{"train.lr": [1e-4, 1e-3], "train.seed": [0, 1]},
-                               {"model.name": ["delta", "previous"]}]
-    assert read_sweep(None) == []
+    content = read_toml(job)
+    assert read_sweep(content, str(job)) == [{"train.lr": [1e-4, 1e-3], "train.seed": [0, 1]},
+                                             {"model.name": ["delta", "previous"]}]
+    assert read_sweep({}, "job") == []
+
+
+@pytest.mark.parametrize("given", ["--train.lr=0.1", "--train.lr 0.1", "--model.name delta", "--model.n-2d 2"])
+def test_a_setting_given_on_the_command_line_is_not_swept_however_it_is_spelt(job, given):
+    job.write_text(job.read_text() + '[[sweep]]\n"model.n_2d" = [1, 2]\n')
+    for settings in (JobFile, Experiment):
+        parser = Parser("test", "")
+        add_job_file(parser, settings)
+        _, runs, _ = read_job(parser, ["--config", str(job), *given.split()])
+        swept = {name for name, values in (("lr", {run.train.lr for run in runs}),
+                                           ("name", {run.model.name for run in runs}),
+                                           ("n_2d", {run.model.n_2d for run in runs})) if len(values) > 1}
+        assert swept == {"lr", "name", "n_2d"} - {given.split("=")[0].split()[0].split(".")[1].replace("-", "_")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from machine import find_mpiexec
-from repository import ROOT
-from stages import run_stage
+from repository import ROOT, child_environment
+from stages import run_code, run_stage
 
 pytestmark = pytest.mark.slow
 
@@ -64,8 +63,8 @@ def run_command(line: str, folder: Path) -> None:
 def test_the_commands_of_a_tutorial_run_as_they_stand(project, tutorial, made):
     for language, text in blocks(ROOT / "docs" / "tutorials" / f"{tutorial}.md", ("sh", "python")):
         if language == "python":
-            subprocess.run([sys.executable, "-c", text], cwd=project, check=True, timeout=300,
-                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+            done = run_code(text, cwd=project)
+            assert done.returncode == 0, done.stderr
             continue
         for line in text.splitlines():
             run_command(line, project)
@@ -86,7 +85,7 @@ def test_the_commands_of_the_readme_for_an_own_video_run_as_they_stand(project, 
 def test_the_handbook_builds_without_a_warning(tmp_path):
     done = subprocess.run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs",
                            tmp_path / "html"], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          env=child_environment())
     assert done.returncode == 0, done.stderr
     commands = (tmp_path / "html" / "reference" / "commands.html").read_text()
     python = (tmp_path / "html" / "reference" / "python.html").read_text()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 from repository import ROOT
+from stages import run_code
 
 pytestmark = pytest.mark.slow
 CAMPAIGN = ROOT / "campaign"
@@ -17,7 +17,7 @@ BLIND = f"""
 import sys
 import hpc_vsr.data.manifest as manifest
 manifest.check_shards = lambda *arguments: None
-sys.path.insert(0, {str(CAMPAIGN)!r})
+sys.path[:0] = {[str(CAMPAIGN), *sys.path]!r}
 import damage
 from hpc_vsr.data.shards import locate_planes
 
@@ -33,10 +33,9 @@ damage.damage = paint_over
 
 
 def campaign(*arguments: str, before: str = "") -> subprocess.CompletedProcess:
-    code = (f"import runpy, sys; sys.argv = ['campaign', *{list(arguments)!r}]; sys.path.insert(0, {str(ROOT)!r})\n"
+    code = (f"import runpy, sys; sys.argv = ['campaign', *{list(arguments)!r}]\n"
             f"{before}\nrunpy.run_path({str(CAMPAIGN)!r}, run_name='__main__')")
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=1800,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    return run_code(code, cwd=ROOT, timeout=1800)
 
 
 @pytest.mark.parametrize("family, least", [("parsers", 7), ("hostile", 60), ("files", 4), ("values", 7), ("damage", 5),

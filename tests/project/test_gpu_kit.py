@@ -6,7 +6,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gpu
@@ -15,7 +14,9 @@ import pytest
 import torch
 from gpu_kit import correctness, reference
 from gpu_kit.kit import Item, Kit, record
+from processes import list_processes
 from repository import ROOT
+from waiting import wait_until
 
 from hpc_vsr.models.blocks import Conv3d, as_on_gpu
 
@@ -66,27 +67,13 @@ def test_without_pyav_git_and_the_network(tmp_path):
 @pytest.mark.slow
 def test_what_is_done_is_on_disk_when_it_is_killed(tmp_path):
     with subprocess.Popen(command("check", tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as kit:
-        results, deadline = tmp_path / "check.jsonl", time.monotonic() + 120
-        while time.monotonic() < deadline and not (tmp_path / "check.md").exists():
-            time.sleep(0.05)
+        wait_until((tmp_path / "check.md").exists, "the first results")
         kit.kill()
-    records = gpu.read_records(results)
+    records = gpu.read_records(tmp_path / "check.jsonl")
     assert any(found["what"] == "versions" and found["card"] for found in records)
     assert "product of 256 x 256, fp32" in (tmp_path / "check.md").read_text()
-    while time.monotonic() < deadline and _processes_with(str(tmp_path)):
-        time.sleep(0.05)
-    assert not _processes_with(str(tmp_path))  # a worker that lived on would hold the GPU
-
-
-def _processes_with(word: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if word in (folder / "cmdline").read_text().split("\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+    # a worker that lived on would hold the GPU
+    wait_until(lambda: not any(str(tmp_path) in words for words, _ in list_processes().values()), "its worker to end")
 
 
 class Planted(gpu.Worker):
@@ -98,7 +85,7 @@ for line in sys.stdin:
     name = json.loads(line)["item"]
     print(json.dumps({"what": "first", "ok": True, "pid": os.getpid()}), flush=True)
     if name == "crash": os.abort()
-    if name == "hang": time.sleep(600)
+    if name == "hang": time.sleep(600)  # longer than it may take
     print(json.dumps({"end": True}), flush=True)
 """
 

@@ -7,7 +7,6 @@ import subprocess
 import cv2
 import pytest
 from machine import find_browser
-from test_report import report  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +20,7 @@ def browse(tmp_path, *arguments) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.browser
-def test_the_page_shows_its_table_and_logs_nothing(report, tmp_path):  # noqa: F811
+def test_the_page_shows_its_table_and_logs_nothing(report, tmp_path):
     page = (report / "index.html").as_uri()
     done = browse(tmp_path, "--enable-logging=stderr", "--v=0", "--dump-dom", page)
     assert done.returncode == 0, done.stderr
@@ -32,7 +31,7 @@ def test_the_page_shows_its_table_and_logs_nothing(report, tmp_path):  # noqa: F
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 420])
-def test_the_page_is_drawn(report, tmp_path, width):  # noqa: F811
+def test_the_page_is_drawn(report, tmp_path, width):
     picture = tmp_path / "page.png"
     done = browse(tmp_path, f"--window-size={width},2600", f"--screenshot={picture}", (report / "index.html").as_uri())
     assert done.returncode == 0, done.stderr
@@ -83,7 +82,7 @@ document.title = "seen " + seen.join(" ");
 
 
 @pytest.mark.browser
-def test_the_slider_moves_the_table_sorts_and_curves_tell_their_values(report, tmp_path):  # noqa: F811
+def test_the_slider_moves_the_table_sorts_and_curves_tell_their_values(report, tmp_path):
     page = tmp_path / "page.html"
     page.write_text((report / "index.html").read_text().replace("</body>", DEEDS))
     done = browse(tmp_path, "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri())

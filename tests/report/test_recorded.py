@@ -18,11 +18,6 @@ from hpc_vsr.system.files import read_sealed
 
 
 @pytest.fixture(scope="module")
-def evaluation(trained) -> dict:
-    return read_sealed(trained / "metrics-test.json", "")
-
-
-@pytest.fixture(scope="module")
 def info(dataset) -> dict:
     return read_sealed(dataset / "dataset.json", "")
 

@@ -24,20 +24,6 @@ from hpc_vsr.data.samples import Split
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def evaluation(trained) -> dict:
-    return json.loads((trained / "metrics-test.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def report(trained, tmp_path_factory):
-    out = tmp_path_factory.mktemp("reports") / "r"
-    done = run_stage("report", trained, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "| Wiener" in done.stdout and f"report: {out / 'index.html'}" in done.stdout
-    return out
-
-
 def row_of(evaluation, method, profile):
     return next(row for row in evaluation["rows"] if (row["method"], row["profile"]) == (method, profile))
 

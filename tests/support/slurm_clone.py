@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from processes import list_processes
 from repository import ROOT
 from slurm_cluster import Cluster
-from slurm_processes import wait_until
+from trainings import TINY, as_toml, final_weights
+from waiting import wait_until
 
-from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.history import read_history
-from hpc_vsr.runs.state import load_checkpoint
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY")  # a node failure is requeued
 STEPS = 150
-TINY = ("--train.precision", "fp32", "--evaluate.precision", "fp32", "--model.n_2d", 1, "--model.n_3d", 1,
-        "--train.batch_size", 4, "--train.patch_size", 16, "--train.validate_every", 0, "--train.validate_samples", 2,
-        "--train.log_every", 1, "--train.warmup_steps", 2, "--train.device", "cpu")
-SHORT = (*TINY, "--train.steps", 6)
-LONG = (*TINY, "--train.steps", STEPS, "--train.checkpoint_every", 40)
+SHORT = (*TINY, "--train.patch_size", 16, "--train.validate_every", 0, "--train.validate_samples", 2)
+LONG = (*SHORT, "--train.steps", STEPS, "--train.checkpoint_every", 40)
 
 
 class Clone:
@@ -82,17 +79,11 @@ class Clone:
 
     def ranks(self) -> list[int]:
         """Processes that train, as this machine numbers them."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-                if b"python" in words[0] and b"train" in words and (folder / "cwd").readlink() == self.folder:
-                    found.append(int(folder.name))
-        return found
+        return [number for number, (words, folder) in list_processes().items()
+                if "python" in words[0] and "train" in words and folder == self.folder]
 
-    def weights(self, name: str) -> dict:
-        state = load_checkpoint(Checkpoints(self.folder / "runs" / name / "checkpoints").newest())
-        return {"step": state["step"], **state["network"]}
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        return final_weights(self.folder / "runs" / name)
 
     def losses(self, name: str) -> list:
         return [(record["step"], record["loss"]) for record in read_history(
@@ -102,25 +93,9 @@ class Clone:
 def write_sweep(clone: Clone) -> Path:
     """Six runs of four steps."""
     path = clone.folder / "jobs" / "six.toml"
+    settings = (*SHORT, "--train.steps", 4, "--train.patch_size", 12, "--train.warmup_steps", 1)
     path.write_text(f'''data = "{clone.dataset}"
-[model]
-n_2d = 1
-n_3d = 1
-skip = "wiener"
-[train]
-steps = 4
-batch_size = 4
-patch_size = 12
-validate_every = 0
-validate_samples = 2
-checkpoint_every = 2
-log_every = 1
-warmup_steps = 1
-device = "cpu"
-precision = "fp32"
-[evaluate]
-precision = "fp32"
-[sweep]
+{as_toml(settings)}[sweep]
 "train.seed" = [0, 1, 2, 3, 4, 5]
 [resources]
 memory_gb = 1.5

@@ -24,8 +24,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from processes import LISTEN, answers, find_process, free_ports, kill
 from slurm_configuration import ACCOUNTING, CGROUP_CONF, DATABASE_USER, NO_ACCOUNTING, SLURM_CONF, SLURMDBD_CONF
-from slurm_processes import LISTEN, answers, find_process, free_ports, kill, wait_until
+from waiting import wait_until
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
             "mariadb-server-core", "mariadb-client-core", "libopenmpi3", "shellcheck")

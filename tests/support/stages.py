@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,14 +14,13 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
-from repository import ROOT
+from repository import child_environment
 
 FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
           "import_weights", "job")
 # What the stages load when they are wanted; torch alone takes seconds.
 LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
           "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
-OWN = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: several processes share the cores of a machine
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
 _processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
@@ -29,13 +29,12 @@ _processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *
 def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
     """`python -m hpc_vsr.STAGE ...`; standard output and error as text. With a `launcher` it is typed out."""
     words = [str(word) for word in arguments]
-    command = [*launcher, sys.executable, "-m", f"hpc_vsr.{words[0]}", *words[1:]]
-    env = {**os.environ, **OWN, **(environment or {})}
+    command, env = command_of(*words, launcher=launcher), {**child_environment(), **(environment or {})}
     if launcher or words[0] not in FORKED:
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
     with tempfile.TemporaryDirectory() as said:
         output, errors = Path(said, "stdout"), Path(said, "stderr")
-        with mock.patch.dict(os.environ, OWN):
+        with mock.patch.dict(os.environ, child_environment()):
             forkserver.ensure_running()
         process = _processes.Process(target=_run, args=(words, cwd or Path.cwd(), env, output, errors))
         process.start()
@@ -45,6 +44,26 @@ def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) 
             process.join()
             raise subprocess.TimeoutExpired(command, timeout, output.read_text(), errors.read_text())
         return subprocess.CompletedProcess(command, process.exitcode, output.read_text(), errors.read_text())
+
+
+def command_of(*arguments, launcher=()) -> list[str]:
+    """Return the words of `python -m hpc_vsr.STAGE ...`."""
+    stage, *words = map(str, arguments)
+    return [*launcher, sys.executable, "-m", f"hpc_vsr.{stage}", *words]
+
+
+def start_stage(*arguments, cwd=None) -> subprocess.Popen:
+    """Start a stage in a session of its own, as at a terminal, with its standard error as text to read."""
+    # a background job of a shell ignores Ctrl-C, and so would what it starts
+    return subprocess.Popen(command_of(*arguments), cwd=cwd, env=child_environment(), stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+def run_code(code: str, *arguments, launcher=(), cwd=None, timeout=300) -> subprocess.CompletedProcess:
+    """Run a program of a test in a process of its own; standard output and error as text."""
+    return subprocess.run([*launcher, sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, timeout=timeout,
+                          env=child_environment(), capture_output=True, text=True, check=False)
 
 
 def torchrun(num_ranks: int) -> tuple[str, ...]:

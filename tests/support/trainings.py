@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +23,21 @@ def train_tiny(dataset: Path, out: Path, *more, **options) -> subprocess.Complet
     return run_stage("train", "--data", dataset, "--out", out, *TINY, *more, **options)
 
 
+def as_toml(arguments: Sequence) -> str:
+    """Return the tables of a job file with these options of a command line; of two the later one counts."""
+    tables: dict[str, dict] = {}
+    for option, value in zip(arguments[::2], arguments[1::2], strict=True):
+        section, name = option.removeprefix("--").split(".")
+        tables.setdefault(section, {})[name] = value
+    return "".join(f"[{section}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
+                   for section, table in tables.items())
+
+
 def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return all weights of the newest checkpoint and their average, and its step."""
     state = load_checkpoint(Checkpoints(run / "checkpoints").newest())
-    return {**{f"network.{name}": value for name, value in state["network"].items()},
+    return {"step": torch.tensor(state["step"]),
+            **{f"network.{name}": value for name, value in state["network"].items()},
             **{f"average.{name}": value for name, value in state["weights"].items()}}
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 
-from repository import ROOT
+from repository import child_environment
 
 PROGRAM = """
 import sys
@@ -21,7 +20,7 @@ with StopFlag() as stop:
 
 def test_a_signal_that_comes_while_loading_is_answered_later():
     process = subprocess.Popen([sys.executable, "-m", "hpc_vsr.signals", "-c", PROGRAM], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                               stdout=subprocess.PIPE, text=True, env=child_environment())
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGUSR2)
     out, _ = process.communicate("go\n", timeout=60)

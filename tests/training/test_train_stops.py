@@ -7,15 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from files import rewrite
-from repository import ROOT
-from stages import assert_refused
+from stages import assert_refused, run_code, start_stage
 from trainings import TINY, assert_equal_to_the_bit, records, train_tiny
+from waiting import wait_until
 
 from hpc_vsr.experiment.finished import has_finished
 from hpc_vsr.experiment.settings import Experiment
@@ -39,17 +37,13 @@ def trained_long(tmp_path_factory, dataset) -> Path:
 
 
 def start(dataset: Path, run: Path, *more) -> subprocess.Popen:
-    command = [sys.executable, "-m", "hpc_vsr.train", "--data", dataset, "--out", run, *TINY, *more]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([str(part) for part in command], env=env, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)
+    return start_stage("train", "--data", dataset, "--out", run, *TINY, *more)
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    while process.poll() is None:
-        if (run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text():
-            return
-        time.sleep(0.002)
+    metrics = run / "metrics.jsonl"
+    wait_until(lambda: process.poll() is not None or (metrics.exists() and f'"step": {step},' in metrics.read_text()),
+               f"step {step}")
 
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
@@ -116,10 +110,8 @@ sys.exit(exit_status(train.main, sys.argv[1:]))
 
 def train_until_validation(dataset: Path, run: Path, stop_signal: str, number: int) -> subprocess.CompletedProcess:
     """A training that gets that signal when its life begins to validate for that time."""
-    command = [sys.executable, "-c", IN_VALIDATION.format(signal=stop_signal, number=number), "--data", dataset,
-               "--out", run, *TINY, "--train.checkpoint_every", 100]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    return run_code(IN_VALIDATION.format(signal=stop_signal, number=number), "--data", dataset, "--out", run, *TINY,
+                    "--train.checkpoint_every", 100)
 
 
 @pytest.mark.parametrize("stop_signal", ["SIGUSR2", "SIGKILL"])

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import pytest
-from repository import ROOT
-from stages import assert_refused
+from stages import assert_refused, run_code
 from trainings import records, train_tiny
 
 from hpc_vsr.data.manifest import read_manifest
@@ -34,8 +30,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_takes_the_memory_that_its_plan_states(dataset, tmp_path, monkeypatch):
-    fresh = subprocess.run([sys.executable, "-c", "import hpc_vsr.training.trainer, hpc_vsr.system.memory as memory; "
-                            "print(memory.process_memory())"], cwd=ROOT, capture_output=True, text=True, check=True)
+    fresh = run_code("import hpc_vsr.training.trainer, hpc_vsr.system.memory as memory; print(memory.process_memory())")
     monkeypatch.setattr("hpc_vsr.training.plan.process_memory", lambda: int(fresh.stdout))  # not that of the tests
     experiment = Experiment(data=dataset, out=tmp_path / "r", model=ModelSettings(),
                             train=TrainSettings(batch_size=32, patch_size=16, steps=2, warmup_steps=1, validate_every=0,
@@ -45,7 +40,8 @@ def test_a_training_takes_the_memory_that_its_plan_states(dataset, tmp_path, mon
     code = (f"from pathlib import Path; from hpc_vsr.train import main; main(['--data', {str(dataset)!r}, '--out', "
             f"{str(experiment.out)!r}, '--train.batch_size', '32', '--train.patch_size', '16', '--train.steps', '2', "
             "'--train.warmup_steps', '1', '--train.log_every', '1', '--train.device', 'cpu'])")
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
     taken = max(line["memory_bytes"] for line in records(experiment.out) if "memory_bytes" in line)
     assert taken <= stated <= 2 * taken
     assert memory_of_rank(dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, batch_size=64)),

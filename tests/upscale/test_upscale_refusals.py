@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from stages import assert_refused
-from test_upscale_video import rich  # noqa: F401 - a fixture
 from upscaling import upscale
 
 
@@ -25,7 +24,7 @@ def test_wrong_settings_are_refused(trained, clip, tmp_path, more, words):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_files_are_refused(trained, clip, rich, tmp_path):  # noqa: F811
+def test_wrong_files_are_refused(trained, clip, rich, tmp_path):
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
     other = tmp_path / "other.mp4"

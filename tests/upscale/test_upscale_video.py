@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
-import time
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -15,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from machine import find_mpiexec
-from patterns import moving_pattern
-from repository import ROOT, SAMPLE
-from stages import run_stage
+from repository import SAMPLE
+from stages import run_stage, start_stage
 from upscaling import upscale
+from videos import TIMES, write_rich
+from waiting import wait_until
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
@@ -26,51 +23,6 @@ from hpc_vsr.media.video_sink import choose_codec
 from hpc_vsr.media.video_source import open_video
 
 pytestmark = pytest.mark.slow
-
-TICKS = 1000  # of a second
-TIMES = [0, 40, 80, 110, 160, 201, 240, 280, 333, 360, 400, 441]  # ms: a variable rate
-
-
-@pytest.fixture(scope="module")
-def rich(tmp_path_factory) -> Path:
-    """12 frames of 64x48 at a variable rate, BT.709, turned, with a title, sound, a subtitle and a chapter."""
-    path = tmp_path_factory.mktemp("rich") / "rich.mkv"
-    write_rich(path, "yuv420p")
-    return path
-
-
-def write_rich(path: Path, pixel_format: str, size: tuple[int, int] = (48, 64), codec: str = "libx264") -> None:
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=25)
-        video.height, video.width, video.pix_fmt = *size, pixel_format
-        video.options = {"bf": "2", "crf": "10", "threads": "1"} if codec == "libx264" else {}
-        video.codec_context.time_base = video.time_base = Fraction(1, TICKS)
-        video.codec_context.colorspace = video.codec_context.color_primaries = video.codec_context.color_trc = 1
-        video.codec_context.color_range = 1
-        video.set_display_rotation(90)
-        video.metadata["title"] = "top view"
-        sound = container.add_stream("aac", rate=48000, layout="mono")
-        subtitle = container.add_mux_stream("subrip")
-        container.metadata["title"] = "A diamond"
-        container.set_chapters([{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, TICKS),
-                                 "metadata": {"title": "first"}}])
-        for index, rgb in enumerate(moving_pattern(12, *size)):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-                format=pixel_format, dst_colorspace=1, dst_color_range=1)
-            frame.pts, frame.time_base = TIMES[index], Fraction(1, TICKS)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        for index in range(22):
-            wave = np.sin(np.arange(1024) / 20 + index).astype(np.float32)[None]
-            frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 48000, 1024 * index
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-        packet = av.Packet(b"Hello")
-        packet.pts = packet.dts = 100
-        packet.duration, packet.time_base, packet.stream = 150, Fraction(1, TICKS), subtitle
-        container.mux(packet)
-
 
 def packets(path: Path, kind: str) -> list[tuple]:
     """(time in ms, bytes) of the packets of a kind."""
@@ -156,19 +108,15 @@ def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
     assert again.returncode == 0 and f"{target}: finished before" in again.stderr
 
 
-def start(run: Path, source: Path, target: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "hpc_vsr.upscale", "--run", str(run), "--input", str(source), "--output",
-               str(target), "--precision", "fp32", "--segment", "6", *more]
-    # a shell's background job ignores Ctrl-C, and so would what it starts
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-                            stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+def start(run: Path, source: Path, target: Path) -> subprocess.Popen:
+    return start_stage("upscale", "--run", run, "--input", source, "--output", target, "--precision", "fp32",
+                       "--segment", 6)
 
 
 def wait_for_segments(target: Path, count: int, process: subprocess.Popen) -> None:
     folder = target.with_name(f"{target.name}.parts")
-    while len(list(folder.glob("segment-*.sha256"))) < count:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+    wait_until(lambda: process.poll() is not None or len(list(folder.glob("segment-*.sha256"))) >= count, "a segment")
+    assert process.poll() is None, process.stderr.read()
 
 
 def test_asked_to_end_it_leaves_nothing_half_written(trained, clip, tmp_path):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from patterns import moving_pattern
-from repository import ROOT, SAMPLE
+from repository import SAMPLE
+from stages import run_code
 
 import hpc_vsr
 from hpc_vsr.data.degradation import Degradation
@@ -171,7 +170,8 @@ def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
             f"print(network.memory(*{size}))\n"
             f"network.upscale(numpy.zeros((3, *{size}), 'uint8'))\n"
             "print(peak_memory())")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
     stated, taken = map(int, done.stdout.split())
     assert taken <= stated <= 3 * taken
 
