@@ -162,8 +162,8 @@ def _fault(done: Outcome, folder: Path, product: Path, read: Callable[[], None])
 
 def _read_data(data: Path) -> None:
     manifest = read_manifest(data)
-    check_shards(manifest, set(manifest.content["splits"]))
-    for split in manifest.content["splits"]:
+    check_shards(manifest, set(manifest.info.splits))
+    for split in manifest.info.splits:
         frames = Split(manifest, split)
         for index in range(frames.start, frames.stop):
             frames.hr_frame(index)

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["hpc_vsr", "tomllib", "jsonargparse"]):
     from hpc_vsr.runs import history
     from hpc_vsr.runs import state as checkpoint
     from hpc_vsr.runs.checkpoints import read_facts
-    from hpc_vsr.system import files
+    from hpc_vsr.system import config, files
     from hpc_vsr.system.errors import InputError
     from hpc_vsr.system.parser import Parser
 
@@ -43,7 +43,7 @@ def settings(content: bytes) -> None:
         parser.add_settings(kind, option, also=("sweep",))
         with contextlib.suppress(InputError):
             parser.parse([option, str(path)])
-    sweep.read_sweep(path)
+    sweep.read_sweep(config.read_toml(path), str(path))
 
 
 def sites(content: bytes) -> None:

@@ -18,8 +18,7 @@ from world import World
 
 from hpc_vsr.cluster.site import read_site
 from hpc_vsr.data.recipe import Recipe
-from hpc_vsr.experiment.jobfile import JobFile
-from hpc_vsr.experiment.sweep import read_sweep
+from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.system.files import record_checksum, write_sealed
 from hpc_vsr.system.parser import Parser
 
@@ -81,11 +80,13 @@ def _toml(world: World, rng: random.Random, folder: Path) -> Result:
         if source.parent.name == "sites":
             read_site(path, "abc")
             return
-        settings, option = (Recipe, "--recipe") if source.parent.name == "preprocess" else (JobFile, "--config")
         parser = Parser("test", "")
-        parser.add_settings(settings, option, also=("sweep",))
-        parser.parse([option, str(path)])
-        read_sweep(path)
+        if source.parent.name == "preprocess":
+            parser.add_settings(Recipe, "--recipe")
+            parser.parse(["--recipe", str(path)])
+        else:
+            add_job_file(parser)
+            read_job(parser, ["--config", str(path)])
 
     done = call(parse, folder, 240)
     return _answered(kind, done, source.name)

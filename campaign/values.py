@@ -101,7 +101,7 @@ def _diverging(world: World, rng: random.Random, folder: Path) -> Result:
 def _check_finite(data: Path) -> None:
     """LR frames without a gap, HR frames with NaN for one, and infinity nowhere."""
     manifest = read_manifest(data)
-    for name in manifest.content["splits"]:
+    for name in manifest.info.splits:
         split = Split(manifest, name)
         for index in range(split.start, split.stop):
             assert split.lr_frames(index, index + 1).isfinite().all() and not split.hr_frame(index).isinf().any()

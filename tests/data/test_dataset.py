@@ -25,25 +25,25 @@ def positions_of(batches):
 
 def test_a_shard_reads_as_stacks_for_anyone(dataset, manifest):
     """`h5py.File(p)["lr"][i]` is a window and `["hr"][i]` its centre; no byte is stored twice."""
-    for entry in manifest.content["shards"]:
-        with h5py.File(dataset / entry["name"]) as file:
-            count = entry["samples"]
+    for entry in manifest.info.shards:
+        with h5py.File(dataset / entry.name) as file:
+            count = entry.samples
             assert file["lr"].shape == (count, 5, 1, 24, 32) and file["hr"].shape == (count, 1, 48, 64)
             assert file["lr"].is_virtual and file["hr"].is_virtual
             assert file["frames/lr"].chunks == (1, 1, 24, 32) and file["frames/lr"].compression is None
             for index in range(count):
                 np.testing.assert_array_equal(file["lr"][index], file["frames/lr"][index : index + 5])
                 np.testing.assert_array_equal(file["hr"][index], file["frames/hr"][index + 2])
-            expected = np.arange(count) + entry["first_frame"] + 2
+            expected = np.arange(count) + entry.first_frame + 2
             np.testing.assert_array_equal(file["frame"], expected)
             assert file["frame"].dtype == np.int64
-            assert entry["bytes"] < 1.2 * (file["frames/lr"].nbytes + file["frames/hr"].nbytes) + 20000
+            assert entry.bytes < 1.2 * (file["frames/lr"].nbytes + file["frames/hr"].nbytes) + 20000
 
 
 def test_a_shard_stays_readable_when_it_is_moved(dataset, manifest, tmp_path):
-    entry = manifest.content["shards"][0]
+    entry = manifest.info.shards[0]
     moved = tmp_path / "elsewhere.h5"
-    moved.write_bytes((dataset / entry["name"]).read_bytes())
+    moved.write_bytes((dataset / entry.name).read_bytes())
     with h5py.File(moved) as file:
         assert file["lr"][0].any() and file["hr"][0].any()
 
@@ -122,7 +122,7 @@ def test_a_missing_or_short_shard_is_refused(dataset, tmp_path):
 
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
-    victim = copy / read_manifest(copy).content["shards"][1]["name"]
+    victim = copy / read_manifest(copy).info.shards[1].name
     victim.write_bytes(victim.read_bytes()[:-10])
     with pytest.raises(InputError, match="bytes; run the preprocessing again"):
         read_manifest(copy)

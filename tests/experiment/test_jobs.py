@@ -16,9 +16,8 @@ from stages import run_stage
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.splits import WINDOW
 from hpc_vsr.experiment.checks import check_fit
-from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.experiment.sweep import expand, read_sweep
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import DataTerms, load_trained
 from hpc_vsr.system.parser import Parser
@@ -48,9 +47,8 @@ def datasets(tmp_path_factory, clip, dataset):
 def runs_of(path) -> list[Experiment]:
     """The runs of a job file, each cut to two short steps in fp32 on the CPU; what the file says of the rest holds."""
     parser = Parser("test", "")
-    parser.add_settings(JobFile, "--config", also=("sweep",))
-    settings, _ = parser.parse(["--config", str(path)])
-    points = expand(dataclasses.replace(settings.experiment, out=path.with_suffix("")), read_sweep(path), str(path))
+    add_job_file(parser)
+    _, points, _ = read_job(parser, ["--config", str(path), "--out", str(path.with_suffix(""))])
     return [dataclasses.replace(point, train=dataclasses.replace(
         point.train, steps=2, batch_size=2, patch_size=min(point.train.patch_size, PATCH),
         num_frames=min(point.train.num_frames, 10), warmup_steps=min(point.train.warmup_steps, 1),

@@ -11,8 +11,11 @@ import pytest
 from stages import assert_refused, run_stage
 from trainings import TINY, as_toml
 
+from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import expand, read_sweep
+from hpc_vsr.system.config import read_toml
+from hpc_vsr.system.parser import Parser
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +158,20 @@ def test_a_run_that_fails_is_named_and_the_others_are_reported(job, tmp_path):
 
 
 def test_the_sweeps_of_a_file_are_read(job):
-    assert read_sweep(job) == [{"train.lr": [1e-4, 1e-3], "train.seed": [0, 1]},
-                               {"model.name": ["delta", "previous"]}]
-    assert read_sweep(None) == []
+    content = read_toml(job)
+    assert read_sweep(content, str(job)) == [{"train.lr": [1e-4, 1e-3], "train.seed": [0, 1]},
+                                             {"model.name": ["delta", "previous"]}]
+    assert read_sweep({}, "job") == []
+
+
+@pytest.mark.parametrize("given", ["--train.lr=0.1", "--train.lr 0.1", "--model.name delta", "--model.n-2d 2"])
+def test_a_setting_given_on_the_command_line_is_not_swept_however_it_is_spelt(job, given):
+    job.write_text(job.read_text() + '[[sweep]]\n"model.n_2d" = [1, 2]\n')
+    for settings in (JobFile, Experiment):
+        parser = Parser("test", "")
+        add_job_file(parser, settings)
+        _, runs, _ = read_job(parser, ["--config", str(job), *given.split()])
+        swept = {name for name, values in (("lr", {run.train.lr for run in runs}),
+                                           ("name", {run.model.name for run in runs}),
+                                           ("n_2d", {run.model.n_2d for run in runs})) if len(values) > 1}
+        assert swept == {"lr", "name", "n_2d"} - {given.split("=")[0].split()[0].split(".")[1].replace("-", "_")}

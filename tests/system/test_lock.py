@@ -11,7 +11,7 @@ import sys
 import pytest
 from waiting import wait_until
 
-from hpc_vsr.system import lock
+from hpc_vsr.system import lock, newcomer
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.lock import is_held, only_writer, read_lock, remove_left
 
@@ -33,7 +33,7 @@ def holder(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.6)
+    monkeypatch.setattr(newcomer, "PATIENCE_SECONDS", 0.6)
 
 
 def leave(folder, **changes) -> None:
@@ -45,7 +45,7 @@ def leave(folder, **changes) -> None:
 def test_the_second_is_told_who_the_first_is(tmp_path, holder):
     with pytest.raises(InputError, match=rf"job 12 \(process {holder.pid} on .*'scancel 12'"), only_writer(tmp_path):
         pass
-    assert is_held(tmp_path) and read_lock(tmp_path)["pid"] == holder.pid
+    assert is_held(tmp_path) and read_lock(tmp_path).pid == holder.pid
 
 
 def test_a_killed_holder_leaves_the_folder_free_at_once(tmp_path, holder):
@@ -53,7 +53,7 @@ def test_a_killed_holder_leaves_the_folder_free_at_once(tmp_path, holder):
     holder.wait()
     assert not is_held(tmp_path)
     with only_writer(tmp_path):
-        assert read_lock(tmp_path)["pid"] == os.getpid()
+        assert read_lock(tmp_path).pid == os.getpid()
 
 
 def test_what_a_killed_holder_left_can_be_removed_and_a_held_lock_cannot(tmp_path, holder):
@@ -74,7 +74,7 @@ def test_nothing_is_left_of_it(tmp_path):
 def test_the_number_of_a_process_elsewhere_that_stands_still_is_nobodys(tmp_path, quick, capfd):
     leave(tmp_path)
     with only_writer(tmp_path):
-        assert read_lock(tmp_path)["pid"] == os.getpid()
+        assert read_lock(tmp_path).pid == os.getpid()
     assert "process 1 on elsewhere, since 2026-01-01 00:00:00 wrote into it last" in capfd.readouterr().err
 
 
@@ -82,7 +82,7 @@ def test_a_process_elsewhere_that_counts_has_the_folder(tmp_path, monkeypatch):
     """As on a file system that does not carry locks to other nodes."""
     leave(tmp_path)
     counts = iter(range(10_000))
-    monkeypatch.setattr(lock.time, "sleep", lambda _: leave(tmp_path, beat=next(counts)))
+    monkeypatch.setattr(newcomer.time, "sleep", lambda _: leave(tmp_path, beat=next(counts)))
     with pytest.raises(InputError, match="process 1 on elsewhere.* is writing into it"), only_writer(tmp_path):
         pass
 
@@ -91,7 +91,7 @@ def test_a_process_elsewhere_that_counts_has_the_folder(tmp_path, monkeypatch):
 def test_a_damaged_lock_holds_nobody(tmp_path, text):
     (tmp_path / ".lock").write_text(text, encoding="latin-1")
     with only_writer(tmp_path):
-        assert read_lock(tmp_path)["pid"] == os.getpid()
+        assert read_lock(tmp_path).pid == os.getpid()
 
 
 def test_an_earlier_life_of_the_same_job_gives_way(tmp_path, quick, monkeypatch):
@@ -104,7 +104,7 @@ def test_an_earlier_life_of_the_same_job_gives_way(tmp_path, quick, monkeypatch)
         with pytest.raises(Failed, match=r"job 7 \(process .*\) has taken over"):
             first.check()
     assert later.stdout.readline() == "held\n"
-    assert read_lock(tmp_path)["restart"] == 1 and not (tmp_path / ".lock.next").exists()
+    assert read_lock(tmp_path).restart == 1 and not (tmp_path / ".lock.next").exists()
     later.kill()
     later.wait()
 
@@ -128,14 +128,14 @@ def test_a_process_that_slept_and_was_given_up_writes_no_more(tmp_path, quick, m
         leave(tmp_path)
         with pytest.raises(Failed, match="process 1 on elsewhere.* has taken over"):
             first.check()
-    assert read_lock(tmp_path)["host"] == "elsewhere", "the lock of the other was deleted"
+    assert read_lock(tmp_path).host == "elsewhere", "the lock of the other was deleted"
 
 
 def test_a_dead_nodes_lock_that_the_file_system_keeps_is_left_to_it(tmp_path, quick, holder):
     """As NFS does until the node starts again: locked, and its number stands still."""
     leave(tmp_path)
     with only_writer(tmp_path):
-        assert read_lock(tmp_path)["pid"] == os.getpid()
+        assert read_lock(tmp_path).pid == os.getpid()
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def no_flock(monkeypatch):
     def refuse(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
-    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(newcomer.fcntl, "flock", refuse)
+    monkeypatch.setattr(newcomer, "SETTLE_SECONDS", 0.05)
 
 
 def test_without_flock_a_living_process_of_this_node_has_the_folder(tmp_path, no_flock, holder):
@@ -153,12 +153,12 @@ def test_without_flock_a_living_process_of_this_node_has_the_folder(tmp_path, no
     holder.kill()
     holder.wait()
     with only_writer(tmp_path):
-        assert read_lock(tmp_path)["pid"] == os.getpid()
+        assert read_lock(tmp_path).pid == os.getpid()
 
 
 def test_without_flock_the_last_of_two_who_write_at_once_has_it(tmp_path, no_flock, monkeypatch):
-    monkeypatch.setattr(lock.time, "sleep", lambda _: leave(tmp_path))  # another node writes right after us
-    monkeypatch.setattr(lock, "_stands_still", lambda *_: False)
+    monkeypatch.setattr(newcomer.time, "sleep", lambda _: leave(tmp_path))  # another node writes right after us
+    monkeypatch.setattr(newcomer, "stands_still", lambda *_: False)
     with pytest.raises(InputError, match="process 1 on elsewhere"), only_writer(tmp_path):
         pass
 

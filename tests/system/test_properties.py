@@ -85,7 +85,7 @@ def test_any_text_is_a_job_file_or_refused_in_one_line(folder, lines):
         parser.add_settings(kind, option, also=("sweep",))
         try:
             parser.parse([option, str(path)])
-            read_sweep(path)
+            read_sweep(read_toml(path), str(path))
         except InputError as error:
             assert str(error).strip()
 
