@@ -8,7 +8,6 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import json
 import re
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from pretended_gpus import OF_JOBS, pretend_gpus
 from stages import run_stage
 from trainings import train_tiny
 from videos import write_video
+
+from hpc_vsr.system.files import read_sealed
 
 
 def pytest_collection_modifyitems(items):
@@ -88,7 +89,7 @@ def trained(tmp_path_factory, dataset) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluation(trained) -> dict:
-    return json.loads((trained / "metrics-test.json").read_text())
+    return read_sealed(trained / "metrics-test.json", "")
 
 
 @pytest.fixture
