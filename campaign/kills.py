@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from disk import ANSWERS, AtOperation, free_space_is_not_seen, limit_file_size, small_disk
 from faults import LOST, NOT_TRIED, Kind, Result, verdict
-from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, let_run, limit_file_size, small_disk
+from sandbox import Process, let_run
 from trainings import TINY
 from world import Stage, World, weights
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from disk import AtOperation
 from inputs import must, write_field, write_images
 from patterns import moving_pattern
-from sandbox import AtOperation, Outcome, Process, call, files_below, run
+from sandbox import Outcome, Process, call, files_below, run
 from trainings import TINY, as_toml, final_weights
 from videos import write_video
 

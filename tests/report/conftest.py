@@ -3,13 +3,6 @@ from __future__ import annotations
 import pytest
 from stages import run_stage
 
-from hpc_vsr.system.files import read_sealed
-
-
-@pytest.fixture(scope="module")
-def evaluation(trained) -> dict:
-    return read_sealed(trained / "metrics-test.json", "")
-
 
 @pytest.fixture(scope="module")
 def report(trained, tmp_path_factory):

@@ -52,7 +52,7 @@ def test_depth_and_gray_stay(trained, folder, tmp_path, dtype, suffix):
     assert large.max() > 180 * (257 if dtype == np.uint16 else 1)
 
 
-def test_it_goes_on_with_what_is_missing(trained, folder, tmp_path):
+def test_it_resumes_with_what_is_missing(trained, folder, tmp_path):
     out, part = tmp_path / "out", tmp_path / "part"
     assert upscale(trained, folder, out).returncode == 0
     shutil.copytree(out, part)

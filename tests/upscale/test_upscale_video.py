@@ -92,7 +92,7 @@ def test_chroma_and_luma_are_those_of_the_source(trained, rich, tmp_path):
             assert np.corrcoef(plane.ravel(), small.ravel())[0, 1] > 0.95
 
 
-def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
+def test_killed_it_resumes_to_the_same_file(trained, clip, tmp_path):
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     assert upscale(trained, clip, whole, "--segment", 6).returncode == 0
     process = start(trained, clip, target)
