@@ -19,6 +19,7 @@ from hpc_vsr.media.colour import NAMES, Channels, select_channels
 from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
 from hpc_vsr.media.tags import read_tags
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import check_input_file
 
 # swscale's default conversion darkens Y by 1.4 grey levels on average, these flags by 0.01: docs/decisions.md
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -201,6 +202,7 @@ def open_video(path: Path, channels: Channels = "y", num_threads: int = 0) -> Vi
     InputError
         If it is not a video, has no video stream, is truncated, or its frames have no time stamps.
     """
+    check_input_file(path, "a video file")
     return VideoSource(path, channels, num_threads)
 
 
