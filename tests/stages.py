@@ -18,7 +18,7 @@ FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "lau
           "import_weights", "job")
 # What the stages load when they are wanted; torch alone takes seconds.
 LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
-          "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
+          "upscale.loop", "export.formats", "doctor.runs", "cluster.local")
 OWN = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: several processes share the cores of a machine
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds

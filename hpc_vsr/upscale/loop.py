@@ -1,76 +1,176 @@
-"""Loads the network on this rank's device and upscales the input: a video, a folder of images or a field."""
+"""Upscales any input: plans the work, shares what is missing among tasks and ranks, makes it, and joins it.
+
+A video, a folder of images and a field differ in their units of work and in how these are written and joined. Each has
+a class with the methods of `Upscaling`, and the loop here is the same for all.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Protocol, Self
 
-import torch
-
-from hpc_vsr.models.precision import device_name, warn_of_bf16
+from hpc_vsr.media.source import Source, find_kind, open_source
+from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.config import as_dict
-from hpc_vsr.system.gpus import own_device
 from hpc_vsr.system.mpi import on_main_rank, ranks_on_node
-from hpc_vsr.upscale import field, images, video
+from hpc_vsr.system.progress import Progress
+from hpc_vsr.upscale.checks import check_network
+from hpc_vsr.upscale.field import FieldUpscaling
+from hpc_vsr.upscale.images import ImageUpscaling
+from hpc_vsr.upscale.memory import state_memory
 from hpc_vsr.upscale.settings import UpscaleSettings
-from hpc_vsr.upscale.upscaler import Upscaler, load
+from hpc_vsr.upscale.upscaler import Upscaler, check_size
+from hpc_vsr.upscale.video import VideoUpscaling
 
 
-def load_network(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upscaler:
-    """Return the network on this rank's device; all ranks compute in the precision that the first one chooses."""
-    neighbours, upscaler, choice = ranks_on_node(comm), None, None
-    if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # else each rank would take all cores of the node
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
-    if comm.rank == 0:
-        upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
-        choice = upscaler.choice
-        print(choice, file=sys.stderr)
-        warning = warn_of_bf16(choice, upscaler.trained.network, upscaler.channels, upscaler.device) \
-            if settings.precision == "bf16" else ""
-        if warning:
-            print(warning, file=sys.stderr)
-    choice = comm.bcast(choice)
-    upscaler = upscaler or load(settings.run, settings.device, choice.precision, settings.tile, local_rank)
-    own_device(upscaler.device)
-    names = sorted(set(comm.allgather(device_name(upscaler.device))))
-    if comm.rank == 0 and len(names) > 1:
-        print(f"warning: the ranks compute on {' and '.join(names)}: the last digits of their frames may differ",
-              file=sys.stderr)
-    return upscaler
+class Upscaling(Protocol):
+    """The plan of an upscaling, which is the same on every rank, and the steps that carry it out.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of input, such as "a video".
+    is_field : bool
+        Whether it needs a network for fields.
+    unused : tuple of str
+        Settings that do nothing for this kind.
+    item : str
+        Name of what is counted: "frame" or "image".
+    settings : UpscaleSettings
+    source : Source
+    frames : range
+        The frames to upscale.
+    units : sequence of range
+        Frames of each unit of work: the segments of a video, single images, all of a field.
+    subject, coding, pieces : str
+        Texts for the line that says what will be done: the input, and how the output is coded and cut.
+    """
+
+    kind: ClassVar[str]
+    is_field: ClassVar[bool]
+    unused: ClassVar[tuple[str, ...]]
+    item: ClassVar[str]
+    settings: UpscaleSettings
+    source: Source
+    frames: range
+    units: Sequence[range]
+    subject: str
+    coding: str
+    pieces: str
+
+    @classmethod
+    def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: Source) -> Self:
+        """Check the input and the output, and plan the work, without writing anything."""
+        ...
+
+    def is_finished(self) -> bool:
+        """Return whether the whole output is there already; raise `InputError` if something else is there."""
+        ...
+
+    def begin(self, upscaler: Upscaler) -> Choice:
+        """Prepare the output, or check that what is there is of this upscaling; return its choice of precision."""
+        ...
+
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Return a lock that the main rank holds while units are made."""
+        ...
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the units that are not there yet."""
+        ...
+
+    def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
+        """Make the units of these numbers, unless another task has made them meanwhile."""
+        ...
+
+    def join(self, upscaler: Upscaler) -> bool:
+        """Join the units if all are there, and remove what is no longer needed; return whether the output is whole."""
+        ...
+
+
+UPSCALINGS: dict[str, type[Upscaling]] = {"video": VideoUpscaling, "frames": ImageUpscaling, "field": FieldUpscaling}
+
+
+def plan_upscaling(settings: UpscaleSettings, upscaler: Upscaler) -> Upscaling:
+    """Check the settings, the network, the input and the output, and plan the work, without writing anything.
+
+    Raises
+    ------
+    InputError
+        If a setting does nothing for this kind of input, the network is for another kind, the input cannot be read or
+        is too small, or the output cannot be written or is something else.
+    """
+    option = "field" if settings.variable is not None else find_kind(settings.input).option
+    upscaling = UPSCALINGS[option]
+    settings.refuse(upscaling.kind, upscaling.unused)
+    check_network(upscaler, upscaling.is_field, str(settings.input))
+    source = open_source(settings.input, option, "rgb" if upscaler.channels == 3 else "y", settings.variable)
+    check_size(source.height, source.width, str(settings.input))
+    return upscaling.plan(settings, upscaler, source)
 
 
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     """Return the settings and what would be done, as text for --dry-run."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
-    if _is_field(settings):
-        plan = field.plan_field(settings, upscaler)
-        lines.append(field.format_plan(settings, upscaler, plan.source, len(plan.frames)))
-    elif settings.input.is_dir():
-        source, names, _ = images.plan_images(settings, upscaler)
-        lines.append(images.format_plan(settings, upscaler, source, len(names)))
-    else:
-        lines.append(video.format_plan(video.plan_video(settings, upscaler), settings, upscaler))
-    return "\n".join(lines)
-
-
-def _is_field(settings: UpscaleSettings) -> bool:
-    """Return whether the input is a field; raise `InputError` if a setting does nothing for that kind of input."""
-    is_one = settings.input.suffix.lower() in field.FIELD_SUFFIXES or settings.variable is not None
-    if is_one:
-        settings.refuse("a field", ("compare", "part", "codec", "quality", "segment"))
-    elif settings.input.is_dir():
-        settings.refuse("a folder of images", ("codec", "quality", "segment", "back_projection"))
-    else:
-        settings.refuse("a video", ("back_projection",))
-    return is_one
+    return "\n".join([*lines, _describe(plan_upscaling(settings, upscaler), upscaler)])
 
 
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
-    """Upscale the input, all ranks together, and return whether the output is complete."""
-    if _is_field(settings):
-        on_main_rank(comm, lambda: field.upscale_field(settings, upscaler))  # one rank writes one file
-        return True
-    if settings.input.is_dir():
-        return images.upscale_images(settings, upscaler, comm)
-    return video.upscale_video(settings, upscaler, comm)
+    """Upscale the input, all ranks together inside `abort_together`, and return whether the output is complete."""
+    work = on_main_rank(comm, lambda: plan_upscaling(settings, upscaler))
+    if on_main_rank(comm, work.is_finished):
+        if comm.rank == 0:
+            print(f"{settings.output}: finished before", file=sys.stderr)
+    else:
+        _make_missing(work, upscaler, comm)
+    return on_main_rank(comm, lambda: work.join(upscaler))
+
+
+def _make_missing(work: Upscaling, upscaler: Upscaler, comm: Any) -> None:
+    """Make the missing units of this task, all ranks together, and return when all ranks are done."""
+    # every rank computes in the precision in which the work was begun, and knows the network's reach
+    upscaler.choice = on_main_rank(comm, lambda: work.begin(upscaler))
+    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(work.source.height, work.source.width))
+    units, neighbours = work.units, ranks_on_node(comm)
+    ranks = min(comm.size, len(units))
+    with work.lock() if comm.rank == 0 else contextlib.nullcontext():
+        missing = on_main_rank(comm, work.missing)
+        if comm.rank == 0:
+            before = len(units) - len(missing)
+            print(_describe(work, upscaler, min(neighbours, ranks)) + (f"; {before} finished before" if before else "")
+                  + f"; {ranks} rank{'s' * (ranks > 1)}", file=sys.stderr, flush=True)
+        # a task (--part) has a fixed stretch of all units, because fewer are missing while other tasks work; its ranks
+        # share what is missing there
+        here = _stretch(range(len(units)), *work.settings.share())
+        mine = _stretch([number for number in missing if number in here], comm.rank, comm.size)
+        label = "upscaling" if ranks == 1 else f"upscaling (rank 0 of {ranks})"
+        total = sum(len(units[number]) for number in mine)
+        with Progress(total, label, work.item, shown=comm.rank == 0) as progress:
+            for numbers in _consecutive(mine):
+                work.make(numbers, upscaler, progress)
+        comm.allgather(None)
+
+
+def _stretch(items: Sequence[int], index: int, count: int) -> Sequence[int]:
+    """Return stretch number `index` of `count` nearly equal ones."""
+    first, stop = (-(-len(items) * bound // count) for bound in (index, index + 1))
+    return items[first:stop]
+
+
+def _consecutive(numbers: Sequence[int]) -> Iterator[range]:
+    """Yield the runs of consecutive numbers."""
+    for _, group in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield range(run[0], run[-1] + 1)
+
+
+def _describe(work: Upscaling, upscaler: Upscaler, processes: int = 1) -> str:
+    """Return one line that says what will be done."""
+    height, width = work.source.height, work.source.width
+    return (f"{work.settings.output}: {len(work.frames)} {work.item}s of {work.subject}, {width}x{height} to "
+            f"{upscaler.scale * width}x{upscaler.scale * height}{work.coding}; {upscaler.name} in "
+            f"{upscaler.precision} on {upscaler.device.type}{work.pieces}; "
+            f"{state_memory(upscaler, height, width, processes)}")
