@@ -26,7 +26,7 @@ from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.upscaler import Upscaler
-from hpc_vsr.upscale.windows import CONTEXT, spread, windows
+from hpc_vsr.upscale.windows import CONTEXT, pick_few, windows
 
 RECORD = "upscale.json"
 PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -131,7 +131,7 @@ def _output_name(path: Path) -> str:
 
 def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
     """Yield a few images as grey levels."""
-    for number in spread(frames):
+    for number in pick_few(frames):
         for image in source.images(number, number + 1):
             yield image.mean(2) * (GREY / PEAK[image.dtype])
 

@@ -19,15 +19,8 @@ import numpy as np
 
 from hpc_vsr import __version__
 from hpc_vsr.media.planes import find_format, nearest_format
-from hpc_vsr.media.video_sink import (
-    QUALITY,
-    Encoding,
-    check_container,
-    choose_codec,
-    join_segments,
-    read_comment,
-    write_segment,
-)
+from hpc_vsr.media.video_join import check_container, join_segments, read_comment
+from hpc_vsr.media.video_sink import QUALITY, Encoding, choose_codec, write_segment
 from hpc_vsr.media.video_source import MATRICES, VideoSource
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import Failed, InputError
@@ -39,7 +32,7 @@ from hpc_vsr.upscale.planes import enlarge_planes
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.upscaler import Upscaler
-from hpc_vsr.upscale.windows import spread
+from hpc_vsr.upscale.windows import pick_few
 
 RECORD = "plan.json"
 BT601 = 6  # the matrix for input that was RGB; code of ISO/IEC 23091-2
@@ -217,6 +210,6 @@ def _choose_encoding(settings: UpscaleSettings, source: VideoSource, scale: int)
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
     """Yield the luma of a few frames."""
-    for number in spread(frames):
+    for number in pick_few(frames):
         for picture, _ in source.read(number, number + 1):
             yield picture.mean(0)

@@ -14,7 +14,7 @@ CONTEXT = REACH + REACH_OF_CHANGE  # number of frames before and after a frame t
 Picture = TypeVar("Picture")
 
 
-def spread(frames: range, count: int = 5) -> range:
+def pick_few(frames: range, count: int = 5) -> range:
     """Return up to `count` of the frames, evenly spaced from the first on."""
     return frames[:: max(1, len(frames) // count)][:count]
 
