@@ -23,7 +23,6 @@ from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import read_history
 from hpc_vsr.system import slurm as cluster
 from hpc_vsr.system.errors import Failed, InputError, exit_status
-from hpc_vsr.system.holder import describe
 from hpc_vsr.system.lock import is_held, read_lock
 from hpc_vsr.system.parser import Parser
 from hpc_vsr.system.progress import format_seconds
@@ -112,14 +111,14 @@ def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queu
     scores = [record["validation"]["psnr"] for record in history if record.get("validation", {}).get("psnr")]
     rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
     holder = read_lock(run.path)
-    queued = (queue or {}).get(number) or (queue or {}).get(str(holder["job"]) if holder else "")
+    queued = (queue or {}).get(number) or (queue or {}).get(holder.job if holder and holder.job else "")
     note = ""
     if has_finished(run, experiment):
         state, number = "finished", ""
     elif queued is not None:
         state, number, note = STATES.get(queued.state, "running"), queued.job, queued.reason
     elif is_held(run.path):
-        state, note = "running", describe(holder)
+        state, note = "running", str(holder)
     else:
         ended = bool(number) and queue is not None  # it was submitted and is no longer in the queue
         note = _last_words(logs, number) if ended else ""

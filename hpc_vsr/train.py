@@ -10,10 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.experiment.jobfile import MOST_CHANGED, OTHER_KEYS
-from hpc_vsr.experiment.read import read_experiment
+from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.experiment.sweep import SECTION, choose_point, expand, read_sweep, without_given
+from hpc_vsr.experiment.sweep import choose_point
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 from hpc_vsr.system.signals import StopFlag
@@ -21,19 +20,17 @@ from hpc_vsr.system.signals import StopFlag
 
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
-    parser.add_settings(Experiment, "--config", also=(*OTHER_KEYS, SECTION), first=MOST_CHANGED)
+    add_job_file(parser, Experiment)
     parser.add_argument("--point", type=int | None, default=None, help="which point of the job file's [sweep], from 0")
     parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    experiment, arguments = read_experiment(build_parser(), argv)
+    _, experiments, arguments = read_job(build_parser(), argv)
     if arguments.point is not None and arguments.config is None:
         raise InputError("--point: names a run of a sweep; give the job file that has it with --config")
-    where = str(arguments.config)
-    grids = without_given(read_sweep(arguments.config), argv)
-    experiment = choose_point(expand(experiment, grids, where), arguments.point, where)
+    experiment = choose_point(experiments, arguments.point, str(arguments.config))
     with StopFlag() as stop:
         # imported late, because torch takes seconds that --help and a mistyped option need not wait
         from hpc_vsr.system.ranks import number_of_ranks

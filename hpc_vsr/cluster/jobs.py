@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -62,8 +63,8 @@ class PreprocessJob(_Resubmitted):
     def preprocess(self, _argv: Sequence[str] | None = None) -> None:
         comm = connect()
         with abort_together(comm):
-            recipe = on_main_rank(comm, lambda: read_recipe(self.recipe, self.out))
-            manifest = preprocess(recipe, comm)
+            recipe = on_main_rank(comm, lambda: read_recipe(self.recipe))
+            manifest = preprocess(dataclasses.replace(recipe, out=self.out), comm)
         if comm.rank == 0:
             print(format_dataset(manifest))
 

@@ -19,13 +19,7 @@ from hpc_vsr.cluster.site import Cluster, Site
 from hpc_vsr.cluster.submit import format_scripts, submit
 from hpc_vsr.experiment.checks import check_batch
 from hpc_vsr.experiment.finished import check_same_settings
-from hpc_vsr.experiment.jobfile import (
-    JobFile,
-    MissingSource,
-    check_source,
-    list_pending,
-    needs_data,
-)
+from hpc_vsr.experiment.jobfile import JobFile, MissingSource, list_pending
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import check_all
 from hpc_vsr.runs.folder import RunFolder
@@ -81,10 +75,10 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
         ids_for_launch(resources.gpus_per_node)
     # with a data set, check the experiments against it; without one, check its source and what needs no data
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
-    if not needs_data(job):
+    if not job.needs_data:
         check_all(experiments, world_size)
         return
-    check_source(job.recipe)
+    job.check_source()
     for experiment in experiments:
         check_batch(experiment.train, world_size)
     if cluster == "slurm" and resources.preprocess_nodes * resources.preprocess_ranks > 1 and library() is None:
@@ -116,7 +110,7 @@ class LocalChain:
         """Run all stages; a run that fails does not keep the others from being trained."""
         job, resources = self.job, self.job.resources
         # make the data set; the experiments can be checked only then
-        if needs_data(job):
+        if job.needs_data:
             self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
             check_all(self.experiments, resources.ranks_per_node)
         # train the runs that are not finished, one after the other
@@ -229,7 +223,7 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)
     ranks = resources.ranks_per_node
-    plan = (f"data     {job.data} is made first, from {job.recipe}" if needs_data(job) else
+    plan = (f"data     {job.data} is made first, from {job.recipe}" if job.needs_data else
             format_plan(experiments[0], ranks, on_gpus=bool(ids_for_launch(resources.gpus_per_node))))
     return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc_vsr.cluster.site import Queue, Site
-from hpc_vsr.experiment.resources import Resources, _memory
+from hpc_vsr.experiment.resources import Resources, slurm_memory
 
 
 def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
     if max_parallel:
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
-        parameters["mem"] = _memory(resources.memory_gb)
+        parameters["mem"] = slurm_memory(resources.memory_gb)
     if after:  # if the data set fails, there is nothing to train: the job ends instead of waiting forever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
@@ -49,7 +49,7 @@ def report_parameters(run: str, resources: Resources, site: Site, after: Sequenc
     return {
         **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,
-        **({"mem": _memory(resources.report_memory_gb)} if resources.report_memory_gb else {}),
+        **({"mem": slurm_memory(resources.report_memory_gb)} if resources.report_memory_gb else {}),
         **({"dependency": f"afterany:{':'.join(after)}"} if after else {}),
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hpc_vsr.system.config import from_dict, read_toml
+from hpc_vsr.system.config import from_dict, named_in_errors, read_toml
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.parser import Parser
 
@@ -79,10 +79,8 @@ def read_site(path: Path | None, project: str | None = None) -> Site:
     setup = table.pop("setup", [])
     if not isinstance(setup, list) or not all(isinstance(line, str) for line in setup):
         raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
-    try:
+    with named_in_errors(path):
         site = from_dict(Site, table, str(path))
-    except InputError as error:  # messages of Queue do not name the file
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
     return dataclasses.replace(site, setup=tuple(setup))
 
 

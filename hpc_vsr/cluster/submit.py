@@ -19,7 +19,7 @@ from hpc_vsr.cluster.jobs import PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.cluster.parameters import preprocess_parameters, report_parameters, train_parameters
 from hpc_vsr.cluster.record import DATA, RECORD, REPORT, TRAINING, Queue, read_queue, run_key
 from hpc_vsr.cluster.site import Site
-from hpc_vsr.experiment.jobfile import JobFile, list_pending, needs_data
+from hpc_vsr.experiment.jobfile import JobFile, list_pending
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.system import slurm as cluster
 from hpc_vsr.system.errors import Failed, InputError
@@ -61,7 +61,7 @@ class Chain:
     @property
     def makes_data(self) -> bool:
         """Whether the preprocessing must be submitted."""
-        return bool(self.pending) and needs_data(self.job) and self.queue.data is None
+        return bool(self.pending) and self.job.needs_data and self.queue.data is None
 
     def data(self) -> Step:
         """Return the submission of the preprocessing."""

@@ -99,6 +99,12 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int) -> list[Sha
     return plans
 
 
+def spread_evenly(frames: range, count: int) -> list[int]:
+    """Return up to `count` of the frames, at equal distances and half of one from both ends."""
+    count = min(count, len(frames))
+    return [frames[(2 * index + 1) * len(frames) // (2 * count)] for index in range(count)]
+
+
 def window_around(centre: int, first: int, stop: int) -> list[int]:
     """Return the frames of the window around a centre; the nearest of first..stop-1 stand in for those beyond."""
     return [min(max(index, first), stop - 1) for index in range(centre - REACH, centre + REACH + 1)]

@@ -117,7 +117,7 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
                   for position in range(WINDOW)]
         return network.upscale(torch.stack(frames, dim=2))
 
-    return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), 5 * once + again,
+    return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), WINDOW * once + again,
                   _in_stored_values(twice, terms, precision, device))
 
 

@@ -1,8 +1,12 @@
-"""A job file in ``jobs/``: an experiment, its sweep, the recipe of its data, and the resources that it asks for."""
+"""A job file in ``jobs/``: an experiment, its sweep, the recipe of its data, and the resources that its jobs ask for.
+
+`read_job` is the only reader of job files. `train`, `launch`, `status` and `job` use it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from hpc_vsr.data.manifest import NAME as MANIFEST
+from hpc_vsr.data.recipe import Recipe, read_recipe
 from hpc_vsr.experiment.finished import has_finished
-from hpc_vsr.experiment.read import read_experiment
 from hpc_vsr.experiment.resources import Resources
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.experiment.sweep import SECTION, expand, read_sweep, without_given
+from hpc_vsr.experiment.sweep import SECTION, expand, read_sweep
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.system.config import read_toml
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.parser import Parser
 
@@ -47,10 +50,6 @@ class JobFile(Experiment):
             raise InputError(f"max_parallel: must be at least 1, found {self.max_parallel}")
 
     @property
-    def experiment(self) -> Experiment:
-        return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
-
-    @property
     def name(self) -> str:
         return RunFolder(self.out).name
 
@@ -62,45 +61,54 @@ class JobFile(Experiment):
     def report(self) -> Path:
         return RunFolder(self.out).report
 
+    @functools.cached_property
+    def recipe_of_data(self) -> Recipe | None:
+        """The recipe, if it makes the data set of this job; with another `--data` it is not used."""
+        recipe = None if self.recipe is None else read_recipe(self.recipe)
+        return recipe if recipe is not None and recipe.folder.resolve() == self.data.resolve() else None
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the data set is missing and the recipe makes it."""
+        return not (self.data / MANIFEST).exists() and self.recipe_of_data is not None
+
+    def check_source(self) -> None:
+        """Raise `MissingSource` if the source of the recipe does not exist."""
+        recipe, source = self.recipe_of_data, self.recipe_of_data.source_path
+        if not glob.has_magic(str(source)) and not source.exists():
+            raise MissingSource(f"{self.recipe}: {recipe.source_setting}: {source}: not found; put it there, or "
+                                "preprocess another source yourself and name its data set with --data")
+
 
 # The settings that users give most often; every --help shows them first.
 MOST_CHANGED = ("data", "out", "model.name", "train.steps", "train.batch_size", "train.lr")
-# Keys of a job file that do not belong to the experiment; a stage that reads only the experiment ignores them.
-OTHER_KEYS = tuple(sorted({field.name for field in dataclasses.fields(JobFile)}
-                          - {field.name for field in dataclasses.fields(Experiment)}))
 
 
-def add_job_file(parser: Parser) -> None:
-    """Add --config and every setting of a job file to a command line; `read_job` reads them."""
-    parser.add_settings(JobFile, "--config", also=(SECTION,), first=MOST_CHANGED)
+def add_job_file(parser: Parser, settings: type[Experiment] = JobFile) -> None:
+    """Add --config and its settings to a command line; `read_job` reads them.
 
-
-def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[JobFile, list[Experiment], Any]:
-    """Return the job of a command line, the runs that it stands for, and all other arguments."""
-    job, arguments = read_experiment(parser, argv)
-    grids = without_given(read_sweep(arguments.config), argv)
-    return job, expand(job.experiment, grids, str(arguments.config)), arguments
-
-
-def needs_data(job: JobFile) -> bool:
-    """Return whether the data set is missing and is the one that the recipe makes.
-
-    With another `--data` the recipe is not used.
+    A command that needs only the `Experiment` ignores the rest of the file.
     """
-    if job.recipe is None or (job.data / MANIFEST).exists():
-        return False
-    out = read_toml(job.recipe).get("out")
-    return isinstance(out, str) and Path(out).resolve() == job.data.resolve()
+    ignored = {field.name for field in dataclasses.fields(JobFile)} - {field.name for field in
+                                                                       dataclasses.fields(settings)}
+    parser.add_settings(settings, "--config", also=(*sorted(ignored), SECTION), first=MOST_CHANGED)
 
 
-def check_source(recipe: Path) -> None:
-    """Raise `InputError` if a recipe cannot be read, and `MissingSource` if its source does not exist."""
-    table = read_toml(recipe)
-    for name in ("video", "frames", "field"):
-        source = table.get(name)
-        if isinstance(source, str) and not glob.has_magic(source) and not Path(source).exists():
-            raise MissingSource(f"{recipe}: {name}: {source}: not found; put it there, or preprocess another source "
-                             "yourself and name its data set with --data")
+def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[Any, list[Experiment], Any]:
+    """Return the job of a command line, the runs that it stands for, and all other arguments.
+
+    The job is a `JobFile`, or an `Experiment` if the parser has only its settings. If no run folder is given, it is
+    named after the file.
+    """
+    job, arguments = parser.parse(argv)
+    if job.out is None:
+        if arguments.config is None:
+            raise InputError("--out is missing: name the run folder, such as --out runs/delta")
+        job = dataclasses.replace(job, out=Path("runs") / arguments.config.stem)
+    experiment = Experiment(**{field.name: getattr(job, field.name) for field in dataclasses.fields(Experiment)})
+    where = str(arguments.config)
+    grids = read_sweep(parser.file_content, where, parser.given)
+    return job, expand(experiment, grids, where), arguments
 
 
 def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:

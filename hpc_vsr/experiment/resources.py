@@ -80,10 +80,10 @@ class Resources:
         if self.gpus_per_node:
             options.append(f"--gpus-per-node={self.gpus_per_node}")
         if self.memory_gb:
-            options.append(f"--mem={_memory(self.memory_gb)}")
+            options.append(f"--mem={slurm_memory(self.memory_gb)}")
         return " ".join(options)
 
 
-def _memory(gigabytes: float) -> str:
+def slurm_memory(gigabytes: float) -> str:
     """Return memory in SLURM's notation, which takes only whole numbers."""
     return f"{round(gigabytes * 1024)}M"

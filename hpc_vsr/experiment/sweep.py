@@ -12,8 +12,7 @@ import dataclasses
 import itertools
 import os
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.finished import NEUTRAL, decisive_settings
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.system.config import as_dict, fingerprint, from_dict, read_toml
+from hpc_vsr.system.config import as_dict, fingerprint, from_dict
 from hpc_vsr.system.errors import InputError
 
 SECTION = "sweep"
@@ -29,15 +28,24 @@ SWEPT = ("model", "train")
 MAX_POINTS = 1000  # the limit of SLURM's arrays
 
 
-def read_sweep(path: Path | None) -> list[dict[str, list]]:
+def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) -> list[dict[str, list]]:
     """Return the grids of a job file, [{"model.n_2d": [1, 2, 3], ...}, ...]; an empty list if it has no sweep.
+
+    Parameters
+    ----------
+    content : dict
+        The TOML file.
+    path : str
+        Its name, for error messages.
+    given : collection of str
+        Settings that the command line gave; it overrides the file, so these are not swept.
 
     Raises
     ------
     InputError
         If a key is not a setting of the experiment or its values are not a list.
     """
-    table = read_toml(path).get(SECTION, []) if path else []
+    table = content.get(SECTION, [])
     grids = table if isinstance(table, list) else [table]
     for grid in grids:
         if not isinstance(grid, dict) or not grid:
@@ -52,13 +60,7 @@ def read_sweep(path: Path | None) -> list[dict[str, list]]:
                                  "that change what is learned")
             if not isinstance(values, list) or not values:
                 raise InputError(f"{path}: [{SECTION}] {key!r}: a list of values is wanted, found {values!r}")
-    return grids
-
-
-def without_given(grids: list[dict[str, list]], argv: Sequence[str] | None) -> list[dict[str, list]]:
-    """Return the grids without the settings given on the command line, which overrides the file."""
-    words = {word.split("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
-    kept = [{key: values for key, values in grid.items() if f"--{key}" not in words} for grid in grids]
+    kept = [{key: values for key, values in grid.items() if key not in given} for grid in grids]
     return [grid for grid in kept if grid]
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
 STORAGE = {  # errors that a file system may report at any moment, and what helps
@@ -49,6 +49,30 @@ class Stopped(Exception):
 
 class Failed(Exception):
     """A failure of something that the stage started or waited for; the message says what and where. Exit status 1."""
+
+
+def raise_together(message: str, is_main: bool) -> NoReturn:
+    """Raise the same `InputError` on every rank; only the main rank prints it."""
+    error = InputError(message) if is_main else ToldElsewhere(message)
+    error.agreed = True
+    raise error
+
+
+def call_on_main(function: Callable[[], Any], is_main: bool, broadcast: Callable[[Any], Any]) -> Any:
+    """Call `function` on the main rank and return its value on every rank.
+
+    Its `InputError` ends every rank and is printed once. `broadcast` returns the main rank's object on every rank.
+    """
+    value, message = None, None
+    if is_main:
+        try:
+            value = function()
+        except InputError as error:
+            message = str(error)
+    value, message = broadcast((value, message))
+    if message is not None:
+        raise_together(message, is_main)
+    return value
 
 
 def memory_failure(error: BaseException) -> str | None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from hpc_vsr.system.errors import BAD_INPUT, FAILED, Failed, InputError, ToldElsewhere, memory_failure, storage_failure
+from hpc_vsr.system.errors import BAD_INPUT, FAILED, Failed, InputError, call_on_main, memory_failure, storage_failure
 
 # The variable in which each launcher gives the number of ranks, innermost launcher first: inside a SLURM job mpiexec's
 # number counts, not that of the srun step that runs mpiexec's proxies.
@@ -63,18 +63,7 @@ def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
 
     Call it inside `abort_together`, which handles any other exception of `function`.
     """
-    value, message = None, None
-    if comm.rank == 0:
-        try:
-            value = function()
-        except InputError as error:
-            message = str(error)
-    value, message = comm.bcast((value, message))
-    if message is not None:
-        error = InputError(message) if comm.rank == 0 else ToldElsewhere(message)
-        error.agreed = True
-        raise error
-    return value
+    return call_on_main(function, comm.rank == 0, comm.bcast)
 
 
 def ranks_on_node(comm: Any) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonargparse
 
-from hpc_vsr.system.config import did_you_mean, read_toml_arguments, readable_errors
+from hpc_vsr.system.config import did_you_mean, format_arguments, read_toml, readable_errors
 from hpc_vsr.system.errors import InputError
 
 FIRST = "settings that are changed most"
@@ -29,6 +29,13 @@ class Parser(jsonargparse.ArgumentParser):
     """A command line in which every mistake is an `InputError` of one line.
 
     An option is written with dashes or with underscores. A switch needs no value, and ``--no-NAME`` turns it off.
+
+    Attributes
+    ----------
+    given : frozenset of str
+        Names of the settings that the command line gave ("train.steps"), after `parse`.
+    file_content : dict
+        Content of the TOML file, after `parse`; empty without a file.
     """
 
     def __init__(self, stage: str, description: str):
@@ -41,6 +48,8 @@ class Parser(jsonargparse.ArgumentParser):
         self._also: tuple[str, ...] = ()
         self._first: tuple[str, ...] = ()
         self._is_ready = False
+        self.given: frozenset[str] = frozenset()
+        self.file_content: dict[str, Any] = {}
 
     def add_settings(self, settings: type, file_option: str, also: Sequence[str] = (), first: Sequence[str] = ()
                      ) -> None:
@@ -131,10 +140,12 @@ class Parser(jsonargparse.ArgumentParser):
         """Return the settings (None if `add_settings` was not called) and all other arguments."""
         self._make_ready()
         argv = self._spelled_out(sys.argv[1:] if argv is None else argv)
-        argv = self._file_arguments(argv) + argv
+        options = self._option_string_actions
+        self.given = frozenset(options[name].dest for name in (word.partition("=")[0] for word in argv)
+                               if name in options)
         try:
             with readable_errors():
-                namespace = self.instantiate(self.parse_args(argv))
+                namespace = self.instantiate(self.parse_args(self._file_arguments(argv) + argv))
         except ArgumentError as error:
             raise InputError(f"{self._one_line(error)}{self._hint(str(error))} (see --help)") from None
         if self._settings is None:
@@ -152,7 +163,8 @@ class Parser(jsonargparse.ArgumentParser):
                 path = following
             elif argument.startswith(f"{self._file_option}="):
                 path = argument.partition("=")[2]
-        return read_toml_arguments(Path(path), self._settings, self._also) if path else []
+        self.file_content = read_toml(Path(path)) if path else {}
+        return format_arguments(self.file_content, self._settings, str(path), self._also)
 
     def _one_line(self, error: ArgumentError) -> str:
         """Return jsonargparse's message without line breaks and names of Python's types."""

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from hpc_vsr.system.config import Device
-from hpc_vsr.system.errors import Failed, InputError, ToldElsewhere
+from hpc_vsr.system.errors import Failed, InputError, call_on_main, raise_together
 from hpc_vsr.system.gpus import check_job_gpus, check_placements, choose_device, own_device, placement, shares_gpu
 from hpc_vsr.system.memory import peak_memory
 
@@ -71,16 +71,13 @@ class Ranks:
 
         Its `InputError` ends every rank and is printed once.
         """
-        box = [None, None]
-        if self.is_main:
-            try:
-                box[0] = function()
-            except InputError as error:
-                box[1] = str(error)
-        dist.broadcast_object_list(box)
-        if box[1] is not None:
-            raise InputError(box[1]) if self.is_main else ToldElsewhere(box[1])
-        return box[0]
+
+        def broadcast(value: Any) -> Any:
+            box = [value]
+            dist.broadcast_object_list(box)
+            return box[0]
+
+        return call_on_main(function, self.is_main, broadcast)
 
     def together(self, function: Callable[[], None]) -> None:
         """Call `function` on every rank; an `InputError` on any rank ends all of them and is printed once."""
@@ -92,7 +89,7 @@ class Ranks:
         messages = self.gather(message)
         first = next((message for message in messages if message is not None), None)
         if first is not None:
-            raise InputError(first) if self.is_main else ToldElsewhere(first)
+            raise_together(first, self.is_main)
 
     def gather(self, value: Any) -> list:
         """Return the values of all ranks, on every rank."""

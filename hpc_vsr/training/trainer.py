@@ -30,7 +30,7 @@ from hpc_vsr.system.lock import Lock
 from hpc_vsr.system.progress import Progress, Rate, format_seconds
 from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.system.signals import StopFlag
-from hpc_vsr.training.objective import MovingAverage, Objective, learning_rate, restore_adam
+from hpc_vsr.training.objective import MovingAverage, Objective, build_adam, learning_rate, restore_adam
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
 
@@ -66,7 +66,7 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         self.network = self.terms.build(experiment.model).to(ranks.device)
         self.average = MovingAverage(self.network, self.settings.ema_decay)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.lr)
+        self.optimiser = build_adam(self.network, self.settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
 
         # Position: the first step, or that of the checkpoint; later records in the history are dropped
@@ -162,7 +162,7 @@ class Trainer:
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
             self.joined = self._wrap()
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = group["rate"] * self._learning_rate()
         # gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
         value = self._add_gradients(patch)
         self.scaler.unscale_(self.optimiser)
