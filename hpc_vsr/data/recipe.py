@@ -14,7 +14,7 @@ from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
 from hpc_vsr.media.colour import Channels
-from hpc_vsr.media.source import OPTIONS, Option, Source, open_source
+from hpc_vsr.media.source import OPTIONS, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
 from hpc_vsr.system.errors import InputError
@@ -59,7 +59,8 @@ class Recipe:
         if len(given) != 1:
             raise InputError("give exactly one of --video, --frames and --field "
                              f"(got {' and '.join(given) or 'none'})")
-        if (self.field is None) != (self.variable is None):
+        takes_variable = self.field is not None and "variable" in find_kind(self.field, "field").arguments
+        if takes_variable != (self.variable is not None):
             raise InputError("--field and --variable go together: give the file and the name of the variable in it")
         if self.field is not None and self.channels != "y":
             raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")

@@ -86,7 +86,7 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         bicubic = Enlarge("bicubic", manifest.scale).to(device)
         yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
             plain(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
-    if first_stage and not network.has_flow:  # a flow network's front gives half the size, for which there is no HR
+    if first_stage and network.core.has_first_stage:
         part = in_stored_values(network.upscale_first_stage)
         yield Method(f"{name} 2D", model, num_parameters, flops, part)
         yield Method(f"{name} 2D fitted", model, num_parameters, flops, part, fits_hr=True)

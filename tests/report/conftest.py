@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from stages import run_stage
+
+from hpc_vsr.system.files import read_sealed
 
 
 @pytest.fixture(scope="module")
 def evaluation(trained) -> dict:
-    return json.loads((trained / "metrics-test.json").read_text())
+    return read_sealed(trained / "metrics-test.json", "")
 
 
 @pytest.fixture(scope="module")
