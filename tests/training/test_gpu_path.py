@@ -31,7 +31,7 @@ from hpc_vsr.system import progress
 from hpc_vsr.train import main as train
 from hpc_vsr.training import trainer
 from hpc_vsr.training.plan import format_plan, memory_of_rank
-from hpc_vsr.upscale import upscaler
+from hpc_vsr.upscale import memory
 from hpc_vsr.upscale.upscaler import load
 
 
@@ -173,8 +173,8 @@ def test_ranks_that_share_a_gpu_share_its_memory(trained, monkeypatch, capsys, g
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     network.device = torch.device("cuda", 0)
     monkeypatch.setattr(network, "memory", lambda height, width: 20 * 2**30)
-    monkeypatch.setattr(upscaler, "free_memory", lambda: 0)  # of the machine: not what is asked for here
-    said = network.state_memory(32, 32, processes)
+    monkeypatch.setattr(memory, "free_memory", lambda: 0)  # of the machine: not what is asked for here
+    said = memory.state_memory(network, 32, 32, processes)
     assert said.startswith("up to 21.5 GB of memory of a GPU")
     warned = capsys.readouterr().err
     assert (f"may take up to {together * 20 * 2**30 / 1e9:.1f} GB of memory of a GPU, and 32.2 GB are free" in warned

@@ -108,9 +108,9 @@ def test_killed_it_resumes_to_the_same_file(trained, clip, tmp_path):
     assert again.returncode == 0 and f"{target}: finished before" in again.stderr
 
 
-def start(run: Path, source: Path, target: Path) -> subprocess.Popen:
+def start(run: Path, source: Path, target: Path, *more) -> subprocess.Popen:
     return start_stage("upscale", "--run", run, "--input", source, "--output", target, "--precision", "fp32",
-                       "--segment", 6)
+                       "--segment", 6, *more)
 
 
 def wait_for_segments(target: Path, count: int, process: subprocess.Popen) -> None:
