@@ -1,4 +1,4 @@
-"""What is particular to GPUs in training, measuring and planning, as far as it can be seen without one."""
+"""The code for GPUs in training, measuring and planning, as far as it runs without one."""
 
 from __future__ import annotations
 
