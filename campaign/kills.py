@@ -20,7 +20,7 @@ from hpc_vsr.system.errors import CAN_CONTINUE
 
 
 def _finish(kind: str, stage: Stage, folder: Path, before: list) -> Result:
-    """What ended with 0 is right; and the same command again, undisturbed, makes what it makes without a fault."""
+    """A stage that ended with 0 is right; and the same command again makes what it makes without a fault."""
     if before[-1].status == 0 and (faults := stage.faults_of(folder)) is not None:
         return Result(kind, LOST, f"{stage.title} ended with 0: {faults}")
     again = stage.run(folder)

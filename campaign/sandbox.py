@@ -46,7 +46,7 @@ FIRED = ".said-fired"
 
 @dataclass
 class Outcome:
-    """How a process ended: its exit status (negative: the signal), what it said, and what was left of it.
+    """The end of a process: its exit status (negative: the signal), what it said, and what was left of it.
 
     `memory` is its peak in bytes; `fired`, whether the operation came at which a fault was planted.
     """
@@ -73,7 +73,7 @@ class Outcome:
         return f"traceback: {self.last_line()}" if "Traceback" in self.text else None
 
     def mistold(self, *reasons: str) -> str | None:
-        """What is wrong with how a failure was told: status 1 or 2 and a line with one of the reasons."""
+        """Return what is wrong if a failure was not told by status 1 or 2 and a line with one of the reasons."""
         said = self.text.replace("\r", "\n").splitlines()
         lines = [line for line in said if line.startswith(("error: ", "failed: "))]
         if self.status not in (1, 2):
@@ -126,7 +126,7 @@ class Process:
                 os._exit(status)
 
     def poll(self) -> bool:
-        """Whether it still runs."""
+        """Return True if it still runs."""
         with contextlib.suppress(ChildProcessError):
             return os.waitid(os.P_PID, self.number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         return False
@@ -163,7 +163,7 @@ def call(function: Callable[[], None], folder: Path, limit: float = LIMIT) -> Ou
 
 
 def _end_session(session: int, grace: float = 3.0) -> int:
-    """How many processes of a session outlive its leader by more than some seconds; they are ended."""
+    """Return how many processes of a session outlive its leader by more than some seconds, and end them."""
     wait_at_most(grace, lambda: not list_session(session))
     left = list_session(session)
     for number in left:

@@ -1,4 +1,4 @@
-"""What the faults are tried on: a small clip, its data set, a trained run, and what each stage makes undisturbed."""
+"""The material of the faults: a small clip, its data set, a trained run, and what each stage makes undisturbed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Stage:
         return Process(self.name, self.prepare(folder), folder)
 
     def faults_of(self, folder: Path) -> str | None:
-        """What is not as it must be, or None."""
+        """Return what is not as it must be, or None."""
         try:
             found = self.product(folder)
         except Exception as error:  # whatever is wrong with it, it is lost

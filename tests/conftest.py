@@ -1,4 +1,4 @@
-"""Small real inputs, made once a session, and the commands as a user types them."""
+"""Fixtures for all tests: small real inputs, made once a session. The tests that this machine cannot run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which GPUs `launch --cluster local` gives its ranks, on pretended GPUs."""
+"""The GPUs that `launch --cluster local` gives its ranks, on pretended GPUs."""
 
 from __future__ import annotations
 

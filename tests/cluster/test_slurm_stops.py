@@ -36,7 +36,7 @@ def assert_equal_runs(clone: Clone, name: str, other: Clone, other_name: str) ->
 
 
 def waits_for(process: int, number: int) -> bool:
-    """Whether a signal waits for a process that is held still."""
+    """Return True if a signal waits for a process that is held still."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:  # it has ended

@@ -194,7 +194,7 @@ def test_a_field_is_reported_in_its_units_with_spectra(field_run):
 
 
 def test_gaps_of_a_field_do_not_count(field_run):
-    """The wrong values that were filled in are in no figure: the rows are those of the known pixels alone."""
+    """The wrong values that were filled in are in no figure: the rows are those of only the known pixels."""
     manifest = read_manifest(field_run.parent / "data")
     split = Split(manifest, "test")
     row = next(row for row in json.loads((field_run / "metrics-test.json").read_text())["rows"]

@@ -82,7 +82,7 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def _run(words: list[str], cwd: Path, env: dict[str, str], output: Path, errors: Path) -> None:
-    """What the interpreter does for `-m`, in this copy."""
+    """Do in this copy what the interpreter does for `-m`."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -1,4 +1,4 @@
-"""Which GPU each way of starting gives a process, and what is refused, on pretended GPUs."""
+"""The GPU that each way of starting gives a process, and the refusals, on pretended GPUs."""
 
 from __future__ import annotations
 

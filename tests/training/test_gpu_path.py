@@ -1,4 +1,4 @@
-"""What is particular to GPUs in training, measuring and planning, as far as it can be seen without one."""
+"""The code for GPUs in training, measuring and planning, as far as it runs without one."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_first_frame_of_a_method_is_not_in_its_time(dataset, monkeypatch):
 
     split = Split(read_manifest(dataset), "test")
     rows, _ = scores.measure_split(split, [Method("slow", "baseline", 0, 0, enlarge)], 1, torch.device("cpu"))
-    assert {row["seconds_per_frame"] for row in rows} == {1.0} and len(calls) == len(split) + 1
+    assert {row.seconds_per_frame for row in rows} == {1.0} and len(calls) == len(split) + 1
 
 
 def test_an_evaluation_runs_on_the_device_that_is_asked_for(trained):

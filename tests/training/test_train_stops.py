@@ -116,7 +116,7 @@ def train_until_validation(dataset: Path, run: Path, stop_signal: str, number: i
 
 @pytest.mark.parametrize("stop_signal", ["SIGUSR2", "SIGKILL"])
 def test_stopped_in_a_validation_it_has_saved_and_validates_when_it_resumes(dataset, trained, tmp_path, stop_signal):
-    """Of many frames it would take longer than the time that is left; and it may be what fails."""
+    """A validation of many frames may take longer than the time that is left, and it may be what fails."""
     run = tmp_path / "r"
     for step, number in ((3, 1), (6, 2)):  # where TINY validates; its second life begins with what is due
         done = train_until_validation(dataset, run, stop_signal, number)

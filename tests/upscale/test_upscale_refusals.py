@@ -1,4 +1,4 @@
-"""What the upscaling of a video refuses: one clear line, status 2, nothing half-written."""
+"""Bad input for upscaling a video: one clear line, status 2, nothing half-written."""
 
 from __future__ import annotations
 
