@@ -50,7 +50,7 @@ docs: setup
 	@echo docs/_build/index.html
 
 faults: setup
-	$(BIN)/python tests/faults --number $(N) --seed $(SEED)
+	$(BIN)/python campaign --number $(N) --seed $(SEED)
 
 lint: setup
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from pathlib import Path
 import docstring_parser
 
 from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.evaluation.record import Row
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.config import as_dict, from_dict
@@ -21,15 +22,15 @@ from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 
 
-def format_rows(rows: Sequence[dict]) -> str:
+def format_rows(rows: Sequence[Row]) -> str:
     """Return the rows as an aligned text table."""
-    width = max(8, *(len(row["method"]) for row in rows))
+    width = max(8, *(len(row.method) for row in rows))
     head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
     lines = [head, "-" * len(head)]
     for row in rows:
-        psnr_text, pooled = ("∞" if row[key] is None else f"{row[key]:.2f}" for key in ("psnr", "psnr_pooled"))
-        mse, ssim = ("–" if row[key] is None else f"{row[key]:.4g}" for key in ("mse", "ssim"))
-        lines.append(f"{row['method']:<{width}} {row['profile']:<8} {row['frames']:>6} {mse:>10} {psnr_text:>8} "
+        psnr_text, pooled = ("∞" if value is None else f"{value:.2f}" for value in (row.psnr, row.psnr_pooled))
+        mse, ssim = ("–" if value is None else f"{value:.4g}" for value in (row.mse, row.ssim))
+        lines.append(f"{row.method:<{width}} {row.profile:<8} {row.frames:>6} {mse:>10} {psnr_text:>8} "
                      f"{pooled:>8} {ssim:>7}")
     return "\n".join(lines)
 
@@ -59,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.evaluation.evaluate import evaluate
 
-    result = evaluate(run, read_manifest(Path(data)), settings)
-    print(format_rows(result["rows"]))
+    print(format_rows(evaluate(run, read_manifest(Path(data)), settings).rows))
 
 
 if __name__ == "__main__":

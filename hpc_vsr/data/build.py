@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 
 from hpc_vsr.data.degrade import crop_to_multiple, degrade
+from hpc_vsr.data.info import DatasetInfo, DatasetLayout, Normalisation, ShardEntry
 from hpc_vsr.data.manifest import NAME, Manifest, write_manifest
 from hpc_vsr.data.recipe import Plan, Recipe, plan_dataset, threads_per_rank
 from hpc_vsr.data.shards import list_shard_files, read_attribute, read_entry, write_shard
 from hpc_vsr.data.splits import REACH, ShardPlan
 from hpc_vsr.system import files
+from hpc_vsr.system.config import from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.mpi import on_main_rank
@@ -38,7 +40,7 @@ def check_output(plan: Plan) -> dict[str, str]:
         If the folder holds another data set, cannot be written or has too little space.
     """
     folder = plan.recipe.folder
-    wanted = plan.content["fingerprint"]
+    wanted = plan.layout.fingerprint
     recorded: dict[str, str] = {}
     # a folder with a dataset.json must be of this data set
     content = _read_recorded(folder)
@@ -47,8 +49,8 @@ def check_output(plan: Plan) -> dict[str, str]:
         if found != wanted:
             raise InputError(f"{folder}: holds another data set (fingerprint {found}, this one is {wanted}); "
                              "choose another --out or delete that folder")
-        with contextlib.suppress(KeyError, TypeError):
-            recorded = {entry["name"]: entry["sha256"] for entry in content["shards"]}
+        with contextlib.suppress(InputError):
+            recorded = {entry.name: entry.sha256 for entry in from_dict(DatasetInfo, content, "").shards}
     elif folder.is_dir():
         # without one, the folder may hold only shards of this data set
         ours, shards = {plan.name for plan in plan.shards}, {path.name for path in list_shard_files(folder)}
@@ -104,7 +106,8 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
         yield degrade(hr, degradation), hr, valid
 
 
-def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]) -> list[dict]:
+def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]
+                 ) -> list[ShardEntry]:
     """Write shards in one pass over the source; frames that two neighbours share are decoded once.
 
     `check` is called before each shard and raises if another process has taken over the folder.
@@ -177,24 +180,22 @@ def preprocess(recipe: Recipe, comm: Any) -> Manifest:
             written = write_shards(plan, mine, progress, check)
         # the main rank records all shards in dataset.json, which makes the data set complete
         for part in comm.allgather(written):
-            entries.update({entry["name"]: entry for entry in part})
+            entries.update({entry.name: entry for entry in part})
         ordered = [entries[shard.name] for shard in plan.shards]
-        manifest = Manifest(recipe.folder, {**plan.content, **_training_range(plan, ordered), "shards": ordered})
+        manifest = Manifest(recipe.folder, _complete(plan.layout, ordered))
         check()
         if comm.rank == 0:
             write_manifest(manifest)
     return manifest
 
 
-def _training_range(plan: Plan, entries: list[dict]) -> dict:
-    """Return the value range and the normalisation, which follow only from the training split."""
-    train = [entry for entry in entries if entry["split"] == "train"]
-    low, high = min(entry["hr_min"] for entry in train), max(entry["hr_max"] for entry in train)
-    if plan.content["dtype"] == "uint8":
-        normalisation = {"offset": 0.0, "extent": 255.0}
-    else:
-        normalisation = {"offset": low, "extent": high - low if high > low else 1.0}
-    return {"value_range": [low, high], "normalisation": normalisation}
+def _complete(layout: DatasetLayout, shards: list[ShardEntry]) -> DatasetInfo:
+    """Add the shards, and the value range and normalisation, which follow only from those of the training split."""
+    train = [entry for entry in shards if entry.split == "train"]
+    low, high = min(entry.hr_min for entry in train), max(entry.hr_max for entry in train)
+    extent = high - low if high > low else 1.0
+    normalisation = Normalisation(0.0, 255.0) if layout.dtype == "uint8" else Normalisation(low, extent)
+    return DatasetInfo(**vars(layout), value_range=(low, high), normalisation=normalisation, shards=shards)
 
 
 def _frames_to_decode(shards: Sequence[ShardPlan]) -> int:
@@ -207,16 +208,17 @@ def _label(comm: Any) -> str:
 
 
 def _print_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
-    content = plan.content
+    layout = plan.layout
+    (height, width), (lr_height, lr_width) = layout.hr_size, layout.lr_size
     finished = f", {num_finished} finished before" if num_finished else ""
-    print(f"{plan.recipe.folder}: {content['source']['frames']} frames of {plan.recipe.source_path}, "
-          f"{content['hr_size'][1]}x{content['hr_size'][0]} HR, {content['lr_size'][1]}x{content['lr_size'][0]} LR, "
+    print(f"{plan.recipe.folder}: {layout.source.frames} frames of {plan.recipe.source_path}, "
+          f"{width}x{height} HR, {lr_width}x{lr_height} LR, "
           f"{len(plan.shards)} shards{finished}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
           file=sys.stderr, flush=True)
 
 
 def format_dataset(manifest: Manifest) -> str:
     """Return a line such as 'data/clip: complete, 236 train, 28 val samples, 31 MB'."""
-    size = sum(entry["bytes"] for entry in manifest.content["shards"])
-    counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in manifest.content["splits"])
+    size = sum(entry.bytes for entry in manifest.info.shards)
+    counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in manifest.info.splits)
     return f"{manifest.folder}: complete, {counts} samples, {files.format_bytes(size)}"

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.manifest import FORMAT_VERSION
+from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
 from hpc_vsr.media.colour import Channels
 from hpc_vsr.media.source import Source
@@ -96,30 +94,28 @@ class Plan:
     Attributes
     ----------
     source : Source
-    content : dict
-        dataset.json without the shard entries and what follows from the values.
+    layout : DatasetLayout
+        dataset.json without the entries of the shards and what follows from their values.
     shards : list of ShardPlan
     """
 
     recipe: Recipe
     source: Source
-    content: dict
+    layout: DatasetLayout
     shards: list[ShardPlan]
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes that describe the data set in each shard."""
-        content = self.content
-        return {"dataset_fingerprint": content["fingerprint"], "source": content["source"]["name"],
-                "source_sha256": content["source"]["sha256"], "channels": ",".join(content["channels"]),
-                "units": content["units"], "degradation": content["degradation"]["kind"],
-                "sigma": content["degradation"]["sigma"], "scale": content["degradation"]["scale"]}
+        layout = self.layout
+        return {"dataset_fingerprint": layout.fingerprint, "source": layout.source.name,
+                "source_sha256": layout.source.sha256, "channels": ",".join(layout.channels),
+                "units": layout.units, "degradation": layout.degradation.kind,
+                "sigma": layout.degradation.sigma, "scale": layout.degradation.scale}
 
     @property
     def num_bytes(self) -> int:
-        sizes = [self.content["lr_size"], self.content["hr_size"]]
-        pixels = sum(height * width for height, width in sizes) * len(self.content["channels"])
-        return sum(plan.num_frames for plan in self.shards) * pixels * np.dtype(self.content["dtype"]).itemsize
+        return sum(plan.num_frames for plan in self.shards) * self.layout.bytes_per_frame
 
 
 def open_source(recipe: Recipe) -> Source:
@@ -149,8 +145,8 @@ def plan_dataset(recipe: Recipe) -> Plan:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
     # sizes and splits
     scale = recipe.degradation.scale
-    lr_size = [source.height // scale, source.width // scale]
-    hr_size = [lr_size[0] * scale, lr_size[1] * scale]
+    lr_size = source.height // scale, source.width // scale
+    hr_size = lr_size[0] * scale, lr_size[1] * scale
     if min(lr_size) < 8:
         raise InputError(f"{recipe.source_path}: is {source.width}x{source.height}; "
                          f"at least {8 * scale}x{8 * scale} pixels are needed for scale {scale}")
@@ -159,23 +155,26 @@ def plan_dataset(recipe: Recipe) -> Plan:
     except InputError as error:
         raise InputError(f"{recipe.source_path}: {error}") from None
     shards = plan_shards(splits, recipe.shards)
+    described = {"name": recipe.source_path.name, "sha256": _hash_files(source.files), "frames": source.num_frames,
+                 "height": source.height, "width": source.width, **source.description}
+    source_info = from_dict(SourceInfo, described, str(recipe.source_path))
+    assert as_dict(source_info) == described, "SourceInfo lacks a field"
     # all that decides the bytes of the shards goes into the fingerprint
     meaning = {
         "format_version": FORMAT_VERSION,
-        "source": {"name": recipe.source_path.name, "sha256": _hash_files(source.files),
-                   "frames": source.num_frames, "height": source.height, "width": source.width,
-                   **source.description},
+        "source": source_info,
         "channels": list(source.channels),
         "dtype": source.dtype,
         "units": source.description.get("units", "grey levels" if source.dtype == "uint8" else "1"),
-        "degradation": as_dict(recipe.degradation),
+        "degradation": recipe.degradation,
         "lr_size": lr_size,
         "hr_size": hr_size,
-        "splits": {split: list(block) for split, block in splits.items()},
+        "splits": splits,
         "num_shards": recipe.shards,
     }
-    content = {**meaning, "fingerprint": fingerprint(meaning), "recipe": as_dict(dataclasses.replace(recipe, out=None))}
-    return Plan(recipe, source, content, shards)
+    layout = DatasetLayout(**meaning, fingerprint=fingerprint(meaning),
+                           recipe=as_dict(dataclasses.replace(recipe, out=None)))
+    return Plan(recipe, source, layout, shards)
 
 
 def format_plan(plan: Plan) -> str:
@@ -183,7 +182,7 @@ def format_plan(plan: Plan) -> str:
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
-    for split, (start, stop) in plan.content["splits"].items():
+    for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]
         samples = sum(shard.num_samples for shard in shards)
         rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} samples in {len(shards)} shards")

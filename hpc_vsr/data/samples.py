@@ -61,9 +61,9 @@ class Split:
         entries = manifest.shards(split)
         if not entries:
             raise InputError(f"{manifest.folder}: has no split {split!r}; it has: "
-                             f"{', '.join(manifest.content['splits'])}")
-        self._readers = [ShardReader(manifest.folder / entry["name"], entry["first_frame"],
-                                     entry["first_frame"] + entry["frames"]) for entry in entries]
+                             f"{', '.join(manifest.info.splits)}")
+        self._readers = [ShardReader(manifest.folder / entry.name, entry.first_frame, entry.stop_frame)
+                         for entry in entries]
         self.start, self.stop = self._readers[0].start, self._readers[-1].stop
         self.first = self.stop - num_frames if num_frames else self.start
         self.centres = range(self.first + REACH, self.stop - REACH)
@@ -124,9 +124,8 @@ def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tens
 
 def num_bytes(manifest: Manifest, split: str) -> int:
     """Return the bytes of a split's frames in memory."""
-    start, stop = manifest.content["splits"][split]
-    pixels = sum(height * width for height, width in (manifest.lr_size, manifest.hr_size))
-    return (stop - start) * len(manifest.channels) * pixels * (1 if manifest.is_8bit else 4)
+    start, stop = manifest.info.splits[split]
+    return (stop - start) * manifest.info.bytes_per_frame
 
 
 def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int

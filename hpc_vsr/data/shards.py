@@ -15,7 +15,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from hpc_vsr.data.manifest import FORMAT_VERSION
+from hpc_vsr.data.info import FORMAT_VERSION, ShardEntry
 from hpc_vsr.data.splits import REACH, WINDOW, ShardPlan
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import partial_path, sha256, write_whole
@@ -24,7 +24,7 @@ DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeErro
 
 
 def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
-                attributes: dict) -> dict:
+                attributes: dict) -> ShardEntry:
     """Write one shard under a temporary name, check it by reading it back, and rename it.
 
     Parameters
@@ -40,8 +40,8 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
 
     Returns
     -------
-    dict
-        Its entry in dataset.json: name, split, first_frame, frames, samples, bytes, sha256, hr_min and hr_max.
+    ShardEntry
+        Its entry in dataset.json.
     """
     with write_whole(path) as temporary:
         digest, low, high = _write(temporary, plan, frames, attributes)
@@ -50,7 +50,8 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
     return _entry(path, plan, low, high, sha256(path))
 
 
-def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: str | None = None) -> dict | None:
+def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: str | None = None
+               ) -> ShardEntry | None:
     """Check a finished shard and return its entry; None if it must be written again.
 
     If dataset.json has a checksum, the whole file is compared with it first, because HDF5 can loop for ever in a
@@ -233,10 +234,9 @@ def _digest_valid(digest, valid: np.ndarray) -> None:
         digest.update(np.ascontiguousarray(valid))
 
 
-def _entry(path: Path, plan: ShardPlan, low: float, high: float, checksum: str) -> dict:
-    return {"name": path.name, "split": plan.split, "first_frame": plan.start, "frames": plan.num_frames,
-            "samples": plan.num_samples, "bytes": path.stat().st_size, "sha256": checksum,
-            "hr_min": low, "hr_max": high}
+def _entry(path: Path, plan: ShardPlan, low: float, high: float, checksum: str) -> ShardEntry:
+    return ShardEntry(path.name, plan.split, plan.start, plan.num_frames, plan.num_samples, path.stat().st_size,
+                      checksum, low, high)
 
 
 def list_shard_files(folder: Path) -> Iterator[Path]:

@@ -99,6 +99,12 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int) -> list[Sha
     return plans
 
 
+def spread_evenly(frames: range, count: int) -> list[int]:
+    """Return up to `count` of the frames, at equal distances and half of one from both ends."""
+    count = min(count, len(frames))
+    return [frames[(2 * index + 1) * len(frames) // (2 * count)] for index in range(count)]
+
+
 def _apportion(num_shards: int, samples: dict[str, int]) -> dict[str, int]:
     """Apportion shards by largest remainder; every split gets at least one and at most as many as its samples."""
     total = sum(samples.values())

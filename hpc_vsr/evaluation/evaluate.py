@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from hpc_vsr.data.samples import Split, validation_pairs
 from hpc_vsr.evaluation.baselines import tune_noise
 from hpc_vsr.evaluation.measure import measure_flow, measure_split
 from hpc_vsr.evaluation.methods import applied_twice, baselines, network_methods
+from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, read_evaluation
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
-from hpc_vsr.system.config import as_dict
+from hpc_vsr.system.config import ABSENT, as_dict
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import read_sealed, write_sealed, write_whole
+from hpc_vsr.system.files import write_sealed, write_whole
 from hpc_vsr.system.gpus import choose_device, own_device
 from hpc_vsr.system.lock import only_writer, remove_left
 from hpc_vsr.system.memory import keep_freed_memory
@@ -28,7 +30,7 @@ from hpc_vsr.system.memory import keep_freed_memory
 LOCK = ".evaluate.lock"
 
 
-def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
+def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> Evaluation:
     """Measure bicubic, Wiener and the network of `run`, and write the result into its folder.
 
     A run can be measured while it trains, but two processes cannot measure it at the same time.
@@ -43,7 +45,7 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
         return _evaluate(run, manifest, settings)
 
 
-def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> dict:
+def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> Evaluation:
     keep_freed_memory()
     run.check_name()
     # check the weights and the data before anything is computed
@@ -62,19 +64,17 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     # measure, and write the pictures before the figures, which make the evaluation complete
     split = Split(manifest, settings.split)
     rows, pictures = measure_split(split, methods, settings.pictures, device)
-    result = {
-        "run": run.name, "split": settings.split, "dataset": describe(manifest), "step": trained.step,
-        "precision": precision, "device": device.type, "wiener_noise": noise,
-        "trained_on": trained.terms.fingerprint, "checkpoint_sha256": trained.sha256,
-        "twice_sha256": _sha256_of_twice(settings), "settings": as_dict(settings), "rows": rows,
-    }
-    if trained.network.has_flow:
-        result["flow"] = measure_flow(trained.network, split, device)
+    flow = measure_flow(trained.network, split, device) if trained.network.has_flow else ABSENT
+    evaluation = Evaluation(
+        run=run.name, split=settings.split, dataset=DatasetSummary.of(manifest), step=trained.step,
+        precision=precision, device=device.type, wiener_noise=noise, trained_on=trained.terms.fingerprint,
+        checkpoint_sha256=trained.sha256, twice_sha256=_sha256_of_twice(settings), settings=settings, rows=rows,
+        flow=flow)
     _print_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **pictures)
-    write_sealed(run.evaluation(settings.split), result)
-    return result
+    write_sealed(run.evaluation(settings.split), as_dict(evaluation))
+    return evaluation
 
 
 def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSettings, device: torch.device) -> str:
@@ -92,21 +92,16 @@ def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSe
 def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
     """Call `evaluate`, unless these weights were already measured with these settings on this data set."""
     with contextlib.suppress(InputError):
-        found = read_sealed(run.evaluation(settings.split), "")
-        wanted = {"run": run.name, "checkpoint_sha256": run.checkpoints.best_sha256(),
-                  "twice_sha256": _sha256_of_twice(settings)}
-        if (all(found.get(key) == value for key, value in wanted.items())
-                and _deciding_settings(found["settings"]) == _deciding_settings(as_dict(settings))
-                and found["dataset"]["fingerprint"] == manifest.fingerprint and run.pictures(settings.split).exists()):
+        found = read_evaluation(run.evaluation(settings.split), "")
+        # a CPU's figures are a GPU's to their last digits
+        if (found.run == run.name and dataclasses.replace(found.settings, device=settings.device) == settings
+                and found.checkpoint_sha256 == run.checkpoints.best_sha256()
+                and found.twice_sha256 == _sha256_of_twice(settings)
+                and found.dataset.fingerprint == manifest.fingerprint and run.pictures(settings.split).exists()):
             print(f"{run.path}: already measured", file=sys.stderr)
             remove_left(run.path, LOCK)
             return
     evaluate(run, manifest, settings)
-
-
-def _deciding_settings(settings: dict) -> dict:
-    """Return the settings that decide the figures; a CPU's figures are a GPU's to their last digits."""
-    return {name: value for name, value in settings.items() if name != "device"}
 
 
 def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
@@ -115,18 +110,10 @@ def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
 
 def _print_if_replaced(path: Path, manifest: Manifest) -> None:
     """Print that this evaluation replaces one on another data set, because a run keeps one per split."""
-    with contextlib.suppress(InputError, KeyError, TypeError):
-        before = read_sealed(path, "")["dataset"]
-        if before["fingerprint"] != manifest.fingerprint:
-            print(f"{path}: replaces the evaluation on {before['name']}", file=sys.stderr)
-
-
-def describe(manifest: Manifest) -> dict:
-    """Return what a report shows of a data set."""
-    content = manifest.content
-    return {"name": manifest.name, "fingerprint": manifest.fingerprint,
-            **{key: content[key] for key in ("source", "channels", "dtype", "units", "degradation", "lr_size",
-                                             "hr_size", "splits", "value_range", "normalisation")}}
+    with contextlib.suppress(InputError):
+        before = read_evaluation(path, "").dataset
+        if before.fingerprint != manifest.fingerprint:
+            print(f"{path}: replaces the evaluation on {before.name}", file=sys.stderr)
 
 
 def _check_fit(trained: Trained, manifest: Manifest) -> None:

@@ -12,8 +12,9 @@ import torch
 from hpc_vsr.data.degrade import degrade
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.splits import REACH, spread_evenly
 from hpc_vsr.evaluation.methods import Method
+from hpc_vsr.evaluation.record import Flow, PerFrame, Row, Spectrum
 from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
 from hpc_vsr.metrics.image import flow_between, list_profiles, luma, measure, psnr, temporal_error, to_8bit
 from hpc_vsr.models.enlarge import Enlarge
@@ -72,7 +73,7 @@ class Scores:
     def num_frames(self) -> int:
         return len(next(iter(self.frames.values())))
 
-    def row(self, split: Split, profile: str) -> dict:
+    def row(self, split: Split, profile: str) -> Row:
         """Return the row of the report in one profile."""
         frames, method = self.frames[profile], self.method
         # means over the frames; PSNR without the frames that equal HR
@@ -80,37 +81,34 @@ class Scores:
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
         data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_8bit else 1.0)
-        row = {
-            "method": method.name, "model": method.model, "params": method.num_parameters, "flops": method.flops,
-            "split": split.name, "profile": profile, "frames": len(frames),
-            "exact_frames": columns["psnr"].count(math.inf),
-            "psnr": float(np.mean(finite)) if finite else math.inf,
-            "psnr_pooled": psnr(means["mse"], data_range), **means,
-        }
+        figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
+                   "psnr_pooled": psnr(means["mse"], data_range)}
         if profile == "field":
             # not the mean of the frames' RMSE
-            row["rmse"] = math.sqrt(means["mse"])
-            row.update(self._spectral_figures())
+            figures["rmse"] = math.sqrt(means["mse"])
+            figures.update(self._spectral_figures())
         if self.temporal:
-            row.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
-        row["seconds_per_frame"] = self.seconds / len(split)
-        row["per_frame"] = {"frame": list(split.centres), **columns}
-        return _without_infinity(row)
+            figures.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
+        return Row(
+            method=method.name, model=method.model, params=method.num_parameters, flops=method.flops, split=split.name,
+            profile=profile, frames=len(frames), exact_frames=columns["psnr"].count(math.inf),
+            seconds_per_frame=self.seconds / len(split), **_without_infinity(figures),
+            per_frame=PerFrame(frame=list(split.centres), **_without_infinity(columns)))
 
     def _spectral_figures(self) -> dict:
         k = wavenumbers(*self.manifest.hr_size)
         means = {name: np.mean([frame[name] for frame in self.spectra], axis=0) for name in ("sr", "hr", "error")}
         return {**summarise_spectra(k, **means),
-                "spectrum": {"wavenumber": k.tolist(), **{name: power.tolist() for name, power in means.items()}}}
+                "spectrum": Spectrum(k.tolist(), **{name: power.tolist() for name, power in means.items()})}
 
 
 def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, device: torch.device
-                  ) -> tuple[list[dict], dict]:
+                  ) -> tuple[list[Row], dict]:
     """Measure methods on every frame of a split.
 
     Returns
     -------
-    rows : list of dict
+    rows : list of Row
         One for each profile and method, with the figures of every frame.
     pictures : dict
         ``frame`` (P,), ``methods``, and ``lr``, ``hr`` and each method: (P, C, H, W) float32 in stored values.
@@ -119,7 +117,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
     # scores, and the frames that are kept as pictures
     scores = [Scores(method, manifest) for method in methods]
     _warm_up(split, methods, device)
-    kept = _pick_evenly(split.centres, num_pictures)
+    kept = spread_evenly(split.centres, num_pictures)
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
     # enlarge and measure frame by frame; only the enlargement is timed
     with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
@@ -154,19 +152,19 @@ def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> N
             method.enlarge(window).cpu()
 
 
-def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
+def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
     """Measure how well flows found on LR frames carry the HR neighbours onto the HR centre frame.
 
     Returns
     -------
-    dict
+    Flow
         ``learned``, ``dis`` (classical flow between bicubically enlarged frames) and ``zero`` (no motion): root mean
         square difference after warping, in the values of the data set; ``frames`` and ``pairs`` that were measured.
     """
     manifest = split.manifest
     enlarge = Enlarge("bicubic", manifest.scale).to(device)
     sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
-    centres = _pick_evenly(split.centres, FLOW_FRAMES)
+    centres = spread_evenly(split.centres, FLOW_FRAMES)
     with torch.inference_mode():
         for centre in centres:
             # the learned flows, and grey frames for the classical one
@@ -183,7 +181,7 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> dict:
                 for name, candidate in flows.items():
                     sums[name] += torch.nanmean((warp(neighbour, candidate) - here).double() ** 2).item()
                 pairs += 1
-    return {**{name: math.sqrt(total / pairs) for name, total in sums.items()}, "frames": len(centres), "pairs": pairs}
+    return Flow(**{name: math.sqrt(total / pairs) for name, total in sums.items()}, frames=len(centres), pairs=pairs)
 
 
 def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
@@ -200,12 +198,6 @@ def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
     gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
         if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())
     return (gain * sr + offset).astype(np.float32)
-
-
-def _pick_evenly(centres: range, count: int) -> list[int]:
-    """Return `count` of the centres, at equal distances."""
-    count = min(count, len(centres))
-    return [centres[(2 * index + 1) * len(centres) // (2 * count)] for index in range(count)]
 
 
 def _without_infinity(value):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.data.manifest import Manifest
-from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.splits import REACH, WINDOW
 from hpc_vsr.data.values import from_unit, to_unit
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.enlarge import Enlarge
@@ -125,7 +125,8 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
             out = network.upscale(torch.stack(frames, dim=2))
         return from_unit(out[0], terms.offset, terms.extent)
 
-    return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), 5 * once + again, enlarge)
+    return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), WINDOW * once + again,
+                  enlarge)
 
 
 def _around(position: int, num_frames: int) -> list[int]:

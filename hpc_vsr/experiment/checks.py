@@ -15,7 +15,7 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     if settings.first_stage_steps and experiment.model.name != "previous":
         raise InputError(f"train.first_stage_steps: {experiment.model.name} has no first stage of its own; "
                          "set it to 0 or model.name to previous")
-    first, stop = manifest.content["splits"]["train"]
+    first, stop = manifest.info.splits["train"]
     if settings.num_frames > stop - first:
         raise InputError(f"train.num_frames: {settings.num_frames} are more than the training split has, "
                          f"{stop - first}")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_vsr import __version__
+from hpc_vsr.evaluation.record import BASELINES, Evaluation, read_evaluation
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import read_sealed
 
 PROFILES = {"paper": "values 0..255 (for a field: 0..1), two pixels cut at each side, scikit-image's SSIM",
             "sr": "Y in studio range, as many pixels cut at each side as the scale, SSIM of Wang et al. 2004"}
@@ -62,35 +62,34 @@ def _usage(files: Sequence[Path]) -> list[str]:
     return ["```python", *(code[path.suffix[1:]].format(path.name) for path in files), "```", ""] if files else []
 
 
-def _training(config: dict, trained: Trained, evaluation: dict | None) -> list[str]:
+def _training(config: dict, trained: Trained, evaluation: Evaluation | None) -> list[str]:
     if config["train"] is None:
         return ["Weights that the authors of the 2021 paper published, imported; their data are not public.", ""]
     train = config["train"]
     data = f"data set `{Path(config['data']).name}` (fingerprint {config['data_fingerprint']})"
-    if evaluation is not None and evaluation["dataset"]["fingerprint"] == config["data_fingerprint"]:
-        source, splits = evaluation["dataset"]["source"], evaluation["dataset"]["splits"]
-        first, stop = splits["train"]
-        data += f": frames {first} to {stop - 1} of {source['frames']} of `{source['name']}`"
+    if evaluation is not None and evaluation.dataset.fingerprint == config["data_fingerprint"]:
+        source, (first, stop) = evaluation.dataset.source, evaluation.dataset.splits["train"]
+        data += f": frames {first} to {stop - 1} of {source.frames} of `{source.name}`"
     return [f"{trained.step:,} steps of {train['batch_size']} samples, {train['loss']}, {train['precision']}, on "
             f"{data}.", ""]
 
 
-def _metrics(evaluation: dict | None, name: str) -> list[str]:
+def _metrics(evaluation: Evaluation | None, name: str) -> list[str]:
     if evaluation is None:
         return ["Not measured with these weights; run `python -m hpc_vsr.evaluate`.", ""]
-    rows = [row for row in evaluation["rows"] if row["profile"] in PROFILES and row["psnr"] is not None]
-    table = [f"| {row['method']} | {row['profile']} | {row['psnr']:.2f} | {row['ssim']:.4f} |" for row in rows
-             if row["method"] in ("bicubic", "wiener", name) and row["ssim"] is not None]
-    return [f"{evaluation['dataset']['name']}, split {evaluation['split']}, {rows[0]['frames']} frames:", "",
+    rows = [row for row in evaluation.rows if row.profile in PROFILES]
+    table = [f"| {row.method} | {row.profile} | {row.psnr:.2f} | {row.ssim:.4f} |" for row in rows
+             if row.method in (*BASELINES, name) and None not in (row.psnr, row.ssim)]
+    return [f"{evaluation.dataset.name}, split {evaluation.split}, {rows[0].frames} frames:", "",
             "| method | profile | PSNR (dB) | SSIM |", "|---|---|---:|---:|", *table, "",
             *(f"`{profile}`: {meaning}." for profile, meaning in PROFILES.items()), ""]
 
 
-def _read_evaluation(run: RunFolder, trained: Trained) -> dict | None:
+def _read_evaluation(run: RunFolder, trained: Trained) -> Evaluation | None:
     """Return the evaluation on the test split if it was made with these weights, else None."""
     with contextlib.suppress(InputError):
-        found = read_sealed(run.evaluation("test"), "")
-        if isinstance(found, dict) and found.get("checkpoint_sha256") == trained.sha256:
+        found = read_evaluation(run.evaluation("test"), "")
+        if found.checkpoint_sha256 == trained.sha256:
             return found
     return None
 

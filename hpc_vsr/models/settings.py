@@ -12,7 +12,7 @@ from hpc_vsr.system.errors import InputError
 KernelAxes = Literal["published", "temporal"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TILE = 384  # largest side in LR pixels that is computed without tiles
-SCALES = {"delta": 2, "parallel5": 2, "previous": 2, "flow4x": 4}
+SCALES = {"delta": 2, "parallel5": 2, "previous": 2, "flow4x": 4}  # the networks, and how much each enlarges
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ModelSettings:
         he: ours, which learns from the first step. torch: PyTorch's own, as in the paper.
     """
 
-    name: Literal["delta", "parallel5", "previous", "flow4x"] = "delta"
+    name: Literal[*SCALES] = "delta"
     skip: Literal["none", "bicubic", "wiener"] = "none"
     input: Literal["plain", "deconvolved"] = "plain"
     n_2d: int = 5

@@ -7,7 +7,10 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from hpc_vsr.evaluation.record import Row
 from hpc_vsr.experiment.finished import NEUTRAL
+from hpc_vsr.report.record import Curves, RunSummary
+from hpc_vsr.system.config import as_dict
 
 SEED = "train.seed"
 WITHOUT_MEANING = {f"train.{name}" for name in NEUTRAL}
@@ -51,17 +54,17 @@ class Group:
             f"seed{'s' * (len(self.runs) > 2)}"
 
 
-def varied_settings(runs: list[dict]) -> list[str]:
+def varied_settings(runs: list[RunSummary]) -> list[str]:
     """Return the settings, "section.key", in which the trained runs of a report differ; the seed is not one of them."""
-    flat = [_flat(run) for run in runs if run["train"] is not None]
+    flat = [_flat(run) for run in runs if run.train is not None]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     return [key for key in keys if key != SEED and key not in WITHOUT_MEANING
             and len({repr(settings.get(key)) for settings in flat}) > 1]
 
 
-def common_level(curves: dict) -> float | None:
+def common_level(curves: dict[str, Curves]) -> float | None:
     """Return the highest validation PSNR in dB, in steps of half a dB, that all runs with a validation curve reach."""
-    best = [max(psnr for _, psnr, _ in curve["validation"]) for curve in curves.values() if curve["validation"]]
+    best = [max(psnr for _, psnr, _ in curve.validation) for curve in curves.values() if curve.validation]
     return math.floor(min(best) / LEVEL_STEP) * LEVEL_STEP if best else None
 
 
@@ -70,42 +73,43 @@ def first_epoch_at(curve: list[tuple[int, float, float]], level: float) -> float
     return next((epoch for _, psnr, epoch in curve if psnr >= level), None)
 
 
-def group_runs(runs: list[dict], rows: list[dict], curves: dict, level: float | None) -> list[Group]:
+def group_runs(runs: list[RunSummary], rows: list[Row], curves: dict[str, Curves], level: float | None) -> list[Group]:
     """Return the runs in groups that differ only in the seed, the best first.
 
     Parameters
     ----------
-    runs, rows : list of dict
-        Entries of report.json; only the rows of one profile.
+    runs : list of RunSummary
+    rows : list of Row
+        Rows of one profile.
     curves : dict
-        {run: {"validation": [(step, psnr, epoch), ...]}}.
+        {run: Curves}.
     level : float or None
         Validation PSNR in dB.
     """
     # collect the runs that are equal but for the seed
     keys = varied_settings(runs)
-    by_method = {row["method"]: row for row in rows}
-    members: dict[str, list[dict]] = {}
+    by_method = {row.method: row for row in rows}
+    members: dict[str, list[RunSummary]] = {}
     for run in runs:
         flat = {key: value for key, value in _flat(run).items() if key != SEED and key not in WITHOUT_MEANING}
-        mark = repr([sorted(flat.items()), run["trained_on"], run["precision"]]) if run["train"] else run["name"]
-        if any(other["train"] == run["train"] for other in members.get(mark, [])):
-            mark = run["name"]  # the same seed again does not count as another seed
+        mark = repr([sorted(flat.items()), run.trained_on, run.precision]) if run.train else run.name
+        if any(other.train == run.train for other in members.get(mark, [])):
+            mark = run.name  # the same seed again does not count as another seed
         members.setdefault(mark, []).append(run)
     # average over the runs of each group
     groups = []
     for same in members.values():
-        own = [by_method[run["name"]] for run in same]
-        scores = [math.inf if row["psnr"] is None else row["psnr"] for row in own]
-        reached = [None if level is None else first_epoch_at(curves[run["name"]]["validation"], level)
+        own = [by_method[run.name] for run in same]
+        scores = [math.inf if row.psnr is None else row.psnr for row in own]
+        reached = [None if level is None else first_epoch_at(curves[run.name].validation, level)
                    for run in same]
         groups.append(Group(
-            tuple(run["name"] for run in same), same[0]["model"]["name"],
-            {key: _flat(same[0]).get(key) for key in keys} if same[0]["train"] else {},
-            own[0]["params"], own[0]["flops"], statistics.fmean(scores),
+            tuple(run.name for run in same), same[0].model.name,
+            {key: _flat(same[0]).get(key) for key in keys} if same[0].train else {},
+            own[0].params, own[0].flops, statistics.fmean(scores),
             statistics.stdev(scores) if len(scores) > 1 and all(map(math.isfinite, scores)) else math.nan,
-            statistics.fmean(math.nan if row["ssim"] is None else row["ssim"] for row in own),
-            statistics.fmean(row["seconds_per_frame"] for row in own), same[0]["epochs"],
+            statistics.fmean(math.nan if row.ssim is None else row.ssim for row in own),
+            statistics.fmean(row.seconds_per_frame for row in own), same[0].epochs,
             None if None in reached else statistics.fmean(reached)))
     return sorted(groups, key=lambda group: group.psnr, reverse=True)
 
@@ -134,5 +138,6 @@ def order(value: Any) -> tuple:
     return (0, value, "") if is_number else (1, 0, str(value))
 
 
-def _flat(run: dict) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section in ("model", "train") for key, value in (run[section] or {}).items()}
+def _flat(run: RunSummary) -> dict[str, Any]:
+    sections = {"model": as_dict(run.model), "train": as_dict(run.train) or {}}
+    return {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()}

@@ -5,23 +5,22 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.report.ablation import Group, common_level, group_runs
-from hpc_vsr.report.published import published_rows
-from hpc_vsr.report.recorded import fault_of
+from hpc_vsr.report.published import PublishedRow, published_rows
+from hpc_vsr.report.record import Curves, Failure, RunSummary
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import read_history
-from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import read_sealed
 
-BASELINES = ("bicubic", "wiener")
 MOST_PICTURES = 4_000_000_000  # bytes; twenty 4K frames in ten methods take 1.6 GB
 
 
@@ -31,21 +30,32 @@ class Report:
 
     Attributes
     ----------
-    content : dict
+    dataset, runs, rows, published, level, failed
         Content of report.json.
     curves : dict
-        {run: {"training": [(step, loss)], "validation": [(step, psnr, epoch)]}} from metrics.jsonl.
+        {run: Curves} from metrics.jsonl.
     pictures : dict
         {"frame": (P,), "lr": (P, C, h, w), "hr" and each method: (P, C, H, W)} float32 in stored values.
     """
 
-    content: dict
-    curves: dict = field(default_factory=dict)
-    pictures: dict = field(default_factory=dict)
+    dataset: DatasetSummary
+    runs: list[RunSummary]
+    rows: list[Row]
+    published: list[PublishedRow]
+    level: float | None
+    failed: list[Failure]
+    curves: dict[str, Curves]
+    pictures: dict[str, np.ndarray]
+
+    @property
+    def content(self) -> dict:
+        """Content of report.json."""
+        return {name: as_dict(getattr(self, name)) for name in ("dataset", "runs", "rows", "published", "level",
+                                                                "failed")}
 
     @property
     def is_video(self) -> bool:
-        return self.content["dataset"]["dtype"] == "uint8"
+        return self.dataset.dtype == "uint8"
 
     @property
     def main_profile(self) -> str:
@@ -54,17 +64,17 @@ class Report:
 
     def groups(self) -> list[Group]:
         """Return the runs in groups that differ only in the seed, the best first."""
-        rows = [row for row in self.content["rows"] if row["profile"] == self.main_profile]
-        return group_runs(self.content["runs"], rows, self.curves, self.content["level"])
+        rows = [row for row in self.rows if row.profile == self.main_profile]
+        return group_runs(self.runs, rows, self.curves, self.level)
 
-    def rows(self, profile: str) -> list[dict]:
+    def ranked(self, profile: str) -> list[Row]:
         """Return the rows of one profile, the best PSNR first."""
-        rows = [row for row in self.content["rows"] if row["profile"] == profile]
-        return sorted(rows, key=lambda row: float("inf") if row["psnr"] is None else row["psnr"], reverse=True)
+        rows = [row for row in self.rows if row.profile == profile]
+        return sorted(rows, key=lambda row: float("inf") if row.psnr is None else row.psnr, reverse=True)
 
     @property
     def profiles(self) -> list[str]:
-        return list(dict.fromkeys(row["profile"] for row in self.content["rows"]))
+        return list(dict.fromkeys(row.profile for row in self.rows))
 
 
 def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None = None) -> Report:
@@ -81,70 +91,66 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     if len({run.name for run in runs}) != len(runs):
         raise InputError(f"runs: two folders have the same name: {', '.join(str(run.path) for run in runs)}")
     # the evaluation of each run; one that cannot be read goes to the list of failures
-    evaluations, failed = {}, []
+    evaluations: dict[str, Evaluation] = {}
+    failed: list[Failure] = []
     for run in runs:
         try:
             evaluations[run.name] = _read_evaluation(run, split)
         except InputError as error:
-            failed.append({"run": run.name, "reason": str(error)})
+            failed.append(Failure(run.name, str(error)))
     if not evaluations:
-        raise InputError(f"no run can be reported: {failed[0]['reason']}")
+        raise InputError(f"no run can be reported: {failed[0].reason}")
     # all evaluations must be of one data set
-    datasets = {name: evaluation["dataset"] for name, evaluation in evaluations.items()}
+    datasets = {name: evaluation.dataset for name, evaluation in evaluations.items()}
     first = next(iter(datasets.values()))
     for name, dataset in datasets.items():
-        if dataset["fingerprint"] != first["fingerprint"]:
-            raise InputError(f"runs/{name}: was measured on {dataset['name']}, but {next(iter(datasets))} on "
-                             f"{first['name']}; make one report for each data set")
+        if dataset.fingerprint != first.fingerprint:
+            raise InputError(f"runs/{name}: was measured on {dataset.name}, but {next(iter(datasets))} on "
+                             f"{first.name}; make one report for each data set")
     # rows of all methods; the baselines, which every run has, once
-    rows: dict[tuple, dict] = {}
+    rows: dict[tuple, Row] = {}
     for evaluation in evaluations.values():
-        for row in evaluation["rows"]:
-            rows.setdefault((row["method"], row["profile"]), row)
+        for row in evaluation.rows:
+            rows.setdefault((row.method, row.profile), row)
     summaries = [_summary(run, evaluations[run.name]) for run in runs if run.name in evaluations]
     measured = [run for run in runs if run.name in evaluations]
     curves = {run.name: read_curves(run) for run in measured}
-    tables = [evaluation["settings"]["published"] for evaluation in evaluations.values()]
+    tables = [evaluation.settings.published for evaluation in evaluations.values()]
     table = next((name for name in tables if name != "none"), None)
-    content = {"dataset": first, "runs": summaries, "rows": list(rows.values()),
-               "published": published_rows(list(rows.values()), summaries, table) if table else [],
-               "level": common_level(curves) if level is None else level, "failed": failed}
-    return Report(content, curves, _read_pictures(measured, split))
+    published = published_rows(list(rows.values()), summaries, table) if table else []
+    return Report(first, summaries, list(rows.values()), published, common_level(curves) if level is None else level,
+                  failed, curves, _read_pictures(measured, split))
 
 
-def _read_evaluation(run: RunFolder, split: str) -> dict:
+def _read_evaluation(run: RunFolder, split: str) -> Evaluation:
     run.read_config()
     command = f"python -m hpc_vsr.evaluate --run {run.path} --split {split}"
-    evaluation = read_sealed(run.evaluation(split), f"run '{command}'")
-    if fault := fault_of(evaluation, split):
-        raise InputError(f"{run.evaluation(split)}: is not an evaluation of this version ({fault}); run "
-                         f"'{command}'")
-    if evaluation["run"] != run.name:
-        raise InputError(f"{run.path}: was measured as {evaluation['run']!r}, before it was renamed or copied; run "
+    evaluation = read_evaluation(run.evaluation(split), f"run '{command}'")
+    if evaluation.run != run.name:
+        raise InputError(f"{run.path}: was measured as {evaluation.run!r}, before it was renamed or copied; run "
                          f"'{command}'")
     return evaluation
 
 
-def _summary(run: RunFolder, evaluation: dict) -> dict:
+def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
     config = run.read_config()
-    model = as_dict(from_dict(ModelSettings, config["model"], str(run.config)))  # adds settings that older runs lack
-    train = as_dict(from_dict(TrainSettings, config["train"], str(run.config))) if config["train"] else None
     records = read_history(run.metrics)
-    return {"name": run.name, "model": model, "train": train, "imported": config.get("imported"),
-            "epochs": records[-1].get("epoch") if records else None,
-            "is_8bit": evaluation["dataset"]["dtype"] == "uint8", "flow": evaluation.get("flow"),
-            **{key: evaluation[key] for key in ("step", "precision", "device", "wiener_noise", "trained_on")}}
+    return RunSummary(
+        run.name, from_dict(ModelSettings, config["model"], str(run.config)),
+        from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
+        config.get("imported"), records[-1].get("epoch") if records else None, evaluation.dataset.dtype == "uint8",
+        None if evaluation.flow is ABSENT else evaluation.flow, evaluation.step, evaluation.precision,
+        evaluation.device, evaluation.wiener_noise, evaluation.trained_on)
 
 
-def read_curves(run: RunFolder) -> dict:
+def read_curves(run: RunFolder) -> Curves:
     """Return the training loss over the steps, and the validation PSNR with its step and epoch."""
     records = read_history(run.metrics)
-    return {
-        "training": [(record["step"], record["loss"]) for record in records if _is_number(record.get("loss"))],
-        "validation": [(record["step"], record["validation"]["psnr"], record["epoch"]) for record in records
-                       if isinstance(record.get("validation"), dict) and _is_number(record["validation"].get("psnr"))
-                       and _is_number(record.get("epoch"))],
-    }
+    return Curves(
+        [(record["step"], record["loss"]) for record in records if _is_number(record.get("loss"))],
+        [(record["step"], record["validation"]["psnr"], record["epoch"]) for record in records
+         if isinstance(record.get("validation"), dict) and _is_number(record["validation"].get("psnr"))
+         and _is_number(record.get("epoch"))])
 
 
 def _is_number(value: Any) -> bool:

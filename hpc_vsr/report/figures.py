@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from hpc_vsr.evaluation.record import BASELINES, Row
 from hpc_vsr.metrics.field import RESOLVED
 from hpc_vsr.report.ablation import ablation_lines, varied_settings
-from hpc_vsr.report.collect import BASELINES, Report
+from hpc_vsr.report.collect import Report
 
 STYLE = {"font.family": "sans-serif", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#e3e6ea", "grid.linewidth": 0.8, "axes.edgecolor": "#8a93a0",
@@ -39,13 +40,13 @@ def training_curves(report: Report) -> str:
         figure = Figure(figsize=(11.4, 3.4), layout="constrained")
         loss, psnr = figure.subplots(1, 2)
         for (name, curves), colour in zip(report.curves.items(), _colours(report.curves), strict=True):
-            if curves["training"]:
-                steps, values = zip(*curves["training"], strict=True)
+            if curves.training:
+                steps, values = zip(*curves.training, strict=True)
                 loss.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
                 loss.plot(steps, _smooth(values), "o-" if len(steps) < MAX_MARKED else "-", color=colour, markersize=3,
                           label=name)
-            if curves["validation"]:
-                steps, values, _ = zip(*curves["validation"], strict=True)
+            if curves.validation:
+                steps, values, _ = zip(*curves.validation, strict=True)
                 psnr.plot(steps, values, "o-", color=colour, markersize=4, label=name)
         loss.set(xlabel="step", ylabel="training loss")
         psnr.set(xlabel="step", ylabel="validation PSNR (dB)")
@@ -61,12 +62,12 @@ def psnr_over_frames(report: Report, profile: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 3.2), layout="constrained")
         axes = figure.subplots()
-        for row in _networks_and_baselines(report, report.rows(profile)):
-            frames = row["per_frame"]["frame"]
-            values = [np.nan if value is None else value for value in row["per_frame"]["psnr"]]
-            axes.plot(frames, values, label=NAMES.get(row["method"], row["method"]),
-                      color=method_colour(report, row["method"]),
-                      linestyle="--" if row["method"] in BASELINES else "-")
+        for row in _networks_and_baselines(report, report.ranked(profile)):
+            frames = row.per_frame.frame
+            values = [np.nan if value is None else value for value in row.per_frame.psnr]
+            axes.plot(frames, values, label=NAMES.get(row.method, row.method),
+                      color=method_colour(report, row.method),
+                      linestyle="--" if row.method in BASELINES else "-")
         axes.set(xlabel="frame of the source", ylabel=f"PSNR (dB, {profile})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
@@ -75,19 +76,19 @@ def psnr_over_frames(report: Report, profile: str) -> str:
 
 def power_spectra(report: Report) -> str:
     """Return the power spectra of HR and every method, and of the errors relative to HR, over wavenumber, as SVG."""
-    rows = report.rows("field")
-    units = report.content["dataset"]["units"]
+    rows = report.ranked("field")
+    units = report.dataset.units
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 4.0), layout="constrained")
         power, share = figure.subplots(1, 2)
-        k = np.array(rows[0]["spectrum"]["wavenumber"])
-        hr = np.array(rows[0]["spectrum"]["hr"])
+        k = np.array(rows[0].spectrum.wavenumber)
+        hr = np.array(rows[0].spectrum.hr)
         power.loglog(k, hr, color="#1f2933", linewidth=2.4, label="HR")
         for row in _networks_and_baselines(report, rows):
-            look = {"label": NAMES.get(row["method"], row["method"]), "color": method_colour(report, row["method"]),
-                    "linestyle": "--" if row["method"] in BASELINES else "-"}
-            power.loglog(k, row["spectrum"]["sr"], **look)
-            share.loglog(k, np.array(row["spectrum"]["error"]) / hr, **look)
+            look = {"label": NAMES.get(row.method, row.method), "color": method_colour(report, row.method),
+                    "linestyle": "--" if row.method in BASELINES else "-"}
+            power.loglog(k, row.spectrum.sr, **look)
+            share.loglog(k, np.array(row.spectrum.error) / hr, **look)
         share.axhline(RESOLVED, color="#8a93a0", linewidth=1, linestyle=":")
         share.annotate("resolved below", (k[0], RESOLVED), textcoords="offset points", xytext=(2, 4), fontsize=8)
         for axes in (power, share):
@@ -104,7 +105,7 @@ def power_spectra(report: Report) -> str:
 def ablations(report: Report) -> str | None:
     """Return PSNR over each setting in which runs differ, as SVG; None if there is nothing to draw."""
     groups = report.groups()
-    panels = [(key, lines) for key in varied_settings(report.content["runs"])
+    panels = [(key, lines) for key in varied_settings(report.runs)
               if (lines := ablation_lines(groups, key))][:MAX_PANELS]
     if not panels:
         return None
@@ -134,11 +135,11 @@ def ablations(report: Report) -> str | None:
         return f'<div style="max-width: {24 * columns}rem">{_svg(figure)}</div>'
 
 
-def _networks_and_baselines(report: Report, rows: list[dict]) -> list[dict]:
+def _networks_and_baselines(report: Report, rows: list[Row]) -> list[Row]:
     """Return the best networks, as many as a legend can name, and the baselines; no methods derived from them."""
-    names = {run["name"] for run in report.content["runs"]}
-    return [*[row for row in rows if row["method"] in names][:MAX_LEGEND],
-            *[row for row in rows if row["method"] in BASELINES]]
+    names = {run.name for run in report.runs}
+    return [*[row for row in rows if row.method in names][:MAX_LEGEND],
+            *[row for row in rows if row.method in BASELINES]]
 
 
 def _smooth(values: Sequence[float], width: int = 9) -> np.ndarray:

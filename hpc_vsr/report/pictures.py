@@ -16,8 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from hpc_vsr.report.collect import BASELINES, Report
+from hpc_vsr.data.info import AxisInfo
+from hpc_vsr.evaluation.record import BASELINES
+from hpc_vsr.report.collect import Report
 from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
+from hpc_vsr.system.config import ABSENT
 
 ZOOM_SHARE = 5  # a zoomed crop has the frame's shorter side divided by this
 MAX_GAP = 0.05  # share of a zoomed crop that may have no value
@@ -39,7 +42,7 @@ class Look:
         Error at the ends of the colour bar of errors.
     value_label, error_label : str
         Labels of the colour bars, with units.
-    axes : list of dict or None
+    axes : list of AxisInfo or None
         Coordinates of rows and columns of a field; None for video.
     """
 
@@ -47,7 +50,7 @@ class Look:
     error_limit: float
     value_label: str
     error_label: str
-    axes: list[dict] | None
+    axes: list[AxisInfo] | None
 
 
 def can_compare(report: Report) -> bool:
@@ -63,10 +66,9 @@ def comparison(report: Report, index: int) -> bytes:
     mask_gaps(pictures)
     look = _choose_look(report, index)
     top, left, side = _busiest_square(pictures["hr"])
-    scale = report.content["dataset"]["degradation"]["scale"]
+    scale = report.dataset.degradation.scale
     frame = int(report.pictures["frame"][index])
-    psnrs = {row["method"]: dict(zip(row["per_frame"]["frame"], row["per_frame"]["psnr"], strict=True))[frame]
-             for row in report.rows(report.main_profile)}
+    psnrs = {row.method: row.per_frame.psnr_of(frame) for row in report.ranked(report.main_profile)}
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
@@ -112,7 +114,7 @@ def comparison(report: Report, index: int) -> bytes:
             bar.locator = MaxNLocator(3)
             bar.formatter.set_powerlimits((-2, 4))
             bar.update_ticks()
-        figure.suptitle(f"frame {frame} of {report.content['dataset']['source']['name']}", fontsize=13)
+        figure.suptitle(f"frame {frame} of {report.dataset.source.name}", fontsize=13)
         names_as_they_are(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
@@ -139,46 +141,48 @@ def png_uri(png: bytes) -> str:
 
 def pictured(report: Report) -> list[str]:
     """Return the networks that have pictures, the best first."""
-    names = {run["name"] for run in report.content["runs"]}
-    return [row["method"] for row in report.rows(report.main_profile)
-            if row["method"] in names and row["method"] in report.pictures]
+    names = {run.name for run in report.runs}
+    return [row.method for row in report.ranked(report.main_profile)
+            if row.method in names and row.method in report.pictures]
 
 
 def _choose_look(report: Report, index: int) -> Look:
-    dataset = report.content["dataset"]
+    dataset = report.dataset
     if report.is_video:
         return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR (grey levels)", None)
     hr, wiener = report.pictures["hr"][index], report.pictures["wiener"][index]
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
-    source, units = dataset["source"], dataset["units"]
+    source, units = dataset.source, dataset.units
     limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
-    name = source.get("long_name", dataset["channels"][0])
+    name = dataset.channels[0] if source.long_name is ABSENT else source.long_name
+    axes = _pixels(dataset.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
     coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
-    return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", source.get("coordinates") or _pixels())
+    return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", axes)
 
 
-def _pixels() -> list[dict]:
-    return [{"name": name, "units": "pixels"} for name in ("row", "column")]
+def _pixels(sizes: tuple[int, int]) -> list[AxisInfo]:
+    return [AxisInfo(name=name, units="pixels", size=size, first=0.0, last=size - 1.0)
+            for name, size in zip(("row", "column"), sizes, strict=True)]
 
 
-def _edges(axis: dict, size: int, source_size: int) -> tuple[float, float]:
+def _edges(axis: AxisInfo, size: int) -> tuple[float, float]:
     """Return where the first of `size` cells begins and the last one ends, in the units of the coordinate."""
-    if "first" not in axis or source_size < 2:
+    source_size = size if axis.size is ABSENT else axis.size
+    if source_size < 2:
         return -0.5, size - 0.5
-    spacing = (axis["last"] - axis["first"]) / (source_size - 1)
-    return axis["first"] - spacing / 2, axis["first"] + spacing * (size - 0.5)
+    spacing = (axis.last - axis.first) / (source_size - 1)
+    return axis.first - spacing / 2, axis.first + spacing * (size - 0.5)
 
 
 def _extent(look: Look, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
     if look.axes is None:
         return -0.5, size[1] - 0.5, size[0] - 0.5, -0.5
-    (top, bottom), (left, right) = (_edges(axis, count, axis.get("size", count))
-                                    for axis, count in zip(look.axes, size, strict=True))
+    (top, bottom), (left, right) = (_edges(axis, count) for axis, count in zip(look.axes, size, strict=True))
     return left, right, bottom, top
 
 
-def _ascends(axis: dict) -> bool:
-    return axis["units"] != "grid points" and axis.get("last", 0) > axis.get("first", 0)
+def _ascends(axis: AxisInfo) -> bool:
+    return axis.units not in ("grid points", "pixels") and axis.last > axis.first
 
 
 def mask_gaps(pictures: dict[str, np.ndarray]) -> None:
@@ -204,7 +208,7 @@ def _label(axes, look: Look, is_first: bool) -> None:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         return
-    rows, columns = (f"{axis['name']} ({axis['units']})" if axis["units"] else axis["name"] for axis in look.axes)
+    rows, columns = (f"{axis.name} ({axis.units})" if axis.units else axis.name for axis in look.axes)
     axes.set_xlabel(columns, fontsize=8)
     axes.tick_params(labelsize=7)
     axes.locator_params(nbins=4)
@@ -223,8 +227,9 @@ def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
 def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
     """Convert (C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
     if not report.is_video:
-        offset, extent = (report.content["dataset"]["normalisation"][key] for key in ("offset", "extent"))
-        return frame[0] if len(frame) == 1 else np.clip((frame - offset) / extent, 0, 1).transpose(1, 2, 0)
+        normal = report.dataset.normalisation
+        unit = np.clip((frame - normal.offset) / normal.extent, 0, 1)
+        return frame[0] if len(frame) == 1 else unit.transpose(1, 2, 0)
     shown = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
     return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
 

@@ -8,9 +8,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hpc_vsr.evaluation.record import Row
 from hpc_vsr.report.ablation import Group, order, varied_settings
 from hpc_vsr.report.collect import Report
-from hpc_vsr.report.published import RAW, SOURCES
+from hpc_vsr.report.published import RAW, SOURCES, Ours
+from hpc_vsr.system.config import ABSENT, as_dict
 
 MEANINGS = {
     "paper": "Y of BT.601 in full range, 8 bit, 2 pixels cut at each side; SSIM with scikit-image's defaults",
@@ -54,9 +56,9 @@ def result_tables(report: Report) -> list[Table]:
 def comparison_table(report: Report) -> Table | None:
     """Return the networks side by side (size, cost, quality, spread over seeds); None for a single run."""
     groups = report.groups()
-    if len(report.content["runs"]) < 2:
+    if len(report.runs) < 2:
         return None
-    baseline = next(row["psnr"] for row in report.rows(report.main_profile) if row["method"] == "wiener")
+    baseline = next(row.psnr for row in report.ranked(report.main_profile) if row.method == "wiener")
     rows = []
     for group in groups:
         rows.append([group.name, group.model, f"{group.num_parameters:,}", f"{group.flops / 1e9:.1f}",
@@ -70,11 +72,11 @@ def comparison_table(report: Report) -> Table | None:
 
 def ablation_table(report: Report) -> Table | None:
     """Return the settings in which runs differ, with their results; None if they differ in none."""
-    keys = varied_settings(report.content["runs"])
+    keys = varied_settings(report.runs)
     groups = [group for group in report.groups() if group.settings]
     if not keys or len(groups) < 2:
         return None
-    level = report.content["level"]
+    level = report.level
     level_head = [f"epochs to {level:g} dB"] if level is not None else []
     rows = []
     for group in sorted(groups, key=lambda group: [order(value) for value in group.settings.values()]):
@@ -90,37 +92,37 @@ def ablation_table(report: Report) -> Table | None:
 
 def published_table(report: Report) -> Table | None:
     """Return the paper's own table with the published figures beside ours; None if no run asked for it."""
-    published = report.content["published"]
+    published = report.published
     if not published:
         return None
     rows = []
     for item in published:
-        label = item["network"] + (f" ({item['note']})" if item["note"] else "")
-        theirs = [_number(item["mse"]), _decibels(item["psnr"]), f"{item['ssim']:.4f}"]
-        for position, ours in enumerate(item["ours"] or [None]):
+        label = item.network + (f" ({item.note})" if item.note else "")
+        theirs = [_number(item.mse), _decibels(item.psnr), f"{item.ssim:.4f}"]
+        for position, ours in enumerate(item.ours or [None]):
             shown = [label, *theirs] if position == 0 else ["", "", "", ""]
             rows.append([*shown, "not trained", "", "", ""] if ours is None else
-                        [*shown, ours["run"], _number(ours["mse"]), _decibels(ours["psnr"]), f"{ours['ssim']:.4f}"])
-    table = published[0]["table"]
+                        [*shown, ours.run, _number(ours.mse), _decibels(ours.psnr), _ssim(ours)])
+    table = published[0].table
     return Table(f"The paper's {table.capitalize()} table", f"published on {SOURCES[table]}. {RAW}",
                  ["published", "MSE", "PSNR (dB)", "SSIM", "ours", "MSE", "PSNR (dB)", "SSIM"], rows, (0, 4))
 
 
 def protocol_differences(report: Report) -> list[tuple[str, str]]:
     """Return (run, how it differs from the published protocol besides its data)."""
-    seen = {ours["run"]: "; ".join(ours["differences"]) or "none" for item in report.content["published"]
-            for ours in item["ours"] if item["network"] != "raw"}
+    seen = {ours.run: "; ".join(ours.differences) or "none" for item in report.published
+            for ours in item.ours if item.network != "raw"}
     return list(seen.items())
 
 
 def flow_table(report: Report) -> Table | None:
     """Return how well the flows of flow4x carry a neighbour onto the centre frame; None if no run has a flow."""
-    runs = [run for run in report.content["runs"] if run["flow"]]
+    runs = [run for run in report.runs if run.flow]
     if not runs:
         return None
-    units = "grey levels" if report.is_video else report.content["dataset"]["units"]
-    rows = [[run["name"], *(f"{run['flow'][name]:.4g}" for name in ("learned", "dis", "zero")),
-             str(run["flow"]["pairs"])] for run in runs]
+    units = "grey levels" if report.is_video else report.dataset.units
+    rows = [[run.name, *(f"{value:.4g}" for value in (run.flow.learned, run.flow.dis, run.flow.zero)),
+             str(run.flow.pairs)] for run in runs]
     return Table("Flow", "root mean square difference between the HR centre frame and its HR neighbours after warping "
                  f"by a flow found on LR frames, in {units}",
                  ["run", "learned", "DIS", "no motion", "pairs of frames"], rows, (0,))
@@ -128,17 +130,17 @@ def flow_table(report: Report) -> Table | None:
 
 def markdown(report: Report, lead: str) -> str:
     """Return the whole report as Markdown, with aligned tables."""
-    dataset = report.content["dataset"]
-    parts = [f"# {dataset['source']['name']}, {dataset['degradation']['scale']} times", lead]
+    dataset = report.dataset
+    parts = [f"# {dataset.source.name}, {dataset.degradation.scale} times", lead]
     optional = [comparison_table(report), ablation_table(report), flow_table(report), published_table(report)]
     for table in [*result_tables(report), *filter(None, optional)]:
         parts += [f"**{table.title}**: {table.meaning.rstrip('.')}.", _aligned(table)]
-    if report.content["published"]:
+    if report.published:
         parts.append("Differences from the published protocol, besides the data:")
         parts.append("\n".join(f"- {run}: {text}" for run, text in protocol_differences(report)))
-    if report.content["failed"]:
+    if report.failed:
         parts.append("Missing runs:")
-        parts.append("\n".join(f"- {item['run']}: {item['reason']}" for item in report.content["failed"]))
+        parts.append("\n".join(f"- {item.run}: {item.reason}" for item in report.failed))
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,56 +149,56 @@ def csv_text(report: Report) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(report.content["rows"])
+    writer.writerows(as_dict(row) for row in report.rows)
     return buffer.getvalue()
 
 
 def _profile_table(report: Report, profile: str) -> Table:
-    units = report.content["dataset"]["units"]
-    columns: list[tuple[str, Callable[[dict], str]]] = [
-        ("method", lambda row: NAMES.get(row["method"], row["method"]))]
+    units = report.dataset.units
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("method", lambda row: NAMES.get(row.method, row.method))]
     if profile == "field":
         columns += [("RMSE", _number_of("rmse")), ("bias", _number_of("bias")),
                     ("99 %", _number_of("q99_error")), ("99.9 %", _number_of("q999_error")),
-                    ("PSNR (dB)", lambda row: _decibels(row["psnr"])), ("SSIM", _ssim),
-                    ("log-spectral (dB)", lambda row: _decibels(row["log_spectral_distance"])),
+                    ("PSNR (dB)", lambda row: _decibels(row.psnr)), ("SSIM", _ssim),
+                    ("log-spectral (dB)", lambda row: _decibels(row.log_spectral_distance)),
                     *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
-                    ("resolution (px)", lambda row: _number(row["effective_resolution"])),
+                    ("resolution (px)", lambda row: _number(row.effective_resolution)),
                     ("LR", _number_of("lr_consistency"))]
         meaning = f"{MEANINGS['field']}; RMSE, bias, quantiles and LR in {units}"
         return Table("field", meaning, [head for head, _ in columns],
-                     [[text(row) for _, text in columns] for row in report.rows(profile)], text_columns=(0,))
-    columns += [("network", lambda row: row["model"]),
-                ("parameters", lambda row: f"{row['params']:,}" if row["params"] else "–"),
-                ("frames", lambda row: str(row["frames"])), ("MSE", _number_of("mse")),
-                ("PSNR (dB)", lambda row: _decibels(row["psnr"])),
-                ("pooled (dB)", lambda row: _decibels(row["psnr_pooled"])), ("SSIM", _ssim)]
+                     [[text(row) for _, text in columns] for row in report.ranked(profile)], text_columns=(0,))
+    columns += [("network", lambda row: row.model),
+                ("parameters", lambda row: f"{row.params:,}" if row.params else "–"),
+                ("frames", lambda row: str(row.frames)), ("MSE", _number_of("mse")),
+                ("PSNR (dB)", lambda row: _decibels(row.psnr)),
+                ("pooled (dB)", lambda row: _decibels(row.psnr_pooled)), ("SSIM", _ssim)]
     if report.is_video:
         columns += [("tOF (px)", _optional("tof")), ("warp (levels)", _optional("warp_error"))]
-    columns.append(("s / frame", lambda row: f"{row['seconds_per_frame']:.3f}"))
+    columns.append(("s / frame", lambda row: f"{row.seconds_per_frame:.3f}"))
     meaning = MEANINGS[profile if report.is_video else f"{profile}, field"]
     return Table(profile, meaning, [head for head, _ in columns],
-                 [[text(row) for _, text in columns] for row in report.rows(profile)])
+                 [[text(row) for _, text in columns] for row in report.ranked(profile)])
 
 
 def _with_spread(group: Group) -> str:
     return _decibels(group.psnr) + ("" if math.isnan(group.psnr_spread) else f" ± {group.psnr_spread:.2f}")
 
 
-def _number_of(key: str) -> Callable[[dict], str]:
-    return lambda row: _number(row[key])
+def _number_of(key: str) -> Callable[[Row], str]:
+    return lambda row: _number(getattr(row, key))
 
 
-def _decibels_of(key: str) -> Callable[[dict], str]:
-    return lambda row: "–" if row[key] is None else f"{row[key]:+.2f}"
+def _decibels_of(key: str) -> Callable[[Row], str]:
+    return lambda row: "–" if getattr(row, key) is None else f"{getattr(row, key):+.2f}"
 
 
-def _optional(key: str) -> Callable[[dict], str]:
-    return lambda row: f"{row[key]:.3f}" if key in row else ""
+def _optional(key: str) -> Callable[[Row], str]:
+    return lambda row: "" if getattr(row, key) in (ABSENT, None) else f"{getattr(row, key):.3f}"
 
 
-def _ssim(row: dict) -> str:
-    return "–" if row["ssim"] is None else f"{row['ssim']:.4f}"
+def _ssim(row: Row | Ours) -> str:
+    return "–" if row.ssim is None else f"{row.ssim:.4f}"
 
 
 def _setting(value) -> str:

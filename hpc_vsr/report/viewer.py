@@ -40,10 +40,10 @@ def make_viewer(report: Report) -> Viewer | None:
         hr = values["hr"]
         for name in names:
             pictures[name].append(png_uri(_png(values[name], hr, report.is_video)))
-    psnr = {row["method"]: dict(zip(row["per_frame"]["frame"], row["per_frame"]["psnr"], strict=True))
-            for row in report.rows(report.main_profile)}
+    psnr = {row.method: [row.per_frame.psnr_of(frame) for frame in frames]
+            for row in report.ranked(report.main_profile)}
     methods = [{"name": NAMES.get(name, name), "pictures": pictures[name],
-                "psnr": [psnr.get(name, {}).get(frame) for frame in frames]} for name in names]
+                "psnr": psnr.get(name, [None] * len(frames))} for name in names]
     note = f"The {MOST_RUNS} best of {len(runs)} runs." if len(runs) > MOST_RUNS else ""
     height, width = hr.shape[:2]
     return Viewer(frames, width, height, note, {"frames": frames, "methods": methods, "left": names.index("bicubic"),

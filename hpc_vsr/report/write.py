@@ -51,20 +51,20 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
 
 def lead(report: Report, split: str) -> str:
     """Return two sentences on what was done."""
-    dataset = report.content["dataset"]
-    source, degradation = dataset["source"], dataset["degradation"]
-    (height, width), (lr_height, lr_width) = dataset["hr_size"], dataset["lr_size"]
-    blur = f"a Gaussian blur of {degradation['sigma']:g} pixels and " if degradation["kind"] == "BD" else ""
-    first, stop = dataset["splits"][split]
+    dataset = report.dataset
+    source, degradation = dataset.source, dataset.degradation
+    (height, width), (lr_height, lr_width) = dataset.hr_size, dataset.lr_size
+    blur = f"a Gaussian blur of {degradation.sigma:g} pixels and " if degradation.kind == "BD" else ""
+    first, stop = dataset.splits[split]
     measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split{_unseen(report, split)}"
-    return (f"{source['frames']} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
+    return (f"{source.frames} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
             f"interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
 
 
 def _unseen(report: Report, split: str) -> str:
     """Return a clause on whether the networks have seen the frames on which they are measured."""
-    foreign = [run["name"] for run in report.content["runs"]
-               if run["trained_on"] != report.content["dataset"]["fingerprint"]]
+    foreign = [run.name for run in report.runs
+               if run.trained_on != report.dataset.fingerprint]
     if foreign:
         were = "were" if len(foreign) > 1 else "was"
         return f"; {', '.join(foreign)} {were} trained on another data set, which may hold some of these frames"
@@ -73,9 +73,9 @@ def _unseen(report: Report, split: str) -> str:
 
 def _unfinished(report: Report) -> str:
     """Return a sentence on how far runs are that were stopped and not continued."""
-    last = {name: max((step for step, _ in curves["training"]), default=0) for name, curves in report.curves.items()}
-    stopped = [f"{run['name']} is at step {last[run['name']]} of {run['train']['steps']}"
-               for run in report.content["runs"] if run["train"] and last[run["name"]] < run["train"]["steps"]]
+    last = {name: max((step for step, _ in curves.training), default=0) for name, curves in report.curves.items()}
+    stopped = [f"{run.name} is at step {last[run.name]} of {run.train.steps}"
+               for run in report.runs if run.train and last[run.name] < run.train.steps]
     return f" Not finished: {'; '.join(stopped)}." if stopped else ""
 
 
@@ -86,8 +86,8 @@ def _page(report: Report, split: str) -> str:
     shown = [(pictures.png_uri(pictures.comparison(report, index)), f"comparison of frame {frame}")
              for index, frame in enumerate(report.pictures["frame"])] if pictures.can_compare(report) else []
     return environment.get_template("page.html.j2").render(
-        dataset=report.content["dataset"], lead=lead(report, split), split=split, failed=report.content["failed"],
-        highlights=_highlights(report, profile), device=report.content["runs"][0]["device"].upper(),
+        dataset=report.dataset, lead=lead(report, split), split=split, failed=report.failed,
+        highlights=_highlights(report, profile), device=report.runs[0].device.upper(),
         tables=tables.result_tables(report), comparison=tables.comparison_table(report),
         ablation=tables.ablation_table(report), ablation_svg=figures.ablations(report),
         flow=tables.flow_table(report), published=tables.published_table(report),
@@ -100,36 +100,37 @@ def _page(report: Report, split: str) -> str:
 
 def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
     """Return the answers that a reader wants first: how much better the network is than the baselines."""
-    rows = {row["method"]: row for row in report.rows(profile)}
-    names = {run["name"] for run in report.content["runs"]}
-    networks = [row for row in report.rows(profile) if row["method"] in names]
-    if not networks or networks[0]["psnr"] is None:
+    rows = {row.method: row for row in report.ranked(profile)}
+    names = {run.name for run in report.runs}
+    networks = [row for row in report.ranked(profile) if row.method in names]
+    if not networks or networks[0].psnr is None:
         return []
     best = networks[0]
-    gains = [(f"{best['psnr'] - rows[name]['psnr']:+.2f} dB", f"{best['method']} over {label}")
-             for name, label in (("bicubic", "bicubic"), ("wiener", "Wiener")) if name in rows and rows[name]["psnr"]]
-    return [(f"{best['psnr']:.2f} dB", f"PSNR of {best['method']} ({profile})"), *gains,
-            (f"{best['ssim']:.3f}", f"SSIM of {best['method']}"), (f"{best['params']:,}", "parameters")]
+    gains = [(f"{best.psnr - rows[name].psnr:+.2f} dB", f"{best.method} over {label}")
+             for name, label in (("bicubic", "bicubic"), ("wiener", "Wiener")) if name in rows and rows[name].psnr]
+    return [(f"{best.psnr:.2f} dB", f"PSNR of {best.method} ({profile})"), *gains,
+            ("–" if best.ssim is None else f"{best.ssim:.3f}", f"SSIM of {best.method}"),
+            (f"{best.params:,}", "parameters")]
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    dataset = report.content["dataset"]
-    source = dataset["source"]
-    facts = [("data set", f"{dataset['name']} (fingerprint {dataset['fingerprint']})"),
-             ("source", f"{source['name']}, SHA-256 {source['sha256']}"),
-             ("channels", f"{', '.join(dataset['channels'])}, {dataset['dtype']}, {dataset['units']}"),
+    dataset = report.dataset
+    source = dataset.source
+    facts = [("data set", f"{dataset.name} (fingerprint {dataset.fingerprint})"),
+             ("source", f"{source.name}, SHA-256 {source.sha256}"),
+             ("channels", f"{', '.join(dataset.channels)}, {dataset.dtype}, {dataset.units}"),
              ("splits", ", ".join(f"{name} {first} to {stop - 1}"
-                                  for name, (first, stop) in dataset["splits"].items()))]
-    for run in report.content["runs"]:
-        model, train = run["model"], run["train"]
+                                  for name, (first, stop) in dataset.splits.items()))]
+    for run in report.runs:
+        model, train = run.model, run.train
         if train is None:
-            facts.append((f"run {run['name']}", f"{model['name']}, weights of {run['imported']['file']} "
-                          f"(SHA-256 {run['imported']['sha256']})"))
+            facts.append((f"run {run.name}", f"{model.name}, weights of {run.imported['file']} "
+                          f"(SHA-256 {run.imported['sha256']})"))
             continue
-        facts.append((f"run {run['name']}", f"{model['name']}, skip {model['skip']}, input {model['input']}, "
-                      f"{train['steps']} steps of {train['batch_size']} samples, patches of {train['patch_size']}, "
-                      f"{train['loss']}, lr {train['lr']:g}, {train['precision']}; weights of step {run['step']}, "
-                      f"evaluated in {run['precision']} on the {run['device'].upper()}"))
+        facts.append((f"run {run.name}", f"{model.name}, skip {model.skip}, input {model.input}, "
+                      f"{train.steps} steps of {train.batch_size} samples, patches of {train.patch_size}, "
+                      f"{train.loss}, lr {train.lr:g}, {train.precision}; weights of step {run.step}, "
+                      f"evaluated in {run.precision} on the {run.device.upper()}"))
     return facts
 
 

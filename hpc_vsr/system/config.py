@@ -1,7 +1,7 @@
-"""Settings of a stage: defaults < TOML file < command line.
+"""Settings of a stage (defaults < TOML file < command line) and records of a file, as frozen dataclasses.
 
-A frozen dataclass holds the settings of a stage. This module reads one from TOML and JSON and answers a mistake with
-one line that says what is wrong, where, and how to mend it; `hpc_vsr.system.parser` turns one into a command line.
+This module reads one from TOML and JSON and answers a mistake with one line that says what is wrong, where, and how to
+mend it; `hpc_vsr.system.parser` turns settings into a command line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,17 @@ from typing import Any
 from hpc_vsr.system.errors import InputError
 
 Device = typing.Literal["auto", "cpu", "cuda"]
+ABSENT: Any = ...  # value of an optional key that the file of a record does not have
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes",
+         list: "a list in brackets", dict: "an object"}
+LARGEST = 1e300  # larger numbers are mistakes, and overflow in the next product
+
+
+class Record:
+    """Base of the dataclasses whose fields are the keys of a JSON object that this program writes.
+
+    Keys that are no fields are ignored, because a later version may have added them; settings refuse them.
+    """
 
 
 def read_toml(path: Path) -> dict:
@@ -56,35 +67,49 @@ def _arguments(table: dict, settings: type, path: str, section: str, also: Seque
             raise InputError(f"{where}has no {kind} {key!r}{did_you_mean(key, [*names, *also])}")
         expected = types[key]
         if dataclasses.is_dataclass(expected):
-            if not isinstance(value, dict):
-                raise InputError(f"{where}{key!r} is a section: write [{key}] and its settings below it")
+            _check_section(value, key, where)
             yield from _arguments(value, expected, path, f"{section}.{key}" if section else key)
             continue
-        _check_type(value, expected, f"{where}{key}")
+        _convert(value, expected, f"{where}{key}")
         dotted = f"{section}.{key}" if section else key
         yield f"--{dotted}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _check_type(value: Any, expected: Any, where: str) -> None:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes"}
-    if typing.get_origin(expected) is typing.Literal:
-        choices = typing.get_args(expected)
-        if value not in choices:
-            raise InputError(f"{where}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
-    if expected in (str | None, Path | None, Path):
-        expected = str
-    if typing.get_origin(expected) is list:
-        if not isinstance(value, list):
-            raise InputError(f"{where}: expected a list in brackets, found {value!r}")
-        for item in value:
-            _check_type(item, typing.get_args(expected)[0], where)
-        return
-    if expected not in words or value is None:
-        return
-    accepted = {float: (int, float)}.get(expected, (expected,))
+def _convert(value: Any, declared: Any, where: str) -> Any:
+    """Return a value of TOML or JSON as the declared type; raise `InputError` if it is of another.
+
+    Text becomes a path, and a whole number a float, so that 0 and 0.0 are the same setting.
+    """
+    origin, inner = typing.get_origin(declared), typing.get_args(declared)
+    if type(None) in inner:
+        return None if value is None else _convert(value, inner[0], where)
+    if origin is typing.Literal:
+        if value not in inner:
+            raise InputError(f"{where}: expected one of {', '.join(map(repr, inner))}, found {value!r}")
+        return inner[inner.index(value)]
+    if origin is not None:
+        _check_type(value, dict if origin is dict else list, where)
+        if origin is dict:
+            return {key: _convert(item, inner[1], f"{where}: {key}") for key, item in value.items()}
+        if origin is tuple and len(value) != len(inner):
+            raise InputError(f"{where}: expected {len(inner)} values, found {value!r}")
+        kinds = inner if origin is tuple else inner * len(value)
+        return origin(_convert(item, kind, where) for item, kind in zip(value, kinds, strict=True))
+    if dataclasses.is_dataclass(declared):
+        return from_dict(declared, value, where)
+    if declared is Path:
+        _check_type(value, str, where)
+        return Path(value)
+    if declared in WORDS:
+        _check_type(value, declared, where)
+    return float(value) if declared is float else value
+
+
+def _check_type(value: Any, expected: type, where: str) -> None:
+    accepted = (int, float) if expected is float else expected
     if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
-        raise InputError(f"{where}: expected {words[expected]}, found {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where}: expected {WORDS[expected]}, found {value!r}")
+    if isinstance(value, (int, float)) and not abs(value) < LARGEST:
         raise InputError(f"{where}: expected a finite number, found {value!r}")
 
 
@@ -105,10 +130,10 @@ def did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
 
 
 def as_dict(settings: Any) -> Any:
-    """Return a settings dataclass as plain JSON values (paths as text, tuples as lists)."""
+    """Return settings or a record as plain JSON values (paths as text, tuples as lists, without what is `ABSENT`)."""
     if dataclasses.is_dataclass(settings):
-        fields = dataclasses.fields(settings)
-        return {field.name: as_dict(getattr(settings, field.name)) for field in fields}
+        values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        return {name: as_dict(value) for name, value in values.items() if value is not ABSENT}
     if isinstance(settings, dict):
         return {key: as_dict(value) for key, value in settings.items()}
     if isinstance(settings, (list, tuple)):
@@ -116,37 +141,32 @@ def as_dict(settings: Any) -> Any:
     return str(settings) if isinstance(settings, Path) else settings
 
 
-def from_dict(settings: type, values: dict, where: str) -> Any:
-    """Invert `as_dict`; an `InputError` names `where` if a key is unknown or a type is wrong."""
+def from_dict(settings: type, values: Any, where: str) -> Any:
+    """Invert `as_dict`; an `InputError` names `where` if a key is unknown or missing, or a type is wrong."""
+    before = f"{where}: " if where else ""
+    if not isinstance(values, dict):
+        raise InputError(f"{before}expected {WORDS[dict]}, found {values!r}")
     types = typing.get_type_hints(settings)
     names = [field.name for field in dataclasses.fields(settings)]
     given = {}
     for key, value in values.items():
-        if key not in names:
-            raise InputError(f"{where}: unknown setting {key!r}{did_you_mean(key, names)}")
-        if dataclasses.is_dataclass(types[key]):
-            if not isinstance(value, dict):
-                raise InputError(f"{where}: {key!r} is a section: write [{key}] and its settings below it")
-            given[key] = from_dict(types[key], value, f"{where}: {key}")
-        else:
-            _check_type(value, types[key], f"{where}: {key}")
-            with readable_errors():
-                given[key] = _as_declared(value, types[key])
+        if key in names:
+            if dataclasses.is_dataclass(types[key]) and not issubclass(settings, Record):
+                _check_section(value, key, before)
+            given[key] = _convert(value, types[key], f"{before}{key}")
+        elif not issubclass(settings, Record):
+            raise InputError(f"{before}unknown setting {key!r}{did_you_mean(key, names)}")
     missing = [field.name for field in dataclasses.fields(settings) if field.name not in given
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:
-        raise InputError(f"{where}: lacks {', '.join(missing)}")
+        raise InputError(f"{before}lacks {', '.join(missing)}")
     with readable_errors():
         return settings(**given)
 
 
-def _as_declared(value: Any, declared: Any) -> Any:
-    """Turn text into paths and whole numbers into floats, so that 0 and 0.0 are the same setting."""
-    if declared in (Path, Path | None) and value is not None:
-        return Path(value)
-    if declared is float and value is not None:
-        return float(value)
-    return [float(item) for item in value] if declared == list[float] else value
+def _check_section(value: Any, key: str, before: str) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{before}{key!r} is a section: write [{key}] and its settings below it")
 
 
 def fingerprint(value: Any) -> str:

@@ -15,6 +15,7 @@ from hpc_vsr.system.errors import InputError
 
 CHARBONNIER_EPSILON = 1e-3  # in units of the value range
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
+LAST_LAYER_RATE = 0.1
 
 
 class Objective(nn.Module):
@@ -70,8 +71,24 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fra
     return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def build_adam(network: Network, lr: float) -> torch.optim.Adam:
+    """Return Adam for a network; the ``rate`` of a group of weights is the fraction of the learning rate that it gets.
+
+    With a residual path the last layer starts at zero and sums hundreds of maps of one sign. At the full rate its first
+    steps overshoot, and the layers before it learn to be silent: the network is dead, and the result stays that of the
+    residual path. So the last layer then gets a tenth (docs/results.md has the measurement).
+    """
+    last = list(network.core.last.parameters())
+    others = [weight for weight in network.parameters() if all(weight is not other for other in last)]
+    return torch.optim.Adam([{"params": others, "rate": 1.0},
+                             {"params": last, "rate": LAST_LAYER_RATE if network.skip is not None else 1.0}], lr=lr)
+
+
 def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
-    """Restore only the moments and steps of a saved state; raise `InputError` if they belong to other weights."""
+    """Restore the moments and steps of a saved state; raise `InputError` if they belong to other weights.
+
+    Earlier versions saved one group of weights; their runs go on with one learning rate.
+    """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state = saved.get("state")
     for index, moments in (state if isinstance(state, dict) else {None: None}).items():
@@ -83,7 +100,11 @@ def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
         if not right:
             raise InputError(f"{where}: its optimiser is of other weights, or damaged; delete that checkpoint, and the "
                              "training goes on from the one before")
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    groups, found = optimiser.state_dict()["param_groups"], saved.get("param_groups")
+    begun = [group.get("rate") for group in found if isinstance(group, dict)] if isinstance(found, list) else []
+    if begun != [group["rate"] for group in groups]:
+        groups = [{**group, "rate": 1.0} for group in groups]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 class MovingAverage:

@@ -17,7 +17,7 @@ from hpc_vsr.models.precision import autocast
 from hpc_vsr.runs.state import load_weights
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.ranks import Ranks
-from hpc_vsr.training.objective import MovingAverage, Objective, learning_rate, restore_adam
+from hpc_vsr.training.objective import MovingAverage, Objective, build_adam, learning_rate, restore_adam
 
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
@@ -38,7 +38,7 @@ class Optimisation:
         self.where = where  # the run folder, for error messages
         self.network, self.settings, self.ranks = network, settings, ranks
         self.average = MovingAverage(network, settings.ema_decay)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
+        self.optimiser = build_adam(network, settings.lr)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
         self.objective = Objective(network, settings.flow_weight)
         self.step = self.bad_steps = self.skipped = 0
@@ -96,7 +96,7 @@ class Optimisation:
         if settings.first_stage_steps and self.step == settings.first_stage_steps:
             self.join_ranks()
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = group["rate"] * self._learning_rate()
         # gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
         value = self._add_gradients(patch)
         self.scaler.unscale_(self.optimiser)

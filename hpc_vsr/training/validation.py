@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.data.samples import Split
+from hpc_vsr.data.splits import spread_evenly
 from hpc_vsr.metrics.image import PAPER_CROP, psnr
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.system.ranks import Ranks
@@ -45,9 +46,7 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
     is_stopped : callable
         Tells whether this rank must stop, asked before each frame. If any rank stops, the result is None on all.
     """
-    count = len(split)
-    wanted = min(count, num_samples or count)
-    centres = [split.centres[(2 * index + 1) * count // (2 * wanted)] for index in range(wanted)]
+    centres = spread_evenly(split.centres, num_samples or len(split))
     mse_sum, psnr_sum, frames = 0.0, 0.0, 0
     with torch.inference_mode(), autocast(ranks.device, precision):
         for centre in centres[ranks.rank :: ranks.world_size]:
@@ -59,6 +58,6 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
             mse = torch.nanmean(error.double() ** 2).item()
             mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
     mse_sum, psnr_sum, total = ranks.sum([mse_sum, psnr_sum, float(frames)])
-    if total < wanted:
+    if total < len(centres):
         return None
     return Validation(mse_sum / total, psnr_sum / total, int(total))

@@ -1,0 +1,167 @@
+"""What the faults are tried on: a small clip, its data set, a trained run, and what each stage makes undisturbed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inputs import must, write_field, write_images
+from patterns import moving_pattern
+from sandbox import AtOperation, Outcome, Process, call, files_below, run
+from trainings import TINY, as_toml, final_weights
+from videos import write_video
+
+
+@dataclass
+class Stage:
+    """A command, what it needs beside it, and what it must have made in the end.
+
+    Attributes
+    ----------
+    title : str
+        Its name, and what it does if several do different things.
+    prepare : callable
+        Puts into a folder what the command needs and gives its arguments, which name that folder.
+    product : callable
+        {name: digest} of what must come out the same after any fault.
+    out : str
+        The file or folder that the stage writes, below the folder.
+    """
+
+    title: str
+    prepare: Callable[[Path], list]
+    product: Callable[[Path], dict[str, str]]
+    out: str
+    reference: dict[str, str] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    operations: int = 0
+    largest: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.title.split()[0]
+
+    def run(self, folder: Path, fault=None, **more) -> Outcome:
+        return run(self.name, self.prepare(folder), folder, fault, **more)
+
+    def start(self, folder: Path) -> Process:
+        return Process(self.name, self.prepare(folder), folder)
+
+    def faults_of(self, folder: Path) -> str | None:
+        """What is not as it must be, or None."""
+        try:
+            found = self.product(folder)
+        except Exception as error:  # whatever is wrong with it, it is lost
+            return f"{type(error).__name__}: {error}"
+        differing = sorted(name for name in {*found, *self.reference} if found.get(name) != self.reference.get(name))
+        stray = sorted(name for name in self.files ^ files_below(folder) if not name.startswith("logs/"))  # one a job
+        return (f"differs: {differing[:3]}" if differing else None) or (
+            f"stray or missing: {stray[:4]}" if stray else None
+        )
+
+
+class World:
+    """Made once; the stages' references are what they make here without a fault."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.clip = write_video(folder / "clip.mp4", moving_pattern(24, 48, 64), gop=8)
+        self.data, self.runs = folder / "data", folder / "runs"
+        self.field = write_field(folder / "field.nc")
+        self.images = write_images(folder / "images", self.clip, 6)
+        must(run("preprocess", ["--video", self.clip, "--shards", 5, "--out", self.data], folder))
+        must(run("train", ["--data", self.data, "--out", self.runs / "tiny", *TINY], folder))
+        shutil.copytree(self.runs / "tiny", self.runs / "unmeasured")
+        must(run("evaluate", ["--run", self.runs / "tiny"], folder))
+        must(run("preprocess",
+                 ["--field", self.field, "--variable", "speed", "--shards", 3, "--out", folder / "field_data",
+                  "--degradation.sigma", 1], folder))
+        must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
+        self.stages = {stage.title: stage for stage in self._build_stages()}
+        for stage in self.stages.values():
+            self._measure(stage)
+
+    def _build_stages(self) -> list[Stage]:
+        def run_copy(name: str) -> Callable[[Path], Path]:
+            def copy(folder: Path) -> Path:
+                target = folder / "tiny"
+                if not target.exists():
+                    shutil.copytree(self.runs / name, target)
+                return target
+
+            return copy
+
+        unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
+        job = self.folder / "job.toml"
+        settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
+                    "--evaluate.pictures", 1]
+        job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
+        tiny, field = ["--run", self.runs / "tiny"], ["--run", self.runs / "field"]
+        return [
+            Stage("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
+                  lambda folder: _digests(folder / "data", "*"), "data"),
+            Stage("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
+                  lambda folder: weights(folder / "run"), "run"),
+            Stage("evaluate", lambda folder: ["--run", unmeasured(folder)],
+                  lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
+            Stage("report", lambda folder: [measured(folder), "--out", folder / "report"],
+                  lambda folder: _digests(folder / "report", "report.json"), "report"),
+            Stage("upscale", lambda folder: [*tiny, "--input", self.clip, "--output", folder / "out.mp4", "--precision",
+                                             "fp32", "--segment", 6],
+                  lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
+            Stage("upscale a field", lambda folder: [*field, "--input", self.field, "--variable", "speed", "--output",
+                                                     folder / "out.nc", "--precision", "fp32", "--stop", 4],
+                  lambda folder: {"speed": _values(folder / "out.nc")}, "out.nc"),
+            Stage("upscale images", lambda folder: [*tiny, "--input", self.images, "--output", folder / "out",
+                                                    "--precision", "fp32", "--stop", 4],
+                  lambda folder: _digests(folder / "out", "*"), "out"),
+            Stage("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
+                  lambda folder: weights(folder / "run"), "run"),
+        ]
+
+    def _measure(self, stage: Stage) -> None:
+        folder = self.folder / "reference" / stage.title
+        counter = self.folder / f"count-{stage.title}"
+        done = must(stage.run(folder, AtOperation(folder, -1, counter=counter)))
+        stage.seconds, stage.operations = done.seconds, int(counter.read_text())
+        stage.reference, stage.files = stage.product(folder), files_below(folder)
+        stage.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def weights(run_folder: Path) -> dict[str, str]:
+    """Digests of the tensors of the last checkpoint, and its step."""
+    tensors = final_weights(run_folder)
+    return {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
+
+
+def _values(path: Path) -> str:
+    """All but the line of history, which has the time."""
+    place = path.with_name(".said-values")
+
+    def read() -> None:
+        import xarray as xr
+
+        with xr.open_dataset(path) as dataset:
+            place.write_text(hashlib.sha256(dataset["speed"].values.tobytes()).hexdigest())
+
+    call(read, place.parent)  # netCDF4 has threads
+    text = place.read_text()
+    place.unlink()
+    return text
+
+
+def _digests(folder: Path, pattern: str) -> dict[str, str]:
+    return {path.name: hashlib.sha256(_content(path)).hexdigest()
+            for path in folder.glob(pattern) if path.is_file() and not path.name.startswith(".")}
+
+
+def _content(path: Path) -> bytes:
+    if path.name == "metrics-test.json":  # all but how long it took and where it was
+        rows = json.loads(path.read_text())["rows"]
+        return json.dumps([{key: row[key] for key in row if key != "seconds_per_frame"} for row in rows]).encode()
+    return path.read_bytes()

@@ -1,0 +1,149 @@
+"""The records in ``dataset.json``; docs/formats.md describes their keys."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.splits import REACH, SPLITS
+from hpc_vsr.system.config import ABSENT, Record
+from hpc_vsr.system.errors import InputError
+
+FORMAT_VERSION = 1
+SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.h5")
+CHECKSUM = re.compile("[0-9a-f]{64}")
+MAX_CHANNELS = 3
+MAX_FRAMES = 1 << 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisInfo(Record):
+    """Rows or columns of a field: name, units, and size, first and last value of the coordinate."""
+
+    name: str
+    units: str
+    size: int = ABSENT
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInfo(Record):
+    """The source of a data set: its file, its size, and what the reader of its kind knows of it."""
+
+    name: str
+    sha256: str
+    frames: int
+    height: int
+    width: int
+    # a folder of images
+    image_type: str = ABSENT
+    first: str = ABSENT
+    last: str = ABSENT
+    # a video
+    codec: str = ABSENT
+    pixel_format: str = ABSENT
+    frames_per_second: str = ABSENT
+    colour_matrix: str = ABSENT
+    colour_range: str = ABSENT
+    luma: str = ABSENT
+    # a field
+    variable: str = ABSENT
+    units: str = ABSENT
+    long_name: str = ABSENT
+    dimensions: list[str] = ABSENT
+    coordinates: list[AxisInfo] = ABSENT
+
+    def __post_init__(self):
+        _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")
+
+
+@dataclass(frozen=True)
+class Normalisation(Record):
+    """Values of the network: (value - offset) / extent is 0..1 on the training split."""
+
+    offset: float
+    extent: float
+
+
+@dataclass(frozen=True)
+class ShardEntry(Record):
+    """A shard: its frames of the source, its samples, its file, and its lowest and highest HR value."""
+
+    name: str
+    split: Literal["train", "val", "test"]
+    first_frame: int
+    frames: int
+    samples: int
+    bytes: int
+    sha256: str
+    hr_min: float
+    hr_max: float
+
+    @property
+    def stop_frame(self) -> int:
+        return self.first_frame + self.frames
+
+    def __post_init__(self):
+        _expect(SHARD_NAME.fullmatch(self.name) and self.name.startswith(f"{self.split}-"), "name of a shard")
+        _expect(CHECKSUM.fullmatch(self.sha256) and 0 < self.samples == self.frames - 2 * REACH, self.name)
+
+
+@dataclass(frozen=True)
+class DatasetLayout(Record):
+    """All of dataset.json that is known before the first frame is decoded."""
+
+    format_version: int
+    source: SourceInfo
+    channels: list[str]
+    dtype: Literal["uint8", "float32"]
+    units: str
+    degradation: Degradation
+    lr_size: tuple[int, int]
+    hr_size: tuple[int, int]
+    splits: dict[str, tuple[int, int]]
+    num_shards: int
+    fingerprint: str
+    recipe: dict[str, Any]
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes of an LR frame and its HR frame."""
+        pixels = math.prod(self.lr_size) + math.prod(self.hr_size)
+        return pixels * len(self.channels) * {"uint8": 1, "float32": 4}[self.dtype]
+
+
+@dataclass(frozen=True)
+class DatasetInfo(DatasetLayout):
+    """All of dataset.json."""
+
+    value_range: tuple[float, float]
+    normalisation: Normalisation
+    shards: list[ShardEntry]
+
+    def __post_init__(self):
+        check_consistent(self)
+        for entry in self.shards:
+            start, stop = self.splits[entry.split]
+            _expect(start <= entry.first_frame and entry.stop_frame <= stop, f"frames of {entry.name}")
+            _expect(entry.bytes >= entry.frames * self.bytes_per_frame, f"bytes of {entry.name}")
+
+
+def check_consistent(info: Any) -> None:
+    """Raise `InputError` unless the sizes, channels, values and splits of a record of a data set agree."""
+    scale = info.degradation.scale
+    _expect(min(info.lr_size) > 0 and info.hr_size == tuple(scale * side for side in info.lr_size),
+            "hr_size or lr_size")
+    _expect(0 < len(info.channels) <= MAX_CHANNELS, "channels")
+    low, high = info.value_range
+    _expect(low <= high and info.normalisation.extent > 0, "value_range or normalisation")
+    _expect(set(info.splits) == set(SPLITS)
+            and all(0 <= start < stop <= MAX_FRAMES for start, stop in info.splits.values()), "splits")
+
+
+def _expect(condition: Any, what: str) -> None:
+    if not condition:
+        raise InputError(f"wrong {what}")

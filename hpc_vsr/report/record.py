@@ -1,0 +1,44 @@
+"""The records of a report beside its rows: its runs, and their training curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpc_vsr.evaluation.record import Flow
+from hpc_vsr.experiment.settings import TrainSettings
+from hpc_vsr.models.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run of a report: its settings, and how its weights were measured; `train` is None if they were imported."""
+
+    name: str
+    model: ModelSettings
+    train: TrainSettings | None
+    imported: dict[str, Any] | None
+    epochs: float | None
+    is_8bit: bool
+    flow: Flow | None
+    step: int
+    precision: str
+    device: str
+    wiener_noise: float
+    trained_on: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that cannot be reported, with the reason."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The training of a run: (step, loss), and (step, validation PSNR in dB, epoch)."""
+
+    training: list[tuple[int, float]]
+    validation: list[tuple[int, float, float]]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm_cluster
+from slurm_clone import Clone
+from trainings import TINY, as_toml
+
+
+@pytest.fixture
+def job(dataset, tmp_path) -> Path:
+    """A job file of six steps on two ranks."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(f'data = "{dataset}"\n{as_toml(TINY)}[resources]\nranks_per_node = 2\n')
+    return path
+
+
+@pytest.fixture(scope="module", params=["accounting", "no-accounting"])
+def cluster(request) -> Iterator[slurm_cluster.Cluster]:
+    with slurm_cluster.running_cluster(accounting=request.param == "accounting") as started:
+        yield started
+
+
+@pytest.fixture
+def clone(cluster, dataset, tmp_path) -> Clone:
+    """A folder as a user has it after cloning."""
+    return Clone(tmp_path, cluster, dataset)

@@ -1,0 +1,101 @@
+"""The commands as a user types them, in copies of one process that has the program loaded: torch takes seconds."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from multiprocessing import forkserver
+from pathlib import Path
+from unittest import mock
+
+from repository import child_environment
+
+FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
+          "import_weights", "job")
+# What the stages load when they are wanted; torch alone takes seconds.
+LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
+          "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
+
+_processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
+_processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
+
+
+def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
+    """`python -m hpc_vsr.STAGE ...`; standard output and error as text. With a `launcher` it is typed out."""
+    words = [str(word) for word in arguments]
+    command, env = command_of(*words, launcher=launcher), {**child_environment(), **(environment or {})}
+    if launcher or words[0] not in FORKED:
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+    with tempfile.TemporaryDirectory() as said:
+        output, errors = Path(said, "stdout"), Path(said, "stderr")
+        with mock.patch.dict(os.environ, child_environment()):
+            forkserver.ensure_running()
+        process = _processes.Process(target=_run, args=(words, cwd or Path.cwd(), env, output, errors))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(command, timeout, output.read_text(), errors.read_text())
+        return subprocess.CompletedProcess(command, process.exitcode, output.read_text(), errors.read_text())
+
+
+def command_of(*arguments, launcher=()) -> list[str]:
+    """Return the words of `python -m hpc_vsr.STAGE ...`."""
+    stage, *words = map(str, arguments)
+    return [*launcher, sys.executable, "-m", f"hpc_vsr.{stage}", *words]
+
+
+def start_stage(*arguments, cwd=None) -> subprocess.Popen:
+    """Start a stage in a session of its own, as at a terminal, with its standard error as text to read."""
+    # a background job of a shell ignores Ctrl-C, and so would what it starts
+    return subprocess.Popen(command_of(*arguments), cwd=cwd, env=child_environment(), stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
+def run_code(code: str, *arguments, launcher=(), cwd=None, timeout=300) -> subprocess.CompletedProcess:
+    """Run a program of a test in a process of its own; standard output and error as text."""
+    return subprocess.run([*launcher, sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, timeout=timeout,
+                          env=child_environment(), capture_output=True, text=True, check=False)
+
+
+def torchrun(num_ranks: int) -> tuple[str, ...]:
+    """A launcher for `run_stage`."""
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}",
+            "--no-python")
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit status 2 and one line of error that has these words, no traceback."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+def _run(words: list[str], cwd: Path, env: dict[str, str], output: Path, errors: Path) -> None:
+    """What the interpreter does for `-m`, in this copy."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    for descriptor, path in ((1, output), (2, errors)):
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(target, descriptor)
+        os.close(target)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    module = f"hpc_vsr.{words[0]}"
+    sys.modules.pop(module)  # it is run as __main__
+    sys.argv = [module, *words[1:]]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()

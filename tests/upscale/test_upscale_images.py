@@ -1,0 +1,96 @@
+"""A folder of images through `upscale`."""
+
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from machine import find_mpiexec
+from patterns import moving_pattern
+from stages import assert_refused, run_stage
+from upscaling import upscale
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """12 images of 64x48."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index, rgb in enumerate(moving_pattern(12, 48, 64)):
+        cv2.imwrite(str(folder / f"frame{index}.png"), rgb[..., ::-1])
+    return folder
+
+
+def read(path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_every_image_comes_back_at_twice_the_size(trained, folder, tmp_path):
+    out = tmp_path / "out"
+    done = upscale(trained, folder, out)
+    assert done.returncode == 0, done.stderr
+    for index in range(12):
+        small, large = read(folder / f"frame{index}.png"), read(out / f"frame{index}.png")
+        assert large.shape == (96, 128, 3) and large.dtype == np.uint8
+        reduced = large.reshape(48, 2, 64, 2, 3).mean((1, 3))
+        assert np.abs(reduced.mean((0, 1)) - small.mean((0, 1))).max() < 3  # of each colour
+    assert sorted(path.name for path in out.iterdir())[-1] == "upscale.json"
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [(np.uint16, "tif"), (np.uint16, "png"), (np.uint8, "png")])
+def test_depth_and_gray_stay(trained, folder, tmp_path, dtype, suffix):
+    source, out = tmp_path / "gray", tmp_path / "out"
+    source.mkdir()
+    for index in range(5):
+        gray = read(folder / f"frame{index}.png")[..., 1].astype(dtype) * (257 if dtype == np.uint16 else 1)
+        cv2.imwrite(str(source / f"{index}.{suffix}"), gray)
+    assert upscale(trained, source, out).returncode == 0
+    large = read(out / f"2.{suffix}")
+    assert large.shape == (96, 128) and large.dtype == dtype
+    assert large.max() > 180 * (257 if dtype == np.uint16 else 1)
+
+
+def test_it_goes_on_with_what_is_missing(trained, folder, tmp_path):
+    out, part = tmp_path / "out", tmp_path / "part"
+    assert upscale(trained, folder, out).returncode == 0
+    shutil.copytree(out, part)
+    for index in (3, 4, 9):
+        (part / f"frame{index}.png").unlink()
+    (part / ".upscale.json.node1.7.partial").touch()  # by a process that was killed
+    done = upscale(trained, folder, part)
+    assert done.returncode == 0 and "9 finished before" in done.stderr and "3/3 images" in done.stderr
+    for path in out.iterdir():
+        assert path.read_bytes() == (part / path.name).read_bytes(), path.name
+    assert not list(part.glob(".*"))
+
+
+@pytest.mark.mpi
+def test_ranks_and_tasks_make_the_same_images(trained, folder, tmp_path):
+    out, ranks, tasks = (tmp_path / name for name in ("out", "ranks", "tasks"))
+    assert upscale(trained, folder, out).returncode == 0
+    done = run_stage("upscale", "--run", trained, "--input", folder, "--output", ranks, "--precision", "fp32",
+                     launcher=(find_mpiexec(), "-n", "2"))
+    assert done.returncode == 0, done.stderr
+    for part in ("2/2", "1/2"):
+        assert upscale(trained, folder, tasks, "--part", part).returncode == 0
+    assert "12 finished before" in upscale(trained, folder, tasks).stderr
+    for path in out.glob("*.png"):
+        assert path.read_bytes() == (ranks / path.name).read_bytes() == (tasks / path.name).read_bytes()
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, folder, tmp_path):
+    done = upscale(trained, folder, tmp_path / "out", "--dry-run")
+    assert done.returncode == 0 and "12 images of" in done.stdout and not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_is_refused(trained, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    for source, to, words in ((tmp_path / "empty", tmp_path / "out", "no images"),
+                              (folder, tmp_path / "full", "not empty"),
+                              (folder, folder, "is the input")):
+        assert_refused(upscale(trained, source, to), words)
+    assert not (tmp_path / "out").exists()
