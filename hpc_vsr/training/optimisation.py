@@ -67,7 +67,7 @@ class Optimisation:
             self.scaler.load_state_dict(state["scaler"])
             torch.set_rng_state(state["rng"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: is damaged ({error}); delete it, and the training goes on from the one before"
+            raise InputError(f"{where}: is damaged ({error}); delete it, and the training continues from the one before"
                              ) from None
         self.step, self.bad_steps, self.skipped = state["step"], state["bad_steps"], state.get("skipped", 0)
 

@@ -1,4 +1,4 @@
-"""One training: its network, its optimiser, its position in the sequence of samples, and the files that it writes."""
+"""One training, from the run folder to the last step: it steps, validates, and writes history and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.precision import check_precision
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.history import append_record, forget_after
+from hpc_vsr.runs.history import append_record, drop_records_after
 from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
@@ -33,43 +33,43 @@ from hpc_vsr.training.validation import validate
 
 
 class Trainer:
-    """One run: its network, its optimiser and its position in the sequence of samples."""
+    """A run that is being trained, on this rank."""
 
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
         self.lock = lock  # None on all ranks but the main one
         self.run_folder = RunFolder(experiment.out)
-        # Precision and run folder: settled and checked before any frame is read
-        experiment, choice, told = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
-        ranks.together(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
+        # Precision and run folder: check them before any frame is read
+        experiment, choice, lines = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
+        ranks.on_all(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
-        self.told = told  # lines to print before the first step
+        self.precision_lines = lines  # to print before the first step
         torch.backends.cudnn.deterministic = self.settings.deterministic
 
         if self.settings.verify_shards:
-            ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
-        # Data: training frames stay on the device if they fit; validation frames are always read from the shards
+            ranks.on_all(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
+        # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
         self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
-        # Network: every rank builds the same one, from the newest checkpoint or from the seed
-        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # only one rank looks, because file systems lag
+        # Network: every rank builds the same one, from the seed or from the newest checkpoint
+        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # other nodes may not yet see a new file
         state = load_checkpoint(newest) if newest else None
         self.terms = self._data_terms(state)
         torch.manual_seed(self.settings.seed)
         network = self.terms.build(experiment.model).to(ranks.device)
         self.optimisation = Optimisation(network, self.settings, ranks, self.run_folder.path)
 
-        # Position: the first step, or that of the checkpoint; later records in the history are dropped
+        # Position: step 0, or the step of the checkpoint; later records in the history are dropped
         self.best_step, self.best_psnr = 0, None
         self.validation_due = False  # True if an earlier life was stopped before the validation of its last step
         for path in ranks.on_main(self.run_folder.checkpoints.damaged):
-            self._say(f"{path}: damaged or unfinished, left out")
+            self._print_and_log(f"{path}: damaged or unfinished, skipped")
         if state is not None:
             self._restore(state)
         if ranks.is_main:
-            forget_after(self.run_folder.metrics, self.step)
+            drop_records_after(self.run_folder.metrics, self.step)
         self.optimisation.join_ranks()
 
     @property
@@ -82,27 +82,28 @@ class Trainer:
         settings, ranks = self.settings, self.ranks
         # a finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
-            if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
+            if ranks.is_main:  # the process may have been killed between the last checkpoint and the pruning
                 self.run_folder.checkpoints.prune(settings.keep_checkpoints, self.step)
-            self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
+            self._print_and_log(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; "
+                                "nothing to do")
             return
-        self._say(self._summary())
-        for line in self.told:
-            self._say(line)
-        # batches from the current step on: the order of samples follows from the seed, so a resumed run continues it
+        self._print_and_log(self._summary())
+        for line in self.precision_lines:
+            self._print_and_log(line)
+        # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
                           settings.seed)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
         started, loss_sum, loss_count = time.monotonic(), 0.0, 0
-        rate = Rate()  # of steps only: validations and checkpoints in between would hide that steps got slower
+        rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
-            # make up for the validation that an earlier life had no time for
+            # do the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
-                # one step; a request to stop on any rank reaches all of them with the loss
+                # one step; with the loss, all ranks learn whether any rank was asked to stop
                 loss = self.optimisation.take_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
                 rate.add(settings.batch_size)
@@ -111,34 +112,34 @@ class Trainer:
                 # a line in metrics.jsonl, with the mean loss since the last one
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
-                    self._log({"loss": loss_sum / loss_count, "lr": self.optimisation.lr,
+                    self._append_figures({"loss": loss_sum / loss_count, "lr": self.optimisation.lr,
                                "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
                                "skipped_steps": self.optimisation.skipped})
                     loss_sum, loss_count = 0.0, 0
-                # save before validating, so that a kill during the validation loses no step
-                if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
-                    self._save(improved=False, validation_due=self._is_validating())
-                if asked:  # there is only time for the checkpoint; the next life makes up for a validation
-                    raise self._stopped()
+                # save before the validation, so that a kill during it loses no step
+                if self._is_validation_due() or self.step % settings.checkpoint_every == 0 or asked:
+                    self._save(improved=False, validation_due=self._is_validation_due())
+                if asked:  # there is no time for a validation; the next life does it
+                    raise self._as_stopped()
                 # validate and save again, with the score
-                if self._is_validating():
+                if self._is_validation_due():
                     self._save(self._validate(progress, stop))
-        self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
+        self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
                   f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
-    def _stopped(self) -> Stopped:
+    def _as_stopped(self) -> Stopped:
         return Stopped(f"{self.run_folder.path}: saved at step {self.step} of {self.settings.steps}; "
                        "the same command continues")
 
-    def _is_validating(self) -> bool:
-        """Return whether a validation is due after the current step; one always is after the last step."""
+    def _is_validation_due(self) -> bool:
+        """Return whether the current step ends with a validation, as the last step always does."""
         every = self.settings.validate_every
         return self.step == self.settings.steps or bool(every and self.step % every == 0)
 
     def _validate(self, progress: Progress, stop: StopFlag) -> bool:
         """Measure the averaged weights, which are already saved, and return whether they are the best so far.
 
-        In the first stage only the 2D part is measured; its checkpoint is never the best one.
+        In the first stage only the 2D part is measured, and its checkpoint is never the best one.
         """
         first_stage = self.step <= self.settings.first_stage_steps
         network = self.optimisation.average.network
@@ -147,26 +148,26 @@ class Trainer:
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
                          lambda: stop.name is not None)
         if found is None:
-            raise self._stopped()
+            raise self._as_stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
                     and (self.best_psnr is None or found.psnr > self.best_psnr))
         if improved:
             self.best_psnr, self.best_step = found.psnr, self.step
-        self._log({"validation_first_stage" if first_stage else "validation": as_dict(found)})
+        self._append_figures({"validation_first_stage" if first_stage else "validation": as_dict(found)})
         note = " (first stage)" if first_stage else " (best)" if improved else ""
         progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
 
     def _prepare_tiles(self) -> None:
-        """Find how far the network sees, on the main rank, if frames are large enough to be validated in tiles."""
+        """If frames are validated in tiles, find how far the network sees; the main rank measures it."""
         if max(self.manifest.lr_size) > TILE:
             network = self.optimisation.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
     def _data_terms(self, state: dict | None) -> DataTerms:
-        """Return the terms of the checkpoint when resuming, else those of the data.
+        """Return the terms of the checkpoint, if there is one, else those of the data.
 
-        For a network that uses the Wiener filter, its noise is tuned on the validation split.
+        If the network uses the Wiener filter, the filter's noise is tuned on the validation split.
         """
         if state is not None:
             return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
@@ -177,7 +178,7 @@ class Trainer:
             lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
-        """Write the checkpoint on the main rank, while the others wait."""
+        """Write a checkpoint on the main rank; the other ranks wait for it."""
         if self.ranks.is_main:
             self.lock.check()
             self.run_folder.checkpoints.folder.mkdir(exist_ok=True)
@@ -194,14 +195,14 @@ class Trainer:
         self.ranks.barrier()
 
     def _restore(self, state: dict) -> None:
-        """Continue from the state of a checkpoint; raise `InputError` if it does not fit or is damaged."""
+        """Continue from a checkpoint; raise `InputError` if it does not fit or is damaged."""
         self.optimisation.restore(state, str(self.run_folder.checkpoints.path_of(state["step"])))
         self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
         self.validation_due = state.get("validation_due", False)
         if self.ranks.is_main and self.best_psnr is not None:
             self.run_folder.checkpoints.restore_best(self.best_step, self.best_psnr)
 
-    def _log(self, figures: dict) -> None:
+    def _append_figures(self, figures: dict) -> None:
         """Append a line to metrics.jsonl."""
         if self.ranks.is_main:
             self.lock.check()
@@ -209,7 +210,7 @@ class Trainer:
             record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
             append_record(self.run_folder.metrics, record)
 
-    def _say(self, text: str) -> None:
+    def _print_and_log(self, text: str) -> None:
         """Print a line on standard error and append it to log.txt, on the main rank."""
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)

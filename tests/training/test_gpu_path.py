@@ -133,7 +133,7 @@ def test_the_first_frame_of_a_method_is_not_in_its_time(dataset, monkeypatch):
 
 def test_an_evaluation_runs_on_the_device_that_is_asked_for(trained):
     refused = run_stage("evaluate", "--run", trained, "--device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""})
-    assert_refused(refused, 'device: "cuda" is asked for and no GPU is visible')
+    assert_refused(refused, 'device: is "cuda", and no GPU is visible')
 
 
 def test_a_library_call_leaves_the_precision_of_its_caller(trained, monkeypatch):
