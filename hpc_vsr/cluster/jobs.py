@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
+from submitit.slurm.slurm import SlurmJobEnvironment
 
 from hpc_vsr.cluster.requeue import Life
 from hpc_vsr.data.build import format_dataset, preprocess
@@ -215,8 +216,7 @@ def environment_of_step(device: str) -> submitit.JobEnvironment:
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NUM_TASKS" not in os.environ:
         raise InputError(f"hpc-vsr job: the job has {os.environ['SLURM_NTASKS']} tasks and this is one process: "
                          "start it as 'srun python -m hpc_vsr job ...'")
-    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
-    environment = submitit.JobEnvironment()
+    environment = SlurmJobEnvironment()
     gpus, tasks = os.environ.get("SLURM_GPUS_ON_NODE", "0"), environment.num_tasks // environment.num_nodes
     if gpus.isdecimal() and 0 < int(gpus) < tasks and device != "cpu":
         raise InputError(f"hpc-vsr job: {tasks} tasks and {gpus} GPU{'s' * (int(gpus) > 1)} on each node: one rank "

@@ -43,8 +43,8 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size,
-                                                                        on_gpus)
+    frames = num_bytes(manifest, "train")
+    memory = memory_of_rank(resolved, network, manifest, world_size, on_gpus)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),
         f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "

@@ -112,9 +112,10 @@ class Trainer:
                 # a line in metrics.jsonl, with the mean loss since the last one
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
-                    self._append_figures({"loss": loss_sum / loss_count, "lr": self.optimisation.lr,
-                               "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
-                               "skipped_steps": self.optimisation.skipped})
+                    self._append_figures({
+                        "loss": loss_sum / loss_count, "lr": self.optimisation.lr,
+                        "samples_per_second": round(rate.restart(), 2), "memory_bytes": ranks.peak_memory(),
+                        "skipped_steps": self.optimisation.skipped})
                     loss_sum, loss_count = 0.0, 0
                 # save before the validation, so that a kill during it loses no step
                 if self._is_validation_due() or self.step % settings.checkpoint_every == 0 or asked:
@@ -125,7 +126,7 @@ class Trainer:
                 if self._is_validation_due():
                     self._save(self._validate(progress, stop))
         self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
-                  f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
+                            f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
     def _as_stopped(self) -> Stopped:
         return Stopped(f"{self.run_folder.path}: saved at step {self.step} of {self.settings.steps}; "
