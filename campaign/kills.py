@@ -173,7 +173,7 @@ def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     ranks[victim].send(signal.SIGKILL)
     done = [process.wait(240) for process in ranks]
     survivor = done[1 - victim]
-    if survivor.status != 0 and (fault := survivor.mistold("another rank", "cannot meet the others")):
+    if survivor.status != 0 and (fault := survivor.mistold("another rank", "cannot join the others")):
         return Result(kind, LOST, f"the other rank: {fault}")
     again = [process.wait() for process in start_ranks(world, folder, out)]
     if any(outcome.status != 0 for outcome in again):

@@ -22,7 +22,7 @@ from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
 from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.state import load_checkpoint
-from hpc_vsr.training import trainer as training
+from hpc_vsr.training import optimisation as training
 
 
 def _finite_weights(out: Path) -> str | None:
@@ -77,7 +77,7 @@ def _loss_stays_nan(world: World, rng: random.Random, folder: Path) -> Result:
 
 
 def _stop_at(step: int) -> None:
-    real = training.Trainer._train_step
+    real = training.Optimisation.take_step
 
     def stop_later(self, patch):
         value = real(self, patch)
@@ -85,7 +85,7 @@ def _stop_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return value
 
-    training.Trainer._train_step = stop_later
+    training.Optimisation.take_step = stop_later
 
 
 def _diverging(world: World, rng: random.Random, folder: Path) -> Result:

@@ -5,8 +5,8 @@ The scripts in slurm/ run this command with one process for each rank; `hpc_vsr.
     srun python -m hpc_vsr job train --config jobs/delta.toml
     srun --nodes=1 --ntasks=1 python -m hpc_vsr job report --config jobs/delta.toml
 
-If a training is told to stop, before its time limit or at a preemption, it saves a checkpoint and sends its job back to
-the queue; when the job starts again, it continues from there.
+Before its time limit, or when it is preempted, a training saves a checkpoint and sends its job back to the queue. When
+the job starts again, it continues from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if typing.TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Return a class that has moved to `hpc_vsr.cluster.jobs`; jobs queued by earlier versions import it here."""
+    """Return a class that has moved to `hpc_vsr.cluster.jobs`; jobs queued by earlier versions import it from here."""
     if name in ("PreprocessJob", "TrainJob", "ReportJob"):
         from hpc_vsr.cluster import jobs
 
@@ -36,12 +36,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _report(report: ReportJob, max_requeues: int) -> None:
-    """Evaluate and report; before the time limit, send the job back to the queue.
+def _evaluate_and_report(report: ReportJob, max_requeues: int) -> None:
+    """Evaluate and report; if the time limit comes first, send the job back to the queue.
 
-    The runs measured by then are not measured again.
+    Its next life does not measure a run a second time.
     """
-    from hpc_vsr.cluster.requeue import go_back
+    from hpc_vsr.cluster.requeue import requeue_or_fail
 
     def stop(*_) -> None:
         raise Stopped(f"{report.out}: not finished; the same command continues")
@@ -50,16 +50,15 @@ def _report(report: ReportJob, max_requeues: int) -> None:
     try:
         report.evaluate_and_report()
     except Stopped:
-        go_back(f"{report.out}: not finished", max_requeues)
+        requeue_or_fail(f"{report.out}: not finished", max_requeues)
         raise
 
 
 def build_parser() -> Parser:
     parser = Parser("job", __doc__)
     parser.add_argument("action", type=Literal["train", "report", "points", "options"],
-                        help="train: on all ranks; report: evaluate and report every run, on one rank; points: print "
-                             "how many runs the job file stands for; options: print its [resources] as options of "
-                             "sbatch")
+                        help="train: train on all ranks; report: evaluate and report all runs, on one rank; points: "
+                             "print the number of runs; options: print [resources] as options of sbatch")
     add_job_file(parser)
     parser.add_argument("--point", type=int | None, default=None, help="which run of a [sweep] to train, from 0")
     return parser
@@ -72,20 +71,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.action == "options":
         print(job.resources.sbatch_options())
     else:
-        _work(job, experiments, arguments)
+        _run_action(job, experiments, arguments)
 
 
-def _work(job: JobFile, experiments: list[Experiment], arguments: Any) -> None:
+def _run_action(job: JobFile, experiments: list[Experiment], arguments: Any) -> None:
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.jobs import ReportJob, TrainJob, environment_of_step
 
     if arguments.action == "report":
-        _report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
+        _evaluate_and_report(ReportJob(tuple(experiments), job.report), job.resources.max_requeues)
     else:
         experiment = choose_point(experiments, arguments.point, str(arguments.config))
         environment = environment_of_step(experiment.train.device)
         status = TrainJob(experiment, job.resources.max_requeues).run(environment)
-        # at a rank's exit status, srun would kill the main rank while it asks for the requeue
+        # another rank must not end with an error: srun would kill the main rank while it asks for the requeue
         if environment.global_rank == 0 or status != CAN_CONTINUE:
             sys.exit(status)
 

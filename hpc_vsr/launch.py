@@ -1,12 +1,12 @@
 """Make the data set, train, evaluate and report a job file: on this machine, in this process, or on SLURM.
 
-Training runs on `resources.nodes` x `resources.ranks_per_node` ranks. When it has ended, even with a failure, a second
+Training runs on `resources.nodes` x `resources.ranks_per_node` ranks. When it has ended, even if it failed, a second
 job measures the network and writes the report. If the job file names a `recipe` and its data set is missing, the data
 set is made first. With --cluster slurm the command submits all these jobs and returns.
 
-A job file with a [sweep] stands for many runs. Each point of the grid is trained once, on this machine one after the
-other, on SLURM as a job array, and one report compares all runs. Run `launch` again and it trains only the runs that
-are missing or unfinished and not in the queue.
+A job file with a [sweep] stands for many runs. Each point of the grid is trained once: one after the other on this
+machine, or as a job array on SLURM. One report compares all runs. Run `launch` again and it trains only the runs that
+are unfinished and not in the queue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.cluster.site import Cluster, add_site, site_of
+from hpc_vsr.cluster.site import Cluster, add_site, read_given_site
 from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.parser import Parser
@@ -25,15 +25,15 @@ def build_parser() -> Parser:
     parser = Parser("launch", __doc__)
     add_job_file(parser)
     parser.add_argument("--cluster", type=Cluster, required=True,
-                        help="local: processes of this machine; debug: this process; slurm: submit to the cluster")
+                        help="local: run on this machine; debug: run in this process; slurm: submit to the cluster")
     add_site(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and every script; submit nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and all scripts; submit nothing")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     job, experiments, arguments = read_job(build_parser(), argv)
-    site = site_of(arguments)
+    site = read_given_site(arguments)
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.local import format_launch, launch
 

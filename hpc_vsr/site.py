@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.cluster.site import add_site, format_shell, site_of
+from hpc_vsr.cluster.site import add_site, format_shell, read_given_site
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 
@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if arguments.site is None:
             raise InputError("--site is missing: name a file of slurm/sites/")
-        text = format_shell(site_of(arguments))
+        text = format_shell(read_given_site(arguments))
     except InputError:
-        print("false")  # eval "$(...)" fails too
+        print("false")  # makes eval "$(...)" fail too
         raise
     print(text)
 

@@ -2,7 +2,7 @@
 
     python -m hpc_vsr.status --config jobs/ablation_recursion.toml --watch 60
 
-Each table costs SLURM one query, or none on a machine without SLURM; SLURM's accounting is never asked.
+Each table costs SLURM one query of its queue, and none on a machine without SLURM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import read_history
-from hpc_vsr.system import slurm as cluster
+from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import Failed, InputError, exit_status
 from hpc_vsr.system.lock import is_held, read_lock
 from hpc_vsr.system.parser import Parser
@@ -41,8 +41,8 @@ class RunStatus:
     Attributes
     ----------
     name, state : str
-        finished, running, queued, ending, failed (it has left SLURM's queue unfinished), stopped (it has made steps
-        and nobody works on it) or not started.
+        finished, running, queued, ending, failed (it left SLURM's queue unfinished), stopped (it made steps, and no
+        process is training it) or not started.
     step, steps : int
     best : float or None
         Validation PSNR, dB.
@@ -51,7 +51,7 @@ class RunStatus:
     job : str
         Number of its SLURM job, if it has one.
     note : str
-        The reason why it waits, the place where it runs, or its last error message.
+        Why it waits, where it runs, or its last error message.
     """
 
     name: str
@@ -87,11 +87,11 @@ def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
     record = read_record(job.out)
     numbers = record.get("runs", {})
     queue = None
-    if cluster.has_slurm():
+    if slurm.has_slurm():
         try:
-            queue = cluster.read_queue()
+            queue = slurm.read_queue()
         except Failed as failed:
-            print(f"{failed}; shown is what the run folders say", file=sys.stderr)
+            print(f"{failed}; this table shows only what the run folders say", file=sys.stderr)
     runs = [_read_run(experiment, numbers.get(run_key(experiment.out), ""), queue, job.logs)
             for experiment in experiments]
     ours = {run_key(experiment.out) for experiment in experiments}
@@ -104,7 +104,7 @@ def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
     return Status(runs, others)
 
 
-def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queued] | None, logs: Path) -> RunStatus:
+def _read_run(experiment: Experiment, number: str, queue: dict[str, slurm.Queued] | None, logs: Path) -> RunStatus:
     run = RunFolder(experiment.out)
     history = read_history(run.metrics)
     step = history[-1]["step"] if history else 0
@@ -120,15 +120,15 @@ def _read_run(experiment: Experiment, number: str, queue: dict[str, cluster.Queu
     elif is_held(run.path):
         state, note = "running", str(holder)
     else:
-        ended = bool(number) and queue is not None  # it was submitted and is no longer in the queue
-        note = _last_words(logs, number) if ended else ""
+        ended = bool(number) and queue is not None  # it was submitted and has left the queue
+        note = _last_message(logs, number) if ended else ""
         state = "failed" if ended else "stopped" if step else "not started"
     rate = rates[-1] / experiment.train.batch_size if rates and state == "running" else None
     return RunStatus(run.name, state, step, experiment.train.steps, max(scores, default=None), rate, number, note)
 
 
-def _last_words(logs: Path, number: str) -> str:
-    """Return the last error of a job on any rank: our own line, else an exception, else a line of srun or SLURM."""
+def _last_message(logs: Path, number: str) -> str:
+    """Return the last error in a job's logs: a line of ours, else an exception, else a line of srun or SLURM."""
     lines = [line for log in sorted(logs.glob(f"{number}_*_log.err")) for line in
              log.read_text(errors="replace").splitlines()]
     for wanted in (r"(error|failed): ", r"[\w.]*(Error|Exception)\b", r"(slurmstepd|srun).*: error: "):
@@ -155,14 +155,14 @@ def build_parser() -> Parser:
     parser = Parser("status", __doc__)
     add_job_file(parser)
     parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
-                        help="show it again every so many seconds, at least 10, until nothing is queued or running")
+                        help="repeat every so many seconds (at least 10) until nothing is queued or running")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     job, experiments, arguments = read_job(build_parser(), argv)
     if arguments.watch and arguments.watch < SHORTEST_WATCH:
-        raise InputError(f"--watch: at least {SHORTEST_WATCH} seconds, to spare SLURM's controller; "
+        raise InputError(f"--watch: must be at least {SHORTEST_WATCH} seconds, to spare SLURM's controller, "
                          f"found {arguments.watch}")
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --watch
         while True:

@@ -1,8 +1,8 @@
 """Train a network on a data set, in one process or in many.
 
-Several processes need RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*, which `hpc_vsr.job` under srun, torchrun or
-`hpc_vsr.launch` set; without these variables the training is one process. Run the same command again and it resumes
-from the newest valid checkpoint; for a finished run it says that there is nothing to do.
+Several processes find each other by the variables RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*. `hpc_vsr.launch`, torchrun
+and `hpc_vsr.job` under srun set them; without them the training is one process. Run the same command again and it
+resumes from the newest valid checkpoint, or says that the run is finished.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hpc_vsr.system.signals import StopFlag
 def build_parser() -> Parser:
     parser = Parser("train", __doc__)
     add_job_file(parser, Experiment)
-    parser.add_argument("--point", type=int | None, default=None, help="which point of the job file's [sweep], from 0")
-    parser.add_argument("--dry-run", action="store_true", help="print the settings, the plan and its size; do nothing")
+    parser.add_argument("--point", type=int | None, default=None, help="which run of the job file's [sweep], from 0")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings, plan and size; train nothing")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     _, experiments, arguments = read_job(build_parser(), argv)
     if arguments.point is not None and arguments.config is None:
-        raise InputError("--point: names a run of a sweep; give the job file that has it with --config")
+        raise InputError("--point: is a run of a sweep; name the job file of that sweep with --config")
     experiment = choose_point(experiments, arguments.point, str(arguments.config))
     with StopFlag() as stop:
         # imported late, because torch takes seconds that --help and a mistyped option need not wait

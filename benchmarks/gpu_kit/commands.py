@@ -64,10 +64,10 @@ def check_bad_steps(kit: Kit) -> Iterator[dict]:
     A single bad batch must be left out. If all are bad, the training must end with one line and keep its last
     checkpoint.
     """
-    from hpc_vsr.training import trainer
+    from hpc_vsr.training import optimisation, trainer
 
     precision = "fp16" if kit.on_gpu else "bf16"
-    patience = trainer.MAX_BAD_STEPS + trainer.SCALER_SEARCH * (precision == "fp16")
+    patience = optimisation.MAX_BAD_STEPS + optimisation.SCALER_SEARCH * (precision == "fp16")
     right = trainer.load_batches
 
     def spoilt(spoil):

@@ -1,4 +1,4 @@
-"""The work of a job, as submitit's callables: preprocessing, training on all its ranks, or evaluation and report."""
+"""The jobs that submitit runs on every rank: preprocessing, training, or evaluation and report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
+from submitit.slurm.slurm import SlurmJobEnvironment
 
 from hpc_vsr.cluster.requeue import Life
 from hpc_vsr.data.build import format_dataset, preprocess
@@ -34,15 +35,15 @@ FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that the system assigns 
 MAIN_RANK_SECONDS = 120
 
 
-class _Resubmitted:
-    """A callable that submitit may start again from the beginning; its work then goes on where it was."""
+class _Restartable:
+    """A callable that submitit may call again after a requeue; it finds what is done and continues."""
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
-class PreprocessJob(_Resubmitted):
+class PreprocessJob(_Restartable):
     """The job that makes the data set of a recipe, on all its MPI ranks.
 
     Attributes
@@ -56,9 +57,9 @@ class PreprocessJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
-        _obey_launcher()
+        _end_with_launcher()
         release_signals()
-        return told_to(submitit.JobEnvironment(), exit_status(self.preprocess))
+        return as_job_result(submitit.JobEnvironment(), exit_status(self.preprocess))
 
     def preprocess(self, _argv: Sequence[str] | None = None) -> None:
         comm = connect()
@@ -70,8 +71,8 @@ class PreprocessJob(_Resubmitted):
 
 
 @dataclass(frozen=True)
-class TrainJob(_Resubmitted):
-    """The job that trains an experiment on all its ranks; if it is stopped before the end, it goes back to the queue.
+class TrainJob(_Restartable):
+    """The job that trains an experiment on all its ranks; on SLURM it goes back to the queue if it is stopped.
 
     Attributes
     ----------
@@ -84,27 +85,27 @@ class TrainJob(_Resubmitted):
 
     def __call__(self) -> int:
         environment = submitit.JobEnvironment()
-        return told_to(environment, self.run(environment))
+        return as_job_result(environment, self.run(environment))
 
     def run(self, environment: submitit.JobEnvironment) -> int:
         """Train, and return the exit status of this rank."""
         with StopFlag() as stop:
             follow_launcher()
             export_ranks(environment)
-            # only the main rank of a SLURM job sends the job back to the queue
+            # on SLURM, the main rank sends the job back to the queue, and the other ranks wait for it
             if environment.cluster != "slurm" or environment.global_rank != 0:
                 status = exit_status(lambda _: train(self.experiment, stop))
                 if environment.cluster == "slurm" and status == CAN_CONTINUE:
-                    # srun ends the main rank a minute after the first rank has ended, perhaps before SLURM has answered
+                    # srun --wait=60 ends the main rank a minute after another one, perhaps before SLURM has answered
                     time.sleep(MAIN_RANK_SECONDS)
                 return status
-            return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).live(
+            return exit_status(lambda _: Life(RunFolder(self.experiment.out), self.max_requeues).run_until_stopped(
                 lambda: train(self.experiment, stop)))
 
 
 @dataclass(frozen=True)
-class ReportJob(_Resubmitted):
-    """The job that measures the networks of experiments and writes one report of them, on one rank.
+class ReportJob(_Restartable):
+    """The job that measures all networks and writes one report about them, on one rank.
 
     Attributes
     ----------
@@ -117,22 +118,22 @@ class ReportJob(_Resubmitted):
     out: Path
 
     def __call__(self) -> int:
-        _obey_launcher()
+        _end_with_launcher()
         release_signals()
-        return told_to(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
+        return as_job_result(submitit.JobEnvironment(), exit_status(self.evaluate_and_report))
 
     def evaluate_and_report(self, _argv: Sequence[str] | None = None) -> None:
         for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
-            remove_left(folder)  # a finished stage is not started again and would keep a dead lock
-        # measure each run; one that fails does not keep the others out of the report
+            remove_left(folder)  # a killed stage leaves its lock, and nothing else removes that of a finished one
+        # measure each run; if one fails, the others are still reported
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
                 if not run.config.exists():
-                    raise InputError(f"{run.path}: its training has not begun, or died before its first step; its log "
-                                     "says why")
+                    raise InputError(f"{run.path}: its training has not begun, or ended before its first step; see its "
+                                     "log")
                 evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
-            except Stopped:  # before the time limit; the job goes back to the queue
+            except Stopped:  # the time limit is near; the job goes back to the queue
                 raise
             except InputError as error:
                 if len(self.experiments) == 1:
@@ -149,7 +150,7 @@ class ReportJob(_Resubmitted):
         missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
-                         f"report in {self.out} has the others; mend what the log says of them and launch again")
+                         f"report in {self.out} has the others; see their logs, then launch again")
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class OnGpus:
     ----------
     work : callable
     ids : str
-        Its CUDA_VISIBLE_DEVICES: numbers, UUIDs or MIG slices.
+        Value of CUDA_VISIBLE_DEVICES: numbers, UUIDs or MIG slices.
     """
 
     work: Callable[[], int]
@@ -171,17 +172,17 @@ class OnGpus:
         return self.work()
 
 
-def _obey_launcher() -> None:
-    """Let a local stage that saves nothing end at once at SIGTERM, or when the `launch` that waits for it has ended."""
+def _end_with_launcher() -> None:
+    """Let a local stage end at once at SIGTERM, and when the `launch` that waits for it ends."""
     if submitit.JobEnvironment().cluster == "local":
         interrupt_on_sigterm()
         follow_launcher()
 
 
-def told_to(environment: submitit.JobEnvironment, status: int) -> int:
-    """Return the status as the job's result; on SLURM, raise at a failure so that the task fails and the job ends."""
+def as_job_result(environment: submitit.JobEnvironment, status: int) -> int:
+    """Return the status as the job's result; on SLURM, raise at a failure, so that SLURM sees the task fail."""
     if environment.cluster == "slurm" and status not in (DONE, CAN_CONTINUE):
-        raise RuntimeError(f"the stage ended with exit status {status}; its log says why")
+        raise RuntimeError(f"the stage ended with exit status {status}; see its log")
     return status
 
 
@@ -207,16 +208,15 @@ def export_ranks(environment: submitit.JobEnvironment) -> None:
 def environment_of_step(device: str) -> submitit.JobEnvironment:
     """Return the environment of this rank in a SLURM job.
 
-    Raises `InputError` outside of a job, if srun was forgotten, or if there are too few GPUs.
+    Raises `InputError` outside of a job, without srun, or with fewer GPUs than ranks.
     """
     if "SLURM_JOB_ID" not in os.environ:
         raise InputError("hpc-vsr job: runs inside a SLURM job; elsewhere use "
                          "'python -m hpc_vsr.launch --cluster local'")
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NUM_TASKS" not in os.environ:
         raise InputError(f"hpc-vsr job: the job has {os.environ['SLURM_NTASKS']} tasks and this is one process: "
-                         "start it with 'srun python -m hpc_vsr job ...'")
-    os.environ["SUBMITIT_EXECUTOR"] = "slurm"
-    environment = submitit.JobEnvironment()
+                         "start it as 'srun python -m hpc_vsr job ...'")
+    environment = SlurmJobEnvironment()
     gpus, tasks = os.environ.get("SLURM_GPUS_ON_NODE", "0"), environment.num_tasks // environment.num_nodes
     if gpus.isdecimal() and 0 < int(gpus) < tasks and device != "cpu":
         raise InputError(f"hpc-vsr job: {tasks} tasks and {gpus} GPU{'s' * (int(gpus) > 1)} on each node: one rank "

@@ -1,4 +1,4 @@
-"""Runs the stages of a job file on this machine, one after the other."""
+"""Runs the stages of a job file on this machine, one after the other. `launch` also hands a job file to SLURM."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from hpc_vsr.system.signals import StopFlag, launching
 from hpc_vsr.training.plan import format_plan
 
 POLL_SECONDS = 0.5
-TELL_SECONDS = 10.0  # between two requests to stop: a rank may not have listened to the first
+REQUEST_SECONDS = 10.0  # between two requests to stop; a rank that was still loading has missed the first
 MINUTES_OF_A_YEAR = 60 * 24 * 365
 
 
 def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> None:
-    """Start the preprocessing, the training and the report; locally, wait for them and show the log and the table.
+    """Submit the preprocessing, the training and the report, or run them here and show their logs and the table.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
     Raises
     ------
     InputError
-        If a data set is incomplete, there is no SLURM on this machine, or a job reports wrong input.
+        If a data set is incomplete, this machine has no SLURM, or a stage reports wrong input.
     Stopped
-        If the training was asked to stop and can continue.
+        If a stage was asked to stop; the same command continues it.
     """
     resources = job.resources
     check_job(job, experiments, cluster)
@@ -65,7 +65,7 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
 
 
 def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
-    """Raise `InputError` for every mistake that can be found before anything is submitted."""
+    """Raise `InputError` for a mistake that can be found before anything is started."""
     resources = job.resources
     for experiment in experiments:
         check_same_settings(RunFolder(experiment.out), experiment)
@@ -73,7 +73,7 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
             raise InputError('train.device: is "cuda", and resources.gpus_per_node is 0; set it to the GPUs of a node')
     if cluster == "local":
         ids_for_launch(resources.gpus_per_node)
-    # with a data set, check the experiments against it; without one, check its source and what needs no data
+    # check the experiments against the data set; if that is yet to be made, check its source instead
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
     if not job.needs_data:
         check_all(experiments, world_size)
@@ -82,11 +82,11 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
     for experiment in experiments:
         check_batch(experiment.train, world_size)
     if cluster == "slurm" and resources.preprocess_nodes * resources.preprocess_ranks > 1 and library() is None:
-        raise InputError("resources.preprocess_ranks: several ranks want MPI, and mpi4py finds none; "
+        raise InputError("resources.preprocess_ranks: several ranks need MPI, and mpi4py finds none; "
                          "pip install 'hpc-vsr[mpi]', or set preprocess_ranks to 1")
 
 
-def on_cpu(experiment: Experiment) -> Experiment:
+def with_cpu(experiment: Experiment) -> Experiment:
     """Return the experiment with the CPU as its training device."""
     return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, device="cpu"))
 
@@ -96,10 +96,9 @@ class LocalChain:
 
     def __init__(self, job: JobFile, experiments: list[Experiment], cluster: Cluster):
         self.job, self.experiments, self.cluster = job, experiments, cluster
-        wanted = job.resources.gpus_per_node
-        self.gpus = ids_for_launch(wanted)
-        if not wanted:
-            self.experiments = [on_cpu(experiment) for experiment in experiments]
+        self.gpus = ids_for_launch(job.resources.gpus_per_node)
+        if not job.resources.gpus_per_node:
+            self.experiments = [with_cpu(experiment) for experiment in experiments]
             if torch.cuda.device_count():
                 print("training on the CPU: resources.gpus_per_node is 0; --resources.gpus_per_node N "
                       "--resources.ranks_per_node N trains on N GPUs of this machine", file=sys.stderr)
@@ -107,59 +106,59 @@ class LocalChain:
             print(f"warning: training on the CPU: {why_none()}", file=sys.stderr)
 
     def run(self) -> None:
-        """Run all stages; a run that fails does not keep the others from being trained."""
+        """Run all stages; if a run of a sweep fails, the others are still trained."""
         job, resources = self.job, self.job.resources
         # make the data set; the experiments can be checked only then
         if job.needs_data:
-            self._wait(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
+            self._run_stage(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
             check_all(self.experiments, resources.ranks_per_node)
         # train the runs that are not finished, one after the other
-        pending, alone = list_pending(self.experiments), len(self.experiments) == 1
-        if not alone:
+        pending, is_sweep = list_pending(self.experiments), len(self.experiments) > 1
+        if is_sweep:
             print(f"{job.out}: {len(self.experiments)} runs, {len(self.experiments) - len(pending)} finished before",
                   file=sys.stderr)
-        for experiment in pending or (self.experiments if alone else []):  # a single finished run says so
-            name = "training" if alone else f"training of {RunFolder(experiment.out).name}"
+        for experiment in pending if is_sweep else self.experiments:  # a single finished run says that it is finished
+            name = f"training of {RunFolder(experiment.out).name}" if is_sweep else "training"
             try:
-                self._wait(TrainJob(experiment), name, resources.ranks_per_node, self.gpus)
+                self._run_stage(TrainJob(experiment), name, resources.ranks_per_node, self.gpus)
             except (InputError, Failed) as error:
-                if alone:
+                if not is_sweep:
                     raise
                 print(f"failed: {error}", file=sys.stderr, flush=True)
         # measure and report all runs; print the table even if some of them are missing
         try:
             report = ReportJob(tuple(self.experiments), job.report)
-            self._wait(report, "report", 1, self.gpus.partition(",")[0])
+            self._run_stage(report, "report", 1, self.gpus.partition(",")[0])
         finally:
             if (job.report / "report.md").exists():
                 print((job.report / "report.md").read_text(encoding="utf-8"))
                 print(f"report: {job.report / 'index.html'}", flush=True)
 
-    def _wait(self, work: Callable[[], int], stage: str, num_tasks: int, gpus: str = "") -> None:
-        """Run a stage, show the log of its first rank, and pass on signals so that the stage saves what it has.
+    def _run_stage(self, work: Callable[[], int], stage: str, num_tasks: int, gpus: str = "") -> None:
+        """Run a stage on `num_tasks` ranks and show the log of its first rank; pass on signals, so that it saves.
 
         `gpus` are the ids of the GPUs that it may use, as in CUDA_VISIBLE_DEVICES.
         """
         if self.cluster == "debug":
-            self._judge(stage, submitit.DebugExecutor(self.job.logs).submit(work))
+            self._raise_failure(stage, submitit.DebugExecutor(self.job.logs).submit(work))
             return
         with StopFlag() as stop:
             with launching():
-                job = self._executor(num_tasks).submit(OnGpus(work, gpus) if gpus else work)
-            # show new log lines until the job ends; at a signal, ask it to stop
-            shown, told = 0, -math.inf
+                job = self._build_executor(num_tasks).submit(OnGpus(work, gpus) if gpus else work)
+            # show new log lines until the job ends; after a signal, ask it to stop
+            shown, last_request = 0, -math.inf
             while not job.done():
-                shown = _show_from(job.paths.stdout, shown)
-                if stop.name and time.monotonic() - told > TELL_SECONDS:
-                    print(f"{stop.name}: {stage} is asked to save and end", file=sys.stderr, flush=True)
+                shown = _print_new_lines(job.paths.stdout, shown)
+                if stop.name and time.monotonic() - last_request > REQUEST_SECONDS:
+                    print(f"{stop.name}: asked the {stage} to save and end", file=sys.stderr, flush=True)
                     os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller passes it on to all ranks
-                    told = time.monotonic()
+                    last_request = time.monotonic()
                 time.sleep(POLL_SECONDS)
-            _show_from(job.paths.stdout, shown)
-            self._judge(stage, job, stop.name)
+            _print_new_lines(job.paths.stdout, shown)
+            self._raise_failure(stage, job, stop.name)
 
-    def _judge(self, stage: str, job: submitit.Job, stopped_by: str | None = None) -> None:
-        """Raise the exception that the exit statuses of a job's ranks stand for."""
+    def _raise_failure(self, stage: str, job: submitit.Job, stopped_by: str | None = None) -> None:
+        """Raise the `InputError`, `Stopped` or `Failed` that the exit statuses of a job mean; none if all are 0."""
         try:
             statuses = job.results()
         except submitit.core.utils.UncompletedJobError:
@@ -178,17 +177,16 @@ class LocalChain:
             raise Failed(f"{stage}: failed on rank {[status != DONE for status in statuses].index(True)}; "
                          f"see {self.job.logs}")
 
-    def _executor(self, num_tasks: int) -> submitit.Executor:
+    def _build_executor(self, num_tasks: int) -> submitit.Executor:
         executor = submitit.LocalExecutor(self.job.logs)
-        # submitit hides all GPUs from a job that asks for none, and gives a job that asks the first GPUs of the
-        # machine, whichever the user may use; so the job asks for none, and OnGpus names them. The time limit in
-        # [resources] is for queues; here there is no queue.
+        # The job asks submitit for no GPU, because submitit would give it the first ones of the machine, whichever the
+        # user may use; OnGpus names the right ones. There is no queue here, so no time limit either.
         executor.update_parameters(tasks_per_node=num_tasks, stderr_to_stdout=True, timeout_min=MINUTES_OF_A_YEAR)
         return executor
 
 
-def _show_from(log: Path, position: int) -> int:
-    """Print what was added to a log since `position`, without submitit's own lines; return the new position."""
+def _print_new_lines(log: Path, position: int) -> int:
+    """Print the lines after `position` of a log, without submitit's own; return the new position."""
     if not log.exists():
         return position
     with log.open("rb") as stream:
@@ -218,7 +216,7 @@ def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster,
            for number, experiment in enumerate(experiments))]) + "\n"
     try:
         check_job(job, experiments, cluster)
-    except MissingSource as error:  # the scripts can be shown without it
+    except MissingSource as error:  # the scripts are right all the same
         print(f"warning: {error}", file=sys.stderr)
     if cluster == "slurm":
         return points + format_scripts(job, experiments, site)

@@ -10,7 +10,7 @@ from hpc_vsr.experiment.resources import Resources, slurm_memory
 
 
 def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) -> dict[str, Any]:
-    """Return submitit's parameters for the preprocessing on SLURM; `srun --mpi` starts its ranks."""
+    """Return submitit's parameters for the preprocessing on SLURM; `mpi` is the value of `srun --mpi`."""
     return {
         **_common_parameters(f"preprocess-{run}", site.setup, resources.preprocess_hours, site.cpu),
         "nodes": resources.preprocess_nodes, "ntasks_per_node": resources.preprocess_ranks, "cpus_per_task": 1,
@@ -21,7 +21,7 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
 def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str | None = None
                      ) -> dict[str, Any]:
     """Return submitit's parameters for training a run on SLURM, or an array of runs, `max_parallel` at a time."""
-    queue = site.gpu if resources.gpus_per_node else site.cpu  # GPU accounts refuse jobs without GPUs
+    queue = site.gpu if resources.gpus_per_node else site.cpu  # accounts for GPUs refuse jobs without GPUs
     parameters = {
         **_common_parameters(f"train-{run}", site.setup, resources.hours, queue),
         "nodes": resources.nodes,
@@ -38,14 +38,14 @@ def train_parameters(run: str, resources: Resources, site: Site, max_parallel: i
         parameters["array_parallelism"] = max_parallel
     if resources.memory_gb:
         parameters["mem"] = slurm_memory(resources.memory_gb)
-    if after:  # if the data set fails, there is nothing to train: the job ends instead of waiting forever
+    if after:  # without the second option a job whose data set has failed would wait forever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
     return parameters
 
 
 def report_parameters(run: str, resources: Resources, site: Site, after: Sequence[str]) -> dict[str, Any]:
-    """Return submitit's parameters for the report of a run on SLURM; it starts `after` the trainings, failed or not."""
+    """Return submitit's parameters for the report on SLURM; it starts when the trainings in `after` have ended."""
     return {
         **_common_parameters(f"report-{run}", site.setup, resources.report_hours, site.cpu),
         "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": resources.cpus_per_rank,

@@ -1,7 +1,7 @@
-"""A record of the submitted jobs of a job file, and which of them SLURM still has.
+"""The record of a job file's submitted jobs, ``.submitted.json``, and which of these jobs SLURM still has.
 
-The record is ``.submitted.json``: one beside the runs for the runs and the report, one in the folder of a data set. It
-keeps jobs that are in the queue from being submitted a second time.
+One record lies beside the runs, for the runs and their report, and one in the folder of the data set. With them, jobs
+that are in the queue are not submitted a second time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DATA, TRAINING, REPORT = "preprocessing", "training", "report"
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueuedJobs:
     """The jobs of a job file that SLURM has in its queue.
 
     Attributes
@@ -32,7 +32,7 @@ class Queue:
     report, data : str or None
         Job numbers.
     others : dict
-        Runs that were launched into the same folder with other settings: {run folder: job number}.
+        Runs with other settings that were launched into the same folder: {run folder: job number}.
     """
 
     runs: dict[str, str]
@@ -42,7 +42,7 @@ class Queue:
 
 
 def run_key(folder: Path) -> str:
-    """Return the name of a run folder in the record, which does not depend on how its path is spelt."""
+    """Return the name that the record uses for a run folder, however its path is spelt."""
     return str(folder.absolute().resolve())
 
 
@@ -55,19 +55,23 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and isinstance(record.get("runs", {}), dict) else {}
 
 
-def read_queue(job: JobFile, experiments: Sequence[Experiment]) -> Queue:
-    """Return the jobs of a job file that are in SLURM's queue, with one query; with none if nothing was submitted."""
+def read_queued_jobs(job: JobFile, experiments: Sequence[Experiment]) -> QueuedJobs:
+    """Return the jobs of a job file that are in SLURM's queue.
+
+    This costs SLURM one query, or none if nothing was submitted.
+    """
     record, data = read_record(job.out), read_record(job.data).get(DATA)
     if not record and data is None:
-        return Queue({})
+        return QueuedJobs({})
     queue = slurm.read_queue()
 
-    def there(number: Any, name: str) -> bool:  # numbers repeat after years, or on another cluster
+    def is_queued(number: Any, name: str) -> bool:  # check the name too: numbers repeat after years
         return number in queue and queue[number].name.startswith(f"{name}-")
 
     report = record.get(REPORT)
     ours = {run_key(experiment.out) for experiment in experiments}
-    queued = {run: number for run, number in record.get("runs", {}).items() if there(number, "train")}
-    return Queue({run: number for run, number in queued.items() if run in ours},
-                 report if there(report, "report") else None, data if there(data, "preprocess") else None,
-                 {run: number for run, number in queued.items() if run not in ours})
+    queued = {run: number for run, number in record.get("runs", {}).items() if is_queued(number, "train")}
+    return QueuedJobs(runs={run: number for run, number in queued.items() if run in ours},
+                      report=report if is_queued(report, "report") else None,
+                      data=data if is_queued(data, "preprocess") else None,
+                      others={run: number for run, number in queued.items() if run not in ours})

@@ -20,7 +20,7 @@ Mpi = Literal["auto", "pmi2", "pmix", "cray_shasta"]
 
 @dataclass(frozen=True)
 class Queue:
-    """The queue for a kind of job; the cluster decides what is not given.
+    """The queue for a kind of job; the cluster chooses what is not given.
 
     Attributes
     ----------
@@ -66,16 +66,16 @@ class Site:
 
 
 def read_site(path: Path | None, project: str | None = None) -> Site:
-    """Read the settings of a cluster from a TOML file; return the generic cluster if no file is given.
+    """Return the site that a TOML file describes; without a file, a generic one.
 
     Raises
     ------
     InputError
-        If the file has a mistake, or needs the name of an allocation and none is given.
+        If the file has a mistake, or needs the name of an allocation and `project` is None.
     """
     if path is None:
         return Site()
-    table = _with_project(read_toml(path), project, path)
+    table = _insert_project(read_toml(path), project, path)
     setup = table.pop("setup", [])
     if not isinstance(setup, list) or not all(isinstance(line, str) for line in setup):
         raise InputError(f"{path}: setup: expected a list of shell lines in quotes, found {setup!r}")
@@ -84,39 +84,39 @@ def read_site(path: Path | None, project: str | None = None) -> Site:
     return dataclasses.replace(site, setup=tuple(setup))
 
 
-def _with_project(value: Any, project: str | None, path: Path) -> Any:
+def _insert_project(value: Any, project: str | None, path: Path) -> Any:
     """Replace ``{project}`` in all texts of a table."""
     if isinstance(value, dict):
-        return {key: _with_project(item, project, path) for key, item in value.items()}
+        return {key: _insert_project(item, project, path) for key, item in value.items()}
     if not isinstance(value, str) or PROJECT not in value:
         return value
     if project is None:
-        raise InputError(f"{path}: {value!r} wants the name of your allocation: add --project NAME "
+        raise InputError(f"{path}: {value!r} needs the name of your allocation: add --project NAME "
                          "('accounts' or 'sacctmgr show associations user=$USER' lists yours)")
     if not re.fullmatch(r"[\w.-]+", project):
         raise InputError(f"--project: expected a name of letters, digits, '-', '_' and '.', found {project!r}")
     return value.replace(PROJECT, project)
 
 
-def options(queue: Queue) -> str:
-    """Return sbatch's options for a queue, to be used without quotes: a shell splits them only between options."""
+def sbatch_options(queue: Queue) -> str:
+    """Return sbatch's options for a queue; a shell may split the text at its spaces."""
     return " ".join(f"--{key}={value}" for key, value in queue.given().items())
 
 
 def format_shell(site: Site) -> str:
     """Return the site as shell lines that set HPC_VSR_GPU, HPC_VSR_CPU, HPC_VSR_MPI and HPC_VSR_SETUP."""
-    variables = {"HPC_VSR_GPU": options(site.gpu), "HPC_VSR_CPU": options(site.cpu), "HPC_VSR_MPI": site.mpi,
-                 "HPC_VSR_SETUP": "\n".join(site.setup)}
+    variables = {"HPC_VSR_GPU": sbatch_options(site.gpu), "HPC_VSR_CPU": sbatch_options(site.cpu),
+                 "HPC_VSR_MPI": site.mpi, "HPC_VSR_SETUP": "\n".join(site.setup)}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def add_site(parser: Parser) -> None:
-    """Add --site and --project to a command line; `site_of` reads them."""
+    """Add --site and --project to a command line; `read_given_site` reads them."""
     parser.add_argument("--site", type=Path | None, default=None, metavar="FILE",
                         help="TOML file of the cluster, slurm/sites/NAME.toml")
     parser.add_argument("--project", type=str | None, default=None, metavar="NAME",
-                        help="your allocation, which the site's accounts are named after")
+                        help="name of your allocation, which replaces {project} in the site's file")
 
 
-def site_of(arguments: Any) -> Site:
+def read_given_site(arguments: Any) -> Site:
     return read_site(arguments.site, arguments.project)

@@ -1,4 +1,4 @@
-"""The ``[resources]`` of a job file, which its jobs ask for on a cluster."""
+"""The ``[resources]`` of a job file: what its jobs ask for on a cluster."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Resources:
     gpus_per_node : int
         GPUs on each node; 0 trains on the CPU.
     memory_gb : float
-        Memory of a node for the training job; 0 takes what the cluster gives.
+        Memory of the training job on each node; 0 takes the default of the cluster.
     hours : float
-        Time limit of the training job. A run that needs longer continues in the next job.
+        Time limit of the training job. A run that needs longer goes back to the queue and continues.
     signal_seconds : int
-        Seconds before the time limit at which the training is told to stop; enough for a step and a checkpoint.
+        The training is told to stop this many seconds before the time limit; enough for a step and a checkpoint.
     report_hours : float
-        Time limit of the report job, which measures every run on the CPU.
+        Time limit of the report job, which measures all runs on the CPU.
     report_memory_gb : float
         Memory of the report job; 450x300 frames need about 2 GB.
     preprocess_nodes : int
@@ -39,7 +39,7 @@ class Resources:
     preprocess_hours : float
         Time limit of the preprocessing.
     max_requeues : int
-        How often a training may go back to the queue after its time limit or a preemption. It does not go back if it
+        How often a training may go back to the queue, after its time limit or a preemption. It does not go back if it
         made no step.
     """
 
@@ -66,8 +66,9 @@ class Resources:
             raise InputError("resources: numbers of nodes, ranks, cores and signal_seconds must be at least 1, "
                              "gpus_per_node, max_requeues and memory at least 0, hours above 0")
         if self.hours * 3600 < self.signal_seconds + 60:
-            raise InputError(f"resources.hours: {self.hours:g} hours are less than the {self.signal_seconds} s before "
-                             "the end at which the training is told to stop (signal_seconds) and a minute of SLURM's")
+            raise InputError(f"resources.hours: {self.hours:g} hours are too short: the training is told to stop "
+                             f"{self.signal_seconds} s before the end (signal_seconds), and SLURM may be a minute "
+                             "early")
         if 0 < self.gpus_per_node < self.ranks_per_node:
             raise InputError(f"resources: {self.ranks_per_node} ranks and {self.gpus_per_node} "
                              f"GPU{'s' * (self.gpus_per_node > 1)} a node; one rank drives one GPU")
@@ -85,5 +86,5 @@ class Resources:
 
 
 def slurm_memory(gigabytes: float) -> str:
-    """Return memory in SLURM's notation, which takes only whole numbers."""
+    """Return memory in SLURM's notation, which has only whole numbers."""
     return f"{round(gigabytes * 1024)}M"

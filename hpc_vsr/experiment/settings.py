@@ -1,4 +1,4 @@
-"""The settings of an experiment: its data, its network, its training and its evaluation, as in a job file."""
+"""The settings of an experiment, as in a job file: its data, its network, its training and its evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainSettings:
     batch_size : int
         Samples of a step, summed over all ranks.
     micro_batches : int
-        Each rank computes its samples of a step in this many parts, one after the other, to save memory.
+        To save memory, each rank computes its samples of a step in this many parts, one after the other.
     patch_size : int
         Side of a training patch in LR pixels; 0 trains on whole frames.
     augment : bool
@@ -41,7 +41,8 @@ class TrainSettings:
     flow_weight : float
         Weight of the photometric error, which trains the optical flow of flow4x.
     first_stage_steps : int
-        Network previous only: train the 2D part for this many steps, then freeze it; 0 trains both parts together.
+        Only for the network previous: train the 2D part for this many steps, then freeze it; 0 trains both parts
+        together.
     lr : float
         Peak learning rate of Adam.
     warmup_steps : int
@@ -74,10 +75,10 @@ class TrainSettings:
     device : str
         auto, cpu or cuda.
     deterministic : bool
-        On a GPU, take only algorithms of cuDNN that give the same bits each time, so that a resumed run is, to the bit,
-        one that was never stopped; somewhat slower. On a CPU that is so anyway, for the same number of ranks.
+        On a GPU, use only algorithms of cuDNN that give the same bits each time; this is somewhat slower. A resumed run
+        then equals one that was never stopped, to the bit. On a CPU it always does, for the same number of ranks.
     verify_shards : bool
-        Compare every byte of the training and validation shards with dataset.json at each start; ranks share the work.
+        At each start, compare every byte of the training and validation shards with dataset.json; ranks share the work.
     """
 
     steps: int = 20000
@@ -142,8 +143,8 @@ class EvaluateSettings:
     split : str
         test, val or train.
     precision : str
-        In which the network computes: fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device;
-        recorded beside the figures.
+        Precision of the network: fp32, bf16, fp16 (GPUs only), or auto, which takes what is fast on the device; the
+        report shows it.
     device : str
         auto (a GPU if there is one), cpu or cuda.
     pictures : int

@@ -1,9 +1,8 @@
 """Sweeps: job files that stand for many runs, one for each point of a grid.
 
 ``[sweep]`` lists settings and their values; the runs are all combinations of them. Several grids, ``[[sweep]]``, are
-joined, and a point that two of them share is one run. The name of a run folder ends with the run's fingerprint, by
-which the run is found again whatever the rest of the name is, so that it is never trained twice. A setting given on the
-command line is not swept.
+joined, and a point that is in two of them is one run. The name of a run folder ends with a fingerprint of the run. The
+fingerprint finds the run again, so that it is never trained twice. A setting given on the command line is not swept.
 """
 
 from __future__ import annotations
@@ -49,23 +48,23 @@ def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) 
     grids = table if isinstance(table, list) else [table]
     for grid in grids:
         if not isinstance(grid, dict) or not grid:
-            raise InputError(f"{path}: [{SECTION}] wants settings with lists of values, such as "
+            raise InputError(f"{path}: [{SECTION}] must have settings with lists of values, such as "
                              '"model.n_2d" = [1, 2, 3]')
         for key, values in grid.items():
             if isinstance(values, dict):
                 raise InputError(f'{path}: [{SECTION}] {key}: put the whole name in quotes, such as '
                                  f'"{key}.{next(iter(values), "name")}" = [...]')
             if key.split(".")[0] not in SWEPT or key.removeprefix("train.") in NEUTRAL:
-                raise InputError(f"{path}: [{SECTION}] {key!r}: a sweep is over the settings of {' and '.join(SWEPT)} "
-                                 "that change what is learned")
+                raise InputError(f"{path}: [{SECTION}] {key!r}: cannot be swept; only settings of "
+                                 f"{' and '.join(SWEPT)} that change what is learned can")
             if not isinstance(values, list) or not values:
-                raise InputError(f"{path}: [{SECTION}] {key!r}: a list of values is wanted, found {values!r}")
+                raise InputError(f"{path}: [{SECTION}] {key!r}: expected a list of values, found {values!r}")
     kept = [{key: values for key, values in grid.items() if key not in given} for grid in grids]
     return [grid for grid in kept if grid]
 
 
 def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> list[Experiment]:
-    """Return one experiment with its own run folder for each point of the grids, or itself if there are no grids.
+    """Return an experiment for each point of the grids, each with its own run folder; without grids, only itself.
 
     Parameters
     ----------
@@ -82,12 +81,12 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
     for grid in grids:
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
-            changed = _with_settings(experiment, point, where)
-            # a run that exists keeps its folder, whatever the label before its fingerprint
-            mark = _mark(changed)
+            changed = _apply_point(experiment, point, where)
+            # a run that exists keeps its folder, whatever its name is before the fingerprint
+            mark = _short_fingerprint(changed)
             if mark not in found:
                 known = sorted(experiment.out.glob(f"*-{mark}"))
-                out = known[0] if known else experiment.out / f"{_label(point)}-{mark}"
+                out = known[0] if known else experiment.out / f"{_readable_name(point)}-{mark}"
                 found[mark] = dataclasses.replace(changed, out=out)
             if len(found) > MAX_POINTS:
                 raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
@@ -95,7 +94,7 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
 
 
 def check_all(experiments: list[Experiment], world_size: int) -> None:
-    """Raise `InputError`, before any is trained, if an experiment does not suit its data or the number of ranks."""
+    """Raise `InputError` if one of the experiments does not suit its data or the number of ranks."""
     for experiment in experiments:
         check_fit(experiment, read_manifest(experiment.data), world_size)
 
@@ -103,29 +102,29 @@ def check_all(experiments: list[Experiment], world_size: int) -> None:
 def choose_point(experiments: list[Experiment], point: int | None, where: str) -> Experiment:
     """Return the experiment of a point; without a point, the only experiment.
 
-    Raises `InputError` if there is no such point, or if a sweep has several and none is named.
+    Raises `InputError` if there is no such point, or if there are several experiments and `point` is None.
     """
     if point is None and len(experiments) == 1:
         return experiments[0]
     if point is None:
-        raise InputError(f"{where}: has a sweep of {len(experiments)} points; name one with --point 0 to "
+        raise InputError(f"{where}: has a sweep of {len(experiments)} points; choose one with --point 0 to "
                          f"{len(experiments) - 1}, or train all with 'python -m hpc_vsr.launch'")
     if not 0 <= point < len(experiments):
         raise InputError(f"--point: the sweep of {where} has the points 0 to {len(experiments) - 1}, found {point}")
     return experiments[point]
 
 
-def _mark(experiment: Experiment) -> str:
+def _short_fingerprint(experiment: Experiment) -> str:
     """Return eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
     defaults = decisive_settings(as_dict(Experiment(experiment.data)))
     settings = decisive_settings(as_dict(experiment))
     chosen = {key: value for key, value in settings.items() if value != defaults[key]}
-    # a path relative to the runs, so that they are found again after the whole project was copied
+    # relative to the runs, so that they are found again after the whole project was moved
     data = os.path.relpath(experiment.data.resolve(), experiment.out.resolve())
     return fingerprint([data, chosen])[:8]
 
 
-def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
+def _apply_point(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
     """Return the experiment with the settings of a point."""
     values = as_dict(experiment)
     for key, value in point.items():
@@ -140,13 +139,18 @@ def _with_settings(experiment: Experiment, point: dict[str, Any], where: str) ->
     return from_dict(Experiment, values, f"{where}: [{SECTION}]")
 
 
-def _label(point: dict[str, Any]) -> str:
+def _readable_name(point: dict[str, Any]) -> str:
     """Return the readable part of a run folder's name, such as 'n_2d-3_lr-0.001'."""
-    parts = [f"{key.split('.')[-1]}-{_plain(value)}" for key, value in point.items()]
+    parts = [f"{key.split('.')[-1]}-{_format_value(value)}" for key, value in point.items()]
     return "_".join(parts)[:100]
 
 
-def _plain(value: Any) -> str:
-    text = "-".join(map(_plain, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) \
-        else Path(value).name if isinstance(value, str) else str(value)
+def _format_value(value: Any) -> str:
+    """Return a value as a part of a folder's name: numbers in short, and of a path only its last part."""
+    if isinstance(value, list):
+        text = "-".join(map(_format_value, value))
+    elif isinstance(value, float):
+        text = f"{value:g}"
+    else:
+        text = Path(value).name if isinstance(value, str) else str(value)
     return re.sub(r"[^\w.+-]+", "-", text) or "none"

@@ -1,4 +1,4 @@
-"""A run folder: the names of all files that a run leaves, and its configuration."""
+"""A run folder: the names of its files, and its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVED = ("bicubic", "wiener", "lr", "hr", "frame", "methods", "file")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files in ``runs/NAME``; docs/formats.md describes each of them."""
+    """Names of the files in ``runs/NAME``; docs/formats.md describes each file."""
 
     path: Path
 
@@ -51,8 +51,8 @@ class RunFolder:
         return self.path / f"pictures-{split}.npz"
 
     def read_config(self) -> dict:
-        """Return the resolved job of the run; raise `InputError` if this is not a run folder."""
-        config = read_sealed(self.config, "the command that made the run writes it anew" if self.config.exists()
+        """Return the configuration of the run; raise `InputError` if this is not a run folder."""
+        config = read_sealed(self.config, "run the command that made the run again" if self.config.exists()
                              else "name the folder of a training run, runs/NAME")
         missing = [key for key in CONFIG_KEYS if key not in config]
         if missing:
@@ -64,11 +64,12 @@ class RunFolder:
         if config["train"] is None and not {"file", "sha256"} <= (config.get("imported") or {}).keys():
             wrong.append("imported")
         if wrong:
-            raise InputError(f"{self.config}: its {', '.join(wrong)} are none that this program writes")
+            raise InputError(f"{self.config}: invalid values for: {', '.join(wrong)}; run the command that made the "
+                             "run again")
         return config
 
     def check_name(self) -> None:
-        """Raise `InputError` if a report already uses the run's name for other rows or pictures."""
+        """Raise `InputError` if reports use the run's name for something else."""
         if self.name in RESERVED:
-            raise InputError(f"{self.path}: a run cannot be named {self.name!r}, which a report uses; "
+            raise InputError(f"{self.path}: a run cannot be named {self.name!r}, because reports use that name; "
                              "choose another --out")

@@ -1,4 +1,4 @@
-"""The content of a checkpoint: all that is needed to continue a run. Writing is atomic, and loading runs no code."""
+"""Saves and loads the state of a run in a checkpoint. Writing is atomic, and loading runs no code of the file."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def save_checkpoint(checkpoints: Checkpoints, state: dict, step: int, keep: int,
     keep : int
         Number of the newest checkpoints to keep, besides the best one.
     best_score : float, optional
-        The validation score if this is the best checkpoint so far.
+        The validation score, if this checkpoint is the best so far.
     """
     path = checkpoints.path_of(step)
-    stream = io.BytesIO()  # so that a full disk is a plain OSError, not whatever torch makes of it
-    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # so that it loads on machines without a GPU
+    stream = io.BytesIO()  # torch turns an OSError of a full disk into another error, so we write the file ourselves
+    torch.save(tree_map_only(Tensor, Tensor.cpu, state), stream)  # a machine without a GPU can load tensors on the CPU
     write_checked(path, stream.getbuffer())
-    checkpoints.look_again()
+    checkpoints.forget_checks()
     if best_score is not None:
-        checkpoints.name_best(step, best_score)
+        checkpoints.record_best(step, best_score)
     checkpoints.prune(keep, step)
     return path
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Return the state of a checkpoint, running no code in it; `InputError` if this program did not write it."""
+    """Return the state of a checkpoint; raise `InputError` if the file is damaged, or not a checkpoint."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch packs nothing; a packed file could swell
+        with zipfile.ZipFile(path) as archive:  # torch compresses nothing; a compressed file could swell
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise pickle.UnpicklingError("it is packed")
+                raise pickle.UnpicklingError("it is compressed")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways inside zipfile and torch
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
@@ -63,21 +63,22 @@ def load_checkpoint(path: Path) -> dict:
              or kind is int and not 0 <= state[key] < 2**62]
     wrong += [key for key, kind in LATER_TYPES.items() if not wrong and not isinstance(state.get(key, kind()), kind)]
     if wrong:
-        raise InputError(f"{path}: is not a checkpoint of this program: its {', '.join(wrong)} are missing or wrong")
+        raise InputError(f"{path}: is not a checkpoint of this program; missing or invalid: {', '.join(wrong)}; "
+                         "delete it")
     return state
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load a state dict; if it is of another network, raise an `InputError` that lists what does not fit."""
+    """Load a state dict into a network; if it does not fit, raise an `InputError` that says why."""
     own = network.state_dict()
     faults = [f"lacks {name}" for name in own if name not in weights]
     faults += [f"has unknown {name}" for name in weights if name not in own]
     for name in own:
         found = weights.get(name)
         if name in weights and not isinstance(found, Tensor):
-            faults.append(f"{name} is no tensor")
+            faults.append(f"{name} is not a tensor")
         elif name in weights and found.shape != own[name].shape:
-            faults.append(f"{name} is {tuple(found.shape)} where {tuple(own[name].shape)} is wanted")
+            faults.append(f"{name} is {tuple(found.shape)}, not {tuple(own[name].shape)}")
         elif name in weights and not found.isfinite().all():
             faults.append(f"{name} has values that are not finite")
     if faults:

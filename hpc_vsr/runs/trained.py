@@ -1,4 +1,4 @@
-"""The trained network of a run, and the kind of data it was trained for."""
+"""The trained network of a run, and the kind of data that it was trained for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hpc_vsr.system.files import sha256
 
 @dataclass(frozen=True)
 class DataTerms:
-    """The values and the degradation of the data set that a network was trained for; its checkpoint holds them.
+    """The kind of data that a network was trained for, as its checkpoint records it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class DataTerms:
         check_finite(self, "data_terms")
         if not (1 <= self.channels <= 3 and self.scale in (2, 4) and 0 <= self.sigma <= 10 and self.noise >= 0
                 and self.extent > 0):
-            raise InputError(f"data_terms: are none that this program writes: {self}")
+            raise InputError(f"data_terms: invalid values: {self}")
 
     @classmethod
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
@@ -88,7 +88,7 @@ def load_trained(run: RunFolder) -> Trained:
     Raises
     ------
     InputError
-        If the folder is no run, has no valid checkpoint, or the checkpoint is of another network than config.json.
+        If the folder is not a run, has no valid checkpoint, or config.json describes another network.
     """
     config = run.read_config()
     path = run.checkpoints.best()
@@ -97,8 +97,8 @@ def load_trained(run: RunFolder) -> Trained:
     except (InputError, FileNotFoundError):
         if path.exists():
             raise
-        # a training that goes on has deleted it meanwhile, because another one is now the best
-        run.checkpoints.look_again()
+        # a training in progress has deleted it, because it has saved a better one
+        run.checkpoints.forget_checks()
         path = run.checkpoints.best()
         state, checksum = load_checkpoint(path), sha256(path)
     where = str(path)

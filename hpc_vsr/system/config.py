@@ -41,7 +41,7 @@ def read_toml(path: Path) -> dict:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file; a TOML file is wanted") from None
+        raise InputError(f"{path}: is not text; give a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
     except RecursionError:

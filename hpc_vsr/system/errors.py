@@ -1,4 +1,4 @@
-"""The exceptions and the exit statuses with which a stage ends."""
+"""The exceptions that end a stage, and its exit statuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
-STORAGE = {  # errors that a file system may report at any moment, and what helps
+STORAGE = {  # errors of a file system, and what helps
     errno.ENOSPC: "make room", errno.EDQUOT: "make room within the quota", errno.EFBIG: "raise the limit of file sizes",
     errno.EROFS: "choose a folder that can be written", errno.EACCES: "check its permissions",
     errno.EIO: "check the file system", errno.ESTALE: "check the file system", errno.EREMOTEIO: "check the file system",
@@ -31,24 +31,24 @@ class InputError(ValueError):
     Attributes
     ----------
     agreed : bool
-        Whether every rank has raised it, so that each can end by itself.
+        True if every rank has raised it; each can then end by itself.
     """
 
     agreed = False
 
 
 class ToldElsewhere(InputError):
-    """An `InputError` that another rank prints; this rank ends silently with the same status."""
+    """An `InputError` that another rank prints; this rank ends with the same status and prints nothing."""
 
     agreed = True
 
 
 class Stopped(Exception):
-    """A stage that was asked to stop and has saved; the same command continues it. Exit status 75 (EX_TEMPFAIL)."""
+    """A stage was asked to stop and has saved; the same command continues it. Exit status 75 (EX_TEMPFAIL)."""
 
 
 class Failed(Exception):
-    """A failure of something that the stage started or waited for; the message says what and where. Exit status 1."""
+    """Something that the stage started or waited for has failed; the message says what and where. Exit status 1."""
 
 
 def raise_together(message: str, is_main: bool) -> NoReturn:
@@ -76,18 +76,18 @@ def call_on_main(function: Callable[[], Any], is_main: bool, broadcast: Callable
 
 
 def memory_failure(error: BaseException) -> str | None:
-    """Return one line for an error of Python, numpy or torch that means a lack of memory; None for any other error."""
-    told = isinstance(error, (RuntimeError, SystemError, ImportError)) and re.search(NO_MEMORY, str(error), re.I)
-    if not told and not isinstance(error, MemoryError):
+    """Return a line for an error of Python, numpy or torch that means too little memory; None for any other error."""
+    found = isinstance(error, (RuntimeError, SystemError, ImportError)) and re.search(NO_MEMORY, str(error), re.I)
+    if not found and not isinstance(error, MemoryError):
         return None
-    reason = str(error).splitlines()[0][:200] if str(error) else "the system gave none"
+    reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
     return f"out of memory ({reason}); choose smaller patches, batches or tiles, or give the job more memory"
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """Return one line for an error of the file system (which file, why, what helps); None for any other error."""
-    told = re.search(r"errno = (\d+)", str(error))  # HDF5 reports it like this, as OSError or RuntimeError
-    number = getattr(error, "errno", None) or (int(told[1]) if told else None)
+    """Return a line for an error of the file system (which file, why, what helps); None for any other error."""
+    found = re.search(r"errno = (\d+)", str(error))  # HDF5 reports it like this, as OSError or RuntimeError
+    number = getattr(error, "errno", None) or (int(found[1]) if found else None)
     if number not in STORAGE or not isinstance(error, (OSError, RuntimeError)):
         return None
     where = f"{error.filename}: " if getattr(error, "filename", None) else ""
@@ -95,7 +95,7 @@ def storage_failure(error: BaseException) -> str | None:
 
 
 def _on_unraisable(unraisable: Any) -> None:
-    """Handle what Python drops, such as in a `__del__`: send a Ctrl-C once more, show all but storage errors."""
+    """Handle an exception that Python drops, as in a `__del__`: repeat a Ctrl-C, and show all but storage errors."""
     if unraisable.exc_type is KeyboardInterrupt:
         threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
     elif storage_failure(unraisable.exc_value) is None:  # h5py drops it, and closing the file raises it again
@@ -103,7 +103,7 @@ def _on_unraisable(unraisable: Any) -> None:
 
 
 def _on_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Show an uncaught error, but not a storage error: h5py also shows here what it drops."""
+    """Show an uncaught error, unless it is a storage error, which h5py also raises properly."""
     if storage_failure(error) is None:
         sys.__excepthook__(kind, error, trace)
 
@@ -127,7 +127,7 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     except KeyboardInterrupt:
         print("interrupted; run the same command again", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
+    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         sys.stderr.close()
         return FAILED
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Writes files that appear whole or not at all, and their checksums."""
+"""Writes files whole or not at all, with checksums, and checks them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without an error, it becomes `path`, safely on disk.
 
     A crash at any moment leaves the old file or the new one. The temporary name depends only on `path`, so the next
-    process removes what a killed one left, and also a link that someone else put there.
+    process removes the file that a killed one has left, or a link that someone has put there.
     """
     temporary = partial_path(path)
     temporary.unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a text file in UTF-8; raise `InputError` if it is a link, which could change a file elsewhere."""
+    """Append to a text file in UTF-8; raise `InputError` if it is a link, because that could change another file."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
@@ -76,28 +76,31 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_sealed(path: Path, value: dict) -> None:
     """Write an object with `write_json`, with a checksum of its content as its last key; `read_sealed` checks it."""
-    write_json(path, {**value, SEAL: _seal(value)})
+    write_json(path, {**value, SEAL: _checksum_of(value)})
 
 
 def read_sealed(path: Path, mend: str) -> dict:
-    """Return an object that `write_sealed` wrote, without its checksum; raise `InputError` if a value has changed."""
+    """Return an object that `write_sealed` wrote, without its checksum; raise `InputError` if it was changed.
+
+    `mend` ends the message and says what helps.
+    """
     value = read_json(path, mend)
     if not isinstance(value, dict) or SEAL not in value:
-        raise InputError(f"{path}: has no checksum: it is damaged, or of an earlier version; {mend}")
+        raise InputError(f"{path}: has no checksum, so it is damaged or of an earlier version; {mend}")
     seal = value.pop(SEAL)
-    if seal != _seal(value):
+    if seal != _checksum_of(value):
         raise InputError(f"{path}: is damaged or was changed by hand (its checksum differs); {mend}")
     return value
 
 
-def _seal(value: dict) -> str:
+def _checksum_of(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_json_once(path: Path, value: Any) -> None:
-    """Write a JSON file that several processes may write: the first one wins, and the others drop theirs.
+    """Write a JSON file that several processes may write: the file of the first one stays.
 
-    `remove_left_together` removes what killed processes leave.
+    `remove_left_together` removes the temporary files of killed processes.
     """
     # each process writes its own temporary file: host and process number make the name unique
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
@@ -110,7 +113,7 @@ def write_json_once(path: Path, value: Any) -> None:
             pass
         except OSError:  # a file system without hard links
             temporary.replace(path)
-    except FileNotFoundError:  # another process has removed the temporary file, because `path` exists
+    except FileNotFoundError:  # `path` exists, so another process has removed the temporary file
         if not path.exists():
             raise
     finally:
@@ -118,28 +121,28 @@ def write_json_once(path: Path, value: Any) -> None:
 
 
 def remove_left_together(path: Path) -> None:
-    """Remove what processes left that were killed in `write_json_once`; call it when the file exists."""
+    """Remove the temporary files of processes that were killed in `write_json_once`; call it when `path` exists."""
     for left in path.parent.glob(f".*{path.name}.*.partial"):
         left.unlink(missing_ok=True)
 
 
 def read_json(path: Path, mend: str) -> Any:
-    """Read a JSON file; an `InputError` says what is wrong with it and how to `mend` it."""
+    """Return the content of a JSON file; an `InputError` says what is wrong with it and how to `mend` it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; {mend}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; {mend}") from None
-    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, or nested without end
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, or nested too deeply
         raise InputError(f"{path}: is damaged ({error}); {mend}") from None
 
 
 def write_checked(path: Path, content: bytes | memoryview) -> None:
-    """Write a file and its checksum; if a valid file is replaced, the file of that name is valid at every moment."""
+    """Write a file and its checksum; if it replaces a valid file, there is a valid one at every moment."""
     former = f"{sha256(path)}  {path.name}\n" if is_valid(path) else ""
     line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
-    # while the file is replaced, its checksum file lists the old and the new content
+    # while the file is being replaced, its checksum file lists the old and the new checksum
     if former:
         write_text(checksum_path(path), former + line)
     with write_whole(path) as temporary:
@@ -153,7 +156,7 @@ def record_checksum(path: Path) -> None:
 
 
 def is_valid(path: Path) -> bool:
-    """Return whether a file is there and its bytes have the recorded checksum."""
+    """Return whether a file exists and has its recorded checksum."""
     try:
         return sha256(path) in checksum_path(path).read_text().split()
     except (OSError, UnicodeDecodeError):
@@ -161,7 +164,7 @@ def is_valid(path: Path) -> bool:
 
 
 def checksum_path(path: Path) -> Path:
-    """Return the path that `record_checksum` writes to."""
+    """Return the path of a file's checksum, NAME.sha256."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -174,20 +177,20 @@ def sha256(path: Path) -> str:
 def check_input_file(path: Path, what: str) -> None:
     """Raise `InputError` unless `path` is a readable file that is not empty."""
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above cannot be searched
-        raise InputError(f"{path}: is a folder; {what} is wanted")
+        raise InputError(f"{path}: is a folder; give {what}")
     if not os.path.exists(path):  # noqa: PTH110
-        raise InputError(f"{path}: not found, or a folder above it cannot be searched; {what} is wanted")
+        raise InputError(f"{path}: not found, or a folder above it cannot be searched; give {what}")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read; check its permissions")
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty; {what} is wanted")
+        raise InputError(f"{path}: is empty; give {what}")
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its parents, and raise `InputError` if it cannot be written."""
+    """Create a folder and its parents; raise `InputError` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"  # always the same name, so that the next run removes what a kill leaves
+        probe = folder / ".writable"  # the same name each time, so that the next run removes it after a kill
         probe.touch()
         probe.unlink(missing_ok=True)  # another task of the same job may have removed it first
     except OSError as error:
@@ -198,7 +201,7 @@ def check_free_space(folder: Path, num_bytes: int) -> None:
     """Raise `InputError` unless the file system of `folder` has room for `num_bytes` and 64 MiB more."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes + (64 << 20):
-        raise InputError(f"{folder}: needs {format_bytes(num_bytes)}, {format_bytes(free)} are free; "
+        raise InputError(f"{folder}: needs {format_bytes(num_bytes)}, but only {format_bytes(free)} are free; "
                          "choose another --out or make room")
 
 

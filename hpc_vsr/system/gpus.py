@@ -1,4 +1,4 @@
-"""The GPU that a process computes on: which ones it may use, which one it takes, and what is refused."""
+"""The GPU that a process computes on: the ones that it may use, the one that it takes, and the ones that it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hpc_vsr.system.config import Device
 from hpc_vsr.system.errors import InputError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-SHARE = "HPC_VSR_SHARE_GPU"  # 1: ranks with the same GPU train on it together, through gloo
+SHARE = "HPC_VSR_SHARE_GPU"  # 1: several ranks may train on the same GPU, joined by gloo
 FULL = "ieee"  # torch's name for float32 that is not rounded to TF32
 CU126 = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 
@@ -30,9 +30,9 @@ class Placed:
     host : str
     kind : {"cpu", "cuda"}
     name : str
-        "NVIDIA A100-SXM4-40GB"; the name of a slice of a GPU contains "MIG".
+        Such as "NVIDIA A100-SXM4-40GB"; the name of a slice of a GPU contains "MIG".
     identity : str
-        The UUID of the GPU; its number would depend on which GPUs a process sees.
+        The UUID of the GPU. Its number is not used, because it depends on the GPUs that a process sees.
     """
 
     host: str
@@ -59,7 +59,7 @@ def choose_device(device: Device, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         if device == "cuda":
-            raise InputError(f'device: "cuda" is asked for and no GPU is visible: {why_none()}, or use "auto" or "cpu"')
+            raise InputError(f'device: is "cuda", and no GPU is visible: {why_none()}, or use "auto" or "cpu"')
         return torch.device("cpu")
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
     check_code_for(chosen)
@@ -67,7 +67,7 @@ def choose_device(device: Device, local_rank: int = 0) -> torch.device:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Make a GPU the current one of this process and turn TF32 off: for commands, not for callers of the library."""
+    """Make a GPU the current one of this process and turn TF32 off; only commands do this, not the library."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
         _set_rounding((FULL, FULL))
@@ -76,7 +76,7 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 convolutions and products on a GPU without TF32 rounding; restore the caller's settings after."""
+    """Compute float32 convolutions and products on a GPU without TF32 rounding; the caller's settings come back."""
     before = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
     _set_rounding((FULL, FULL))
     try:
@@ -88,7 +88,7 @@ def full_float32() -> Iterator[None]:
 def _set_rounding(of: tuple[str, str]) -> None:
     """Set the rounding of convolutions and of products.
 
-    The older `allow_tf32` cannot be read where a caller has used these names.
+    The older `allow_tf32` cannot be read if the caller has used these names.
     """
     torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = of
 
@@ -96,7 +96,7 @@ def _set_rounding(of: tuple[str, str]) -> None:
 def given_ids() -> list[str] | None:
     """Return the entries of CUDA_VISIBLE_DEVICES (numbers, UUIDs or MIG slices) before the first invalid one.
 
-    CUDA itself stops reading at the first entry that names no GPU. None if the variable is not set.
+    CUDA too stops reading at the first entry that names no GPU. Return None if the variable is not set.
     """
     given = os.environ.get(VARIABLE)
     if given is None:
@@ -110,7 +110,7 @@ def given_ids() -> list[str] | None:
 
 
 def why_none() -> str:
-    """Return why torch sees no GPU, and what to do."""
+    """Return the reason why torch sees no GPU, and what to do."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA; install a torch with CUDA"
     ids = given_ids()
@@ -122,7 +122,7 @@ def why_none() -> str:
 
 
 def check_code_for(device: torch.device) -> None:
-    """Raise `InputError` if this torch was built without code for the GPU, so that its first kernel would fail."""
+    """Raise `InputError` if this torch was built without code for the GPU; its first kernel would fail."""
     major, minor = torch.cuda.get_device_capability(device)
     built = torch.cuda.get_arch_list()
     if built and not has_code_for((major, minor), built):
@@ -149,7 +149,7 @@ def has_code_for(capability: tuple[int, int], built: Sequence[str]) -> bool:
 
 
 def check_job_gpus(device: Device, chosen: torch.device, where: str) -> None:
-    """Raise `InputError` if "auto" would leave the job's GPUs on this node idle because torch sees none."""
+    """Raise `InputError` if "auto" chose the CPU because torch sees none of the job's GPUs."""
     gpus = os.environ.get("SLURM_GPUS_ON_NODE", "0")
     if device == "auto" and chosen.type == "cpu" and gpus not in ("", "0"):
         raise InputError(f"{where}: the job has {gpus} GPU{'s' * (gpus != '1')} on this node, and {why_none()} "
@@ -230,12 +230,12 @@ def ids_for_launch(wanted: int) -> str:
     given = given_ids()
     if count < wanted:
         shown = f" ({VARIABLE}={os.environ[VARIABLE]})" if given else ""
-        raise InputError(f"resources.gpus_per_node: {wanted} GPUs are asked for, and here "
-                         f"{'is' if count == 1 else 'are'} {count}{shown}; add --resources.gpus_per_node {count} "
+        raise InputError(f"resources.gpus_per_node: is {wanted}, and this machine has {count} "
+                         f"GPU{'s' * (count > 1)}{shown}; add --resources.gpus_per_node {count} "
                          f"--resources.ranks_per_node {count}")
     return ",".join((given or [str(number) for number in range(count)])[:wanted])
 
 
 def ranks_on_gpu(processes: int) -> int:
-    """Return how many of the `processes` on this node share a GPU at most."""
+    """Return the largest number of the `processes` on this node that share a GPU."""
     return -(-processes // max(1, torch.cuda.device_count()))

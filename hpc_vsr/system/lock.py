@@ -129,7 +129,7 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError(f"{path}: is a link to another file; delete it") from None
-        raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}; mend that or choose another "
+        raise InputError(f"{error.filename or path}: cannot be written: {error.strerror}; mend that, or choose another "
                          "folder") from None
     try:
         yield lock
@@ -138,7 +138,7 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
 
 
 def remove_left(folder: Path, name: str = NAME) -> None:
-    """Delete the lock of a process that died; keep one that is held or that may not be deleted."""
+    """Delete the lock of a dead process; keep one that is held or cannot be deleted."""
     with contextlib.suppress(InputError, OSError):
         if (folder / name).exists():
             with only_writer(folder, name):
@@ -146,12 +146,12 @@ def remove_left(folder: Path, name: str = NAME) -> None:
 
 
 def read_lock(folder: Path) -> Holder | None:
-    """Return who holds the lock of a folder, or held it at a crash."""
+    """Return the process that holds the lock of a folder, or held it when it crashed."""
     return read_holder(folder / NAME)
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process of this machine holds the lock of a folder now, without taking the lock."""
+    """Return whether a process of this machine holds the lock of a folder; this does not take the lock."""
     try:
         descriptor = os.open(folder / NAME, os.O_RDONLY)
     except OSError:

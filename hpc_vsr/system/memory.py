@@ -1,4 +1,4 @@
-"""Memory: how much a computation will take, how much is free, and how much the C library keeps for reuse."""
+"""Memory: the amount that a computation will take, the amount that is free, and what the C library keeps for reuse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 ONE_GIB = 1 << 30
-LEAST_PROCESS, TO_COME = 450_000_000, 200_000_000  # bytes, as measured
+LEAST_PROCESS, GROWTH = 450_000_000, 200_000_000  # bytes of a process without tensors, and of what it loads later
 GPU_CONTEXT = 700_000_000  # bytes of CUDA and its libraries; estimated
 GPU_SCRATCH = 1.3  # factor on the bytes of the tensors, for cuDNN's workspaces and gaps between blocks; estimated
 
@@ -25,8 +25,8 @@ GPU_SCRATCH = 1.3  # factor on the bytes of the tensors, for cuDNN's workspaces 
 def keep_freed_memory() -> None:
     """Make glibc keep freed blocks of up to 1 GiB instead of returning them to the kernel.
 
-    On a CPU a network frees and allocates the same large blocks at every layer, and faulting their pages in again takes
-    as long as the convolutions (docs/decisions.md). Without glibc this does nothing.
+    On a CPU a network frees and allocates the same large blocks at every layer. If it got their pages from the kernel
+    each time, that would take as long as the convolutions (docs/decisions.md). Without glibc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
 def peak_memory() -> int:
     """Return the most bytes of main memory that this process has held.
 
-    This is not getrusage's figure, which on Linux includes the process that started this one.
+    On Linux, getrusage's figure would include the process that started this one.
     """
     with contextlib.suppress(OSError, ValueError, StopIteration):
         return _kibibytes(Path("/proc/self/status"), "VmHWM")
@@ -48,10 +48,10 @@ def peak_memory() -> int:
 def process_memory() -> int:
     """Return the bytes that a process like this one takes besides its tensors: libraries, decoder, encoder, kernels.
 
-    A torch with CUDA is larger by half a gigabyte, so the memory of this process is read.
+    They follow from the memory of this process, because a torch with CUDA takes half a gigabyte more.
     """
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        return max(LEAST_PROCESS, _kibibytes(Path("/proc/self/status"), "VmRSS") + TO_COME)
+        return max(LEAST_PROCESS, _kibibytes(Path("/proc/self/status"), "VmRSS") + GROWTH)
     return LEAST_PROCESS
 
 
@@ -70,7 +70,7 @@ def peak_of_tensors(function: Callable[[], Any]) -> int:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """A sum of the bytes of the tensors that operations return, until they are released."""
+    """A count of the bytes of all tensors that operations have returned and that are still alive."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ class _LiveTensors(TorchDispatchMode):
         self._held: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.mkldnn_convolution.default:  # has no implementation without values
+        if function is torch.ops.aten.mkldnn_convolution.default:  # torch cannot run it without values
             x, weight, bias, padding, stride, dilation, groups = args
             returned = torch.ops.aten.convolution(x, weight, bias, stride, padding, dilation, False, [0], groups)
         else:
@@ -90,18 +90,18 @@ class _LiveTensors(TorchDispatchMode):
                     self._held.add(storage._cdata)
                     self.live += storage.nbytes()
                     self.peak = max(self.peak, self.live)
-                    weakref.finalize(storage, self._let_go, storage._cdata, storage.nbytes())
+                    weakref.finalize(storage, self._release, storage._cdata, storage.nbytes())
         return returned
 
-    def _let_go(self, key: int, num_bytes: int) -> None:
+    def _release(self, key: int, num_bytes: int) -> None:
         self._held.discard(key)
         self.live -= num_bytes
 
 
 def free_memory() -> int | None:
-    """Return the bytes left on this machine or in the control group of this SLURM job, whichever is less.
+    """Return the bytes free on this machine or in the control group of this SLURM job, whichever is less.
 
-    None if neither is known.
+    Return None if neither is known.
     """
     left = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -114,14 +114,14 @@ def free_memory() -> int | None:
 
 
 def _kibibytes(path: Path, name: str) -> int:
-    """Return the bytes given by a line of this file such as 'VmHWM:   1234 kB'."""
+    """Return the bytes that a line such as 'VmHWM:   1234 kB' of this file states."""
     return 1024 * int(next(line for line in path.read_text().splitlines() if line.startswith(name)).split()[1])
 
 
 def _left_in_groups(controllers: str, path: str) -> list[int]:
-    """Return the bytes left in a control group and in those above it.
+    """Return the bytes left in a control group and in each group above it.
 
-    Version 1 has the controller `memory`, version 2 has no controller.
+    Control groups of version 1 have the controller `memory`; those of version 2 name none.
     """
     if controllers not in ("", "memory"):
         return []
@@ -138,7 +138,7 @@ def _left_in_groups(controllers: str, path: str) -> list[int]:
 
 
 def _file_cache(path: Path) -> int:
-    """Return the bytes of file pages that nothing has used lately; the kernel frees these when needed."""
+    """Return the bytes of cached file pages that have not been used lately; the kernel frees them when needed."""
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             name, _, value = line.partition(" ")

@@ -1,4 +1,4 @@
-"""MPI ranks of preprocessing and upscaling. The only module that imports mpi4py; without a launcher it uses no MPI."""
+"""MPI ranks of preprocessing and upscaling. Without a launcher there is one process, and MPI is not used."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from hpc_vsr.system.errors import BAD_INPUT, FAILED, Failed, InputError, call_on_main, memory_failure, storage_failure
 
-# The variable in which each launcher gives the number of ranks, innermost launcher first: inside a SLURM job mpiexec's
-# number counts, not that of the srun step that runs mpiexec's proxies.
+# Each launcher's variable for the number of ranks, innermost launcher first: inside a SLURM job, mpiexec's number
+# counts, not that of the srun step that started mpiexec's helpers.
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
-SECONDS_TO_TELL = 0.5  # time for the launcher to pass on the reason before it kills the rank that gave it
+SECONDS_TO_PRINT = 0.5  # time for the launcher to pass on a rank's message before it kills the rank
 
 
-class Alone:
-    """One process without MPI, with the few methods of `mpi4py.MPI.Comm` that are used here."""
+class SingleProcess:
+    """A communicator of one process, without MPI; it has the few methods of `mpi4py.MPI.Comm` that are used."""
 
     rank, size = 0, 1
 
@@ -34,27 +34,27 @@ class Alone:
 
 
 def connect(environment: Mapping[str, str] = os.environ) -> Any:
-    """Return the communicator of this job: MPI's world under a launcher, `Alone` without one.
+    """Return the communicator of this job: MPI's world under a launcher, `SingleProcess` without one.
 
-    Raises `InputError` if a launcher has started several ranks that cannot see each other: each would do all the work,
-    and they would overwrite each other.
+    Raises `InputError` if a launcher has started several ranks that cannot see each other: each would do all the work
+    and overwrite the files of the others.
     """
     variable = next((name for name in SIZE_VARIABLES if name in environment), None)
     expected = int(environment[variable]) if variable else 1
     if expected == 1 and "OMPI_COMM_WORLD_SIZE" not in environment and "PMI_SIZE" not in environment:
-        return Alone()
+        return SingleProcess()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py reports a missing libmpi as RuntimeError
-        raise InputError(f"{expected} ranks were started but mpi4py cannot be used "
-                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' brings mpi4py and MPICH"
+        raise InputError(f"{expected} ranks were started, but mpi4py cannot be used "
+                         f"({str(error).splitlines()[0]}); 'pip install hpc-vsr[mpi]' installs mpi4py and MPICH"
                          ) from None
     comm = MPI.COMM_WORLD
     if comm.size != expected:
         raise InputError(
             f"the launcher started {expected} ranks ({variable}={expected}) but MPI sees {comm.size}: "
             "under srun add --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI); "
-            "under mpiexec use the one of the MPI that mpi4py was built with")
+            "without srun, use the mpiexec of the MPI that mpi4py was built with")
     return comm
 
 
@@ -67,7 +67,7 @@ def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
 
 
 def ranks_on_node(comm: Any) -> int:
-    """Return how many ranks of the job share this node's memory; all ranks must call it."""
+    """Return the number of ranks on this node; all ranks must call it."""
     if comm.size == 1:
         return 1
     from mpi4py import MPI
@@ -81,7 +81,7 @@ def ranks_on_node(comm: Any) -> int:
 
 @contextlib.contextmanager
 def abort_together(comm: Any) -> Iterator[None]:
-    """End the whole job, with the reason, when one rank raises an exception; the others would wait forever."""
+    """End the whole job when one rank raises an exception, and print it; the other ranks would wait forever."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -95,12 +95,12 @@ def abort_together(comm: Any) -> Iterator[None]:
             print(f"failed: rank {comm.rank}: {reason}", file=sys.stderr, flush=True)
         else:
             print(f"rank {comm.rank} of {comm.size} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        time.sleep(SECONDS_TO_TELL)
+        time.sleep(SECONDS_TO_PRINT)
         comm.Abort(BAD_INPUT if isinstance(error, InputError) else FAILED)
 
 
 def library() -> str | None:
-    """Return the first line of the version text of mpi4py's MPI, without initialising it; None if there is no MPI."""
+    """Return the name and version of mpi4py's MPI, without initialising it; None if there is no MPI."""
     try:
         import mpi4py
         mpi4py.rc.initialize = False

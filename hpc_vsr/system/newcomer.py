@@ -108,8 +108,8 @@ class Newcomer:
     def _ask_to_give_way(self, holder: Holder) -> None:
         """Ask an earlier life of this job, in ``.lock.next``, to give way."""
         if not self.asked:
-            print(f"{self.path.parent}: an earlier life of this job had it: {holder}; it is asked to give way",
-                  file=sys.stderr, flush=True)
+            print(f"{self.path.parent}: asked an earlier life of this job to give way: {holder}", file=sys.stderr,
+                  flush=True)
             write_text(request_path(self.path), format_holder(self.me))
             self.asked = True
 
@@ -157,6 +157,6 @@ def _is_ending(holder: Holder) -> bool:
     if holder.job is None or not slurm.has_slurm():
         return False
     try:
-        return slurm.state_of(holder.job) not in slurm.GOING
+        return slurm.state_of(holder.job) not in slurm.ACTIVE_STATES
     except Failed:
         return False

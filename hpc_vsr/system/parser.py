@@ -47,7 +47,7 @@ class Parser(jsonargparse.ArgumentParser):
         self._file_option: str | None = None
         self._also: tuple[str, ...] = ()
         self._first: tuple[str, ...] = ()
-        self._is_ready = False
+        self._is_prepared = False
         self.given: frozenset[str] = frozenset()
         self.file_content: dict[str, Any] = {}
 
@@ -60,11 +60,11 @@ class Parser(jsonargparse.ArgumentParser):
         settings : type
             The dataclass. Nested dataclasses are the sections of the file.
         file_option : str
-            The flag that names the TOML file, such as ``--config``.
+            The option that names the TOML file, such as ``--config``.
         also : sequence of str
-            Sections that the file may have for other stages; they are ignored here.
+            Keys of the file that other stages read; they are ignored here.
         first : sequence of str
-            The settings that a user needs most, such as ``train.steps``; the help shows them first.
+            The settings that users change most, such as ``train.steps``; the help shows them first.
         """
         self._settings, self._file_option, self._also = settings, file_option, tuple(also)
         self.add_argument(file_option, type=Path | None, default=None, metavar="FILE",
@@ -78,19 +78,19 @@ class Parser(jsonargparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help: the stage's options first, then the settings that are changed most, then the others."""
-        self._make_ready()
+        self._prepare_options()
         groups = list(self._action_groups)  # jsonargparse makes the settings from these
         try:
-            self._arrange()
+            self._group_settings()
             return super().format_help()
         finally:
             self._action_groups[:] = groups
 
-    def _make_ready(self) -> None:
-        """Give every option its second spelling and its metavar, switches an optional value, and the help its usage."""
-        if self._is_ready:
+    def _prepare_options(self) -> None:
+        """Complete the options after the last `add_argument`: second spellings, metavars, switches, and the usage."""
+        if self._is_prepared:
             return
-        self._is_ready = True
+        self._is_prepared = True
         for action in self._actions:
             if not action.option_strings or action.help is SUPPRESS:
                 continue
@@ -108,8 +108,8 @@ class Parser(jsonargparse.ArgumentParser):
             positional = "".join(f" {action.dest.upper()}" for action in self._actions if not action.option_strings)
             self.usage = f"{self.prog}{positional} [{self._file_option} FILE] [--OPTION VALUE ...]"
 
-    def _arrange(self) -> None:
-        """Put the settings into groups for the reader."""
+    def _group_settings(self) -> None:
+        """Put the settings into groups: those changed most, then one group for each section."""
         if self._settings is None:
             return
         settings = [action for action in self._actions if action.option_strings and action.help is not SUPPRESS
@@ -125,7 +125,7 @@ class Parser(jsonargparse.ArgumentParser):
             if actions:
                 self.add_argument_group(title)._group_actions.extend(actions)
 
-    def _spelled_out(self, argv: Sequence[str]) -> list[str]:
+    def _expand_switches(self, argv: Sequence[str]) -> list[str]:
         """Replace words such as ``--no-compare`` by ``--compare=false``."""
         switches = {option for action in self._actions if _kind_of(action) is bool for option in action.option_strings}
         spelled = []
@@ -138,8 +138,8 @@ class Parser(jsonargparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None) -> tuple[Any, jsonargparse.Namespace]:
         """Return the settings (None if `add_settings` was not called) and all other arguments."""
-        self._make_ready()
-        argv = self._spelled_out(sys.argv[1:] if argv is None else argv)
+        self._prepare_options()
+        argv = self._expand_switches(sys.argv[1:] if argv is None else argv)
         options = self._option_string_actions
         self.given = frozenset(options[name].dest for name in (word.partition("=")[0] for word in argv)
                                if name in options)
@@ -147,14 +147,14 @@ class Parser(jsonargparse.ArgumentParser):
             with readable_errors():
                 namespace = self.instantiate(self.parse_args(self._file_arguments(argv) + argv))
         except ArgumentError as error:
-            raise InputError(f"{self._one_line(error)}{self._hint(str(error))} (see --help)") from None
+            raise InputError(f"{self._format_error(error)}{self._suggest_option(str(error))} (see --help)") from None
         if self._settings is None:
             return None, namespace
         names = [field.name for field in dataclasses.fields(self._settings)]
         return self._settings(**{name: namespace[name] for name in names}), namespace
 
     def _file_arguments(self, argv: Sequence[str]) -> list[str]:
-        """Return the TOML file as arguments; the command line is appended to them and so overrides them."""
+        """Return the settings of the TOML file as arguments; the command line comes after them and overrides them."""
         if self._settings is None:
             return []
         path = None
@@ -166,12 +166,12 @@ class Parser(jsonargparse.ArgumentParser):
         self.file_content = read_toml(Path(path)) if path else {}
         return format_arguments(self.file_content, self._settings, str(path), self._also)
 
-    def _one_line(self, error: ArgumentError) -> str:
-        """Return jsonargparse's message without line breaks and names of Python's types."""
+    def _format_error(self, error: ArgumentError) -> str:
+        """Return jsonargparse's message in one line, without the names of Python's types."""
         text = " ".join(str(error).split())
         missing = re.fullmatch(r"the following arguments are required: (.*)", text)
         if missing:
-            names = [self._shown.get(name, name) for name in missing[1].split(", ")]
+            names = [self._spellings.get(name, name) for name in missing[1].split(", ")]
             return f"missing: {', '.join(names)}"
         text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
         text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
@@ -184,16 +184,16 @@ class Parser(jsonargparse.ArgumentParser):
         return re.sub(r"\. Got value: (.*)", r", found \1", text)
 
     @property
-    def _shown(self) -> dict[str, str]:
-        """Mapping from an argument's destination to how a user writes it."""
+    def _spellings(self) -> dict[str, str]:
+        """Mapping from an argument's name to its spelling on a command line."""
         return {action.dest: action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
                 for action in self._actions}
 
-    def _hint(self, message: str) -> str:
+    def _suggest_option(self, message: str) -> str:
         unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
         if not unknown:
             return ""
-        other = "-" if "_" in unknown[1] else "_"  # the separator that this user does not use
+        other = "-" if "_" in unknown[1] else "_"  # the separator that this user does not write
         spelt = [[option for option in action.option_strings if option.startswith("--")] for action in self._actions
                  if action.option_strings and action.help is not SUPPRESS]
         valid = [next((option for option in options if other not in option[2:]), options[-1]) for options in spelt]
@@ -201,7 +201,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
-    """Help text without the names of Python's types; options are shown with dashes."""
+    """A help text that shows options with dashes and leaves out the names of Python's types."""
 
     def __init__(self, prog):
         super().__init__(prog, max_help_position=34, width=100)
@@ -227,11 +227,11 @@ class _Help(jsonargparse.DefaultHelpFormatter):
             return f"{text} (default: on)" if action.default is True else text
         notes = [found[1]] if found[1] else []
         if found[2] and action.nargs != 0 and action.default not in (None, [], ()):
-            notes.append(f"default: {_as_typed(action.default)}")
+            notes.append(f"default: {_format_default(action.default)}")
         return f"{text} ({', '.join(notes)})" if notes else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Fill the paragraphs of a module's docstring, but keep its indented lines, which are commands."""
+        """Fill the paragraphs of a module's docstring; keep the indented ones, which are commands."""
         parts = text.strip().split("\n\n")
         return "\n\n".join(part if part.startswith("    ") else super(_Help, self)._fill_text(part, width, indent)
                            for part in parts)
@@ -256,8 +256,8 @@ def _belongs_to(action, settings: type) -> bool:
     return action.dest.partition(".")[0] in {field.name for field in dataclasses.fields(settings)}
 
 
-def _as_typed(value: Any) -> str:
-    """Return a default as a user would type it."""
+def _format_default(value: Any) -> str:
+    """Return a default as a user would write it."""
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_as_typed, value))}]"
+        return f"[{','.join(map(_format_default, value))}]"
     return str(getattr(value, "value", value))

@@ -1,4 +1,4 @@
-"""Progress of a long stage: a bar on a terminal, a line every 10 s in a log file; both show rate and time left."""
+"""Shows the progress of a long stage, with rate and time left: a bar on a terminal, a line every 10 s in a log file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """A counter of work done out of a total, shown on standard error if `shown` (on the main rank).
+    """A counter of work done, shown on standard error.
 
     Parameters
     ----------
     total : int
         Amount of work.
     label, unit : str
-        What is done ("training") and what is counted ("step").
+        Name of the stage ("training"), and what is counted ("step").
     initial : int
-        Work done by an earlier run of the same command; it does not count towards the rate.
+        Work that an earlier run of the same command has done; it does not count for the rate.
     shown : bool
         False on every rank but the main one.
     """
@@ -46,7 +46,7 @@ class Progress:
             self._print_line()
 
     def advance(self, count: int = 1, figures: str = "") -> None:
-        """Count `count` more; `figures` (loss, PSNR) appear at the end of the bar or line."""
+        """Add `count` to the work done; `figures` (loss, PSNR) appear at the end of the bar or line."""
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(figures, refresh=False)
@@ -69,13 +69,13 @@ class Progress:
 
 
 class Rate:
-    """A meter of work per second between two calls of `restart`, without the time outside of the timed loop."""
+    """A meter of work per second between two calls of `restart`, which leaves out the time outside of the loop."""
 
     def __init__(self):
         self.amount, self.seconds, self._since = 0.0, 0.0, time.monotonic()
 
     def timed(self, work: Iterable[Item]) -> Iterator[Item]:
-        """Yield the same items; the time from asking for an item until `add` counts."""
+        """Yield the same items; the time from the request for an item until `add` counts."""
         items = iter(work)
         while True:
             self._since = time.monotonic()
@@ -86,7 +86,7 @@ class Rate:
             yield item
 
     def add(self, amount: float) -> None:
-        """Add the amount of work done since the item was asked for."""
+        """Add the amount of work done with the item."""
         self.amount, self.seconds = self.amount + amount, self.seconds + time.monotonic() - self._since
 
     def restart(self) -> float:

@@ -1,4 +1,4 @@
-"""Ranks of the training, joined by RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*; any launcher that sets them will do."""
+"""Ranks of the training. Any launcher that sets RANK, WORLD_SIZE, LOCAL_RANK and MASTER_* can start them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Ranks:
 
     @property
     def num_threads(self) -> int:
-        """Cores of this rank: SLURM's cores per task, else OMP_NUM_THREADS, else its share of the machine."""
-        by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # else a task started the ranks
+        """Cores of this rank: SLURM's cores of a task, else OMP_NUM_THREADS, else its share of the machine."""
+        by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # each rank is a task of its own
         given = (by_srun and os.environ.get("SLURM_CPUS_PER_TASK")) or os.environ.get("OMP_NUM_THREADS", "")
         by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # torchrun's default, not the user's choice
         if given.isdecimal() and int(given) > 0 and not by_torchrun:
@@ -55,7 +55,7 @@ class Ranks:
         return max(1, len(os.sched_getaffinity(0)) // self.per_node)
 
     def peak_memory(self) -> int:
-        """Return the peak memory in bytes: of tensors on the GPU, or of this process on a CPU."""
+        """Return the peak memory in bytes: of the tensors on a GPU, or of this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return peak_memory()
@@ -79,8 +79,8 @@ class Ranks:
 
         return call_on_main(function, self.is_main, broadcast)
 
-    def together(self, function: Callable[[], None]) -> None:
-        """Call `function` on every rank; an `InputError` on any rank ends all of them and is printed once."""
+    def on_all(self, function: Callable[[], None]) -> None:
+        """Call `function` on every rank; an `InputError` on any rank ends all ranks and is printed once."""
         message = None
         try:
             function()
@@ -108,50 +108,50 @@ def join_ranks(device: Device) -> Iterator[Ranks]:
     Parameters
     ----------
     device : {"auto", "cpu", "cuda"}
-        auto takes the GPU `local_rank` modulo the number of visible ones, if there are any.
+        auto takes a GPU if there is one: number LOCAL_RANK modulo the number of visible GPUs.
 
     Raises
     ------
     InputError
-        If a GPU is asked for, or the job has one, but torch sees none; or if two ranks would have the same GPU.
+        If the settings or the job ask for a GPU and torch sees none, or if two ranks would share a GPU.
     """
-    # tasks without RANK would be as many independent trainings
+    # without RANK, each task of a launcher would be a training of its own
     for variable in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(variable, 1)) > 1 and "RANK" not in os.environ:
             raise InputError(f"{os.environ[variable]} tasks were started ({variable}) but RANK is not set, so each "
-                             "would train alone; under srun use 'python -m hpc_vsr job train', else "
+                             "would train by itself; under srun use 'python -m hpc_vsr job train', else "
                              "'python -m hpc_vsr.launch' or torchrun, or set RANK, WORLD_SIZE, LOCAL_RANK and MASTER_*")
-    rank, world_size = _number("RANK", 0), number_of_ranks()
+    rank, world_size = _read_number("RANK", 0), number_of_ranks()
     if rank >= max(1, world_size):
-        raise InputError(f"RANK: is {rank}, and WORLD_SIZE is {world_size}; ranks are counted from 0")
-    # choose the device before joining: it decides between gloo and NCCL
-    chosen = choose_device(device, _number("LOCAL_RANK", rank))
+        raise InputError(f"RANK: is {rank} and WORLD_SIZE is {world_size}, but ranks are counted from 0")
+    # the device decides between gloo and NCCL
+    chosen = choose_device(device, _read_number("LOCAL_RANK", rank))
     check_job_gpus(device, chosen, "train.device")
     if world_size == 1:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     else:
-        _meet(backend_of(chosen), rank, world_size)
+        _join_process_group(backend_of(chosen), rank, world_size)
     ranks = Ranks(rank, world_size, own_device(chosen))
-    # all ranks tell each other where they compute; then the training runs in the caller's block
+    # check that the ranks' GPUs suit each other; then the training runs in the caller's block
     try:
-        ranks.together(functools.partial(check_placements, ranks.gather(placement(chosen))))
+        ranks.on_all(functools.partial(check_placements, ranks.gather(placement(chosen))))
         yield ranks
     except RuntimeError as error:  # what gloo and NCCL raise
         if world_size == 1 or not re.search(r"gloo|nccl|Connection (closed|reset)|timed? ?out", str(error), re.I):
             raise
-        raise Failed(f"rank {rank} of {world_size}: another rank has ended or does not answer for "
-                     f"{_patience().total_seconds():.0f} s, the HPC_VSR_PATIENCE ({str(error).splitlines()[0]}); see "
-                     "its last lines; the same command goes on from the last checkpoint") from None
+        raise Failed(f"rank {rank} of {world_size}: another rank has ended, or has not answered for "
+                     f"{_rank_timeout().total_seconds():.0f} s (HPC_VSR_PATIENCE): {str(error).splitlines()[0]}; see "
+                     "its last lines; the same command continues from the last checkpoint") from None
     finally:
-        gc.collect()  # a live DistributedDataParallel would keep the group, whose threads then abort at exit
+        gc.collect()  # a DistributedDataParallel that is still alive keeps the group, and its threads abort at exit
         dist.destroy_process_group()
 
 
 def backend_of(device: torch.device) -> str:
     """Return the backends that join several ranks: gloo for tensors on the CPU, NCCL if each rank has its own GPU.
 
-    NCCL is set to end its waits with an exception. Otherwise a rank that has lost another one waits behind a kernel
-    until NCCL's watchdog aborts the process, without a line that says why.
+    NCCL is told to end a wait with an exception. Otherwise its watchdog would abort a rank that has lost another one,
+    without a line that says why.
     """
     if device.type == "cpu" or shares_gpu():
         return "gloo"
@@ -160,33 +160,30 @@ def backend_of(device: torch.device) -> str:
 
 
 def number_of_ranks() -> int:
-    """Return how many processes train together, from WORLD_SIZE; raise `InputError` if that is no number."""
-    return _number("WORLD_SIZE", 1)
+    """Return the number of processes that train together, from WORLD_SIZE."""
+    return _read_number("WORLD_SIZE", 1)
 
 
-def _number(variable: str, default: int) -> int:
+def _read_number(variable: str, default: int) -> int:
     given = os.environ.get(variable, str(default))
     if not given.isdecimal():
         raise InputError(f"{variable}: must be a whole number, found {given!r}")
     return int(given)
 
 
-def _meet(backend: str, rank: int, world_size: int) -> None:
+def _join_process_group(backend: str, rank: int, world_size: int) -> None:
     try:
-        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_patience())
+        dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=_rank_timeout())
     except ValueError as error:
         raise InputError(f"MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE: {error}") from None
     except RuntimeError as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise Failed(f"rank {rank} of {world_size}: cannot meet the others at {where} ({str(error).splitlines()[0]}); "
-                     "see their last lines; if another job has that port, choose another MASTER_PORT") from None
+        raise Failed(f"rank {rank} of {world_size}: cannot join the others at {where} ({str(error).splitlines()[0]}); "
+                     "see their last lines; if another job uses that port, choose another MASTER_PORT") from None
 
 
-def _patience() -> datetime.timedelta:
-    """Return how long a rank waits for another.
-
-    One rank may take that long to save by itself, and a hang goes unnoticed for that long.
-    """
+def _rank_timeout() -> datetime.timedelta:
+    """Return the time that a rank waits for another: one rank may save that long, or hang that long unnoticed."""
     given = os.environ.get("HPC_VSR_PATIENCE", "600")
     if not given.isdecimal() or not 0 < int(given) <= 86400:
         raise InputError(f"HPC_VSR_PATIENCE: must be 1 to 86400 seconds, found {given!r}")

@@ -1,4 +1,4 @@
-"""Signals that ask to stop: SIGUSR2 before SLURM's time limit, SIGTERM at preemption, SIGINT from Ctrl-C."""
+"""Signals that ask a stage to stop: SIGUSR2 before SLURM's time limit, SIGTERM at preemption, SIGINT from Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-LAUNCHER = "HPC_VSR_LAUNCHER"  # number of the process that started this one and waits for it
-OF_SLURM = (signal.SIGTERM, signal.SIGUSR2)
+LAUNCHER = "HPC_VSR_LAUNCHER"  # process number of the `launch` that started this process and waits for it
+SLURM_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
 def hold_signals() -> None:
-    """Hold back SLURM's signals until there is a `StopFlag`; while torch is loading they would end the process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, OF_SLURM)
+    """Block SLURM's signals until there is a `StopFlag`; while torch is loading they would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SLURM_SIGNALS)
 
 
 def release_signals() -> None:
-    """Deliver the signals that were held back, and all later ones."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_SLURM)
+    """Unblock SLURM's signals; those that came meanwhile arrive now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SLURM_SIGNALS)
 
 
 class StopFlag:
-    """A flag that a signal sets and the loop checks after each step. A second Ctrl-C ends the process at once."""
+    """A flag that a signal sets and that a loop checks after each step. A second Ctrl-C ends the process at once."""
 
-    SIGNALS = (*OF_SLURM, signal.SIGINT)
+    SIGNALS = (*SLURM_SIGNALS, signal.SIGINT)
 
     def __init__(self):
         self.name: str | None = None
@@ -50,8 +50,8 @@ class StopFlag:
 
 @contextlib.contextmanager
 def launching() -> Iterator[None]:
-    """Protect processes started in this block from Ctrl-C, and let them get SIGTERM when this process has ended."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C would reach them besides our own signal
+    """Start processes in this block that ignore Ctrl-C, and that `follow_launcher` ends with this process."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they get our SIGTERM, and Ctrl-C would be a second signal
     os.environ[LAUNCHER] = str(os.getpid())
     try:
         yield
@@ -61,7 +61,7 @@ def launching() -> Iterator[None]:
 
 
 def follow_launcher() -> None:
-    """Send this process SIGTERM when the process that started it, inside `launching`, ends or is killed."""
+    """Send this process SIGTERM when the process that started it inside `launching` ends or is killed."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None:
         return
@@ -71,7 +71,7 @@ def follow_launcher() -> None:
             select.select([os.pidfd_open(int(launcher))], [], [])
         except ProcessLookupError:
             pass
-        except OSError:  # Linux before 5.3 cannot tell
+        except OSError:  # Linux before 5.3 has no such call
             return
         os.kill(os.getpid(), signal.SIGTERM)
 

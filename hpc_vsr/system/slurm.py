@@ -1,4 +1,4 @@
-"""Asks SLURM about jobs, rarely, and never its accounting, which many clusters do not have."""
+"""Queries and commands of SLURM, used sparingly. The accounting is not used, because many clusters have none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from hpc_vsr.system.errors import Failed
 
-PATIENCE_SECONDS = 30  # a busy controller answers slowly
-GOING = ("RUNNING", "CONFIGURING", "STOPPED", "SUSPENDED")  # states of a job that SLURM is not about to end
-PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_")
-KEPT = ("SLURM_CONF",)
+ANSWER_SECONDS = 30  # time for an answer of a busy controller
+ACTIVE_STATES = ("RUNNING", "CONFIGURING", "STOPPED", "SUSPENDED")  # states of a job that SLURM is not about to end
+JOB_PREFIXES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_")
+KEPT_VARIABLES = ("SLURM_CONF",)
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Queued:
     Attributes
     ----------
     job : str
-        Its number; 12_3 is element 3 of array 12.
+        Job number; 12_3 is element 3 of array 12.
     state : str
         PENDING, RUNNING, COMPLETING and so on.
     reason : str
-        The reason why it waits, or the nodes that it runs on.
+        Why it waits, or the nodes that it runs on.
     name : str
     """
 
@@ -44,14 +44,14 @@ def has_slurm() -> bool:
 
 
 def read_queue() -> dict[str, Queued]:
-    """Return {job number: job} of all jobs of this user that have not ended, with one query.
+    """Return {job number: job} of all unfinished jobs of this user, with one query.
 
     Raises
     ------
     Failed
         If SLURM does not answer.
     """
-    text = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
+    text = _run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
     jobs = [Queued(*line.strip().split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
     return {job.job: job for job in jobs}
 
@@ -68,27 +68,28 @@ def restarts() -> int:
 
 
 def state_of(job: str) -> str:
-    """Return the state of a job: RUNNING, or COMPLETING and others for a job that is being ended."""
-    found = re.search(r"JobState=(\w+)", _ask("scontrol", "--oneliner", "show", "job", job))
+    """Return the state of a job, such as RUNNING, or COMPLETING if SLURM is ending it."""
+    found = re.search(r"JobState=(\w+)", _run_command("scontrol", "--oneliner", "show", "job", job))
     return found[1] if found else "UNKNOWN"
 
 
 def requeue(job: str) -> None:
-    """Send a running job back to the queue; SLURM ends its processes. A job cancelled meanwhile stays cancelled."""
-    _ask("scontrol", "requeue", "incomplete", job)
+    """Send a running job back to the queue; SLURM ends its processes. A cancelled job stays cancelled."""
+    _run_command("scontrol", "requeue", "incomplete", job)
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    _ask("scancel", *jobs)
+    _run_command("scancel", *jobs)
 
 
 @contextlib.contextmanager
 def outside_of_job() -> Iterator[None]:
-    """Hide from child processes that this one runs in a job; a submitted job would inherit its binding."""
+    """Hide this process's SLURM job from its children; a job that is submitted from it would inherit its binding."""
     if this_job() is None:
         yield
         return
-    hidden = {name: value for name, value in os.environ.items() if name.startswith(PREFIXES) and name not in KEPT}
+    hidden = {name: value for name, value in os.environ.items()
+              if name.startswith(JOB_PREFIXES) and name not in KEPT_VARIABLES}
     for name in hidden:
         del os.environ[name]
     try:
@@ -97,9 +98,9 @@ def outside_of_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _ask(*command: str) -> str:
+def _run_command(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failed(f"{command[0]}: SLURM does not answer: {error}") from None
     if done.returncode:

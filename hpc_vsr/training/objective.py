@@ -35,22 +35,22 @@ class Objective(nn.Module):
     def forward(self, lr: Tensor, hr: Tensor, loss: Loss, first_stage: bool = False) -> Tensor:
         """Return the mean loss of a batch, a scalar, on values 0 to the network's value range; `hr` is 0..1.
 
-        With `first_stage`, the output of only the 2D part for the centre frame is compared.
+        With `first_stage`, it is the loss of the 2D part's output for the centre frame.
         """
         unit = self.network.value_range
         if first_stage:
-            return loss_of(loss, self.network.first_stage(lr), hr, unit)
+            return compute_loss(loss, self.network.first_stage(lr), hr, unit)
         if not self.network.has_flow:
-            return loss_of(loss, self.network(lr), hr, unit)
+            return compute_loss(loss, self.network(lr), hr, unit)
         sr, warp_error = self.network.with_warp_error(lr)
-        return loss_of(loss, sr, hr, unit) + self.flow_weight * unit * warp_error
+        return compute_loss(loss, sr, hr, unit) + self.flow_weight * unit * warp_error
 
 
-def loss_of(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
+def compute_loss(kind: Loss, sr: Tensor, hr: Tensor, unit: float = 1.0) -> Tensor:
     """Return the mean over the pixels of error^2 (mse) or sqrt(error^2 + 1e-6) (Charbonnier); values are 0..1.
 
-    `unit` is the range in which the error is expressed: the paper's MSE is on 0..255. Where `hr` is NaN the error is 0;
-    such pixels count in the mean, so that every pixel has the same weight on every rank.
+    `unit` is the range in which the error is expressed: the paper's MSE is on 0..255. Where `hr` is NaN the error is 0.
+    Such pixels count in the mean, so that every pixel has the same weight on every rank.
     """
     known = ~torch.isnan(hr)
     squared = torch.where(known, in_full(sr) - hr, 0.0) ** 2
@@ -99,7 +99,7 @@ def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
                  and moments["step"].numel() == 1)
         if not right:
             raise InputError(f"{where}: its optimiser is of other weights, or damaged; delete that checkpoint, and the "
-                             "training goes on from the one before")
+                             "training continues from the one before")
     groups, found = optimiser.state_dict()["param_groups"], saved.get("param_groups")
     begun = [group.get("rate") for group in found if isinstance(group, dict)] if isinstance(found, list) else []
     if begun != [group["rate"] for group in groups]:
@@ -108,7 +108,7 @@ def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights; these weights are validated and used.
+    """Exponential moving average of a network's weights; the averaged weights are validated and used.
 
     The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the average forgets the start.
     """

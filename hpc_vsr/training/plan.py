@@ -1,4 +1,4 @@
-"""The plan of a training: what it will do and how much memory it will take, before it begins."""
+"""The plan of a training for --dry-run: its steps, its precision and the memory that it needs."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ COPIES = 5  # of the parameters: themselves, their gradients, their averages and
 
 
 def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = False) -> str:
-    """Return the plan and its size as text for --dry-run; raise `InputError` if the settings do not fit the data.
+    """Return the plan and its size as text; raise `InputError` if the settings do not fit the data.
 
-    With `on_gpus` the ranks will have GPUs, even if this machine has none; else they will have this machine's devices.
+    With `on_gpus` the ranks will have GPUs, even if this machine has none; otherwise this machine's devices count.
     """
     manifest = read_manifest(experiment.data)
     check_fit(experiment, manifest, world_size)
     device = choose_device(experiment.train.device)
     on_gpus = experiment.train.device != "cpu" and (on_gpus or device.type == "cuda")
-    resolved, told = _in_precision_of(device, on_gpus, experiment, manifest)
+    resolved, lines = _settle_planned_precision(device, on_gpus, experiment, manifest)
     settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames, memory = num_bytes(manifest, "train"), memory_of_rank(resolved, network, manifest, world_size,
-                                                                        on_gpus)
+    frames = num_bytes(manifest, "train")
+    memory = memory_of_rank(resolved, network, manifest, world_size, on_gpus)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),
         f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
         f"{files.format_bytes(frames)} of frames",
         f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
-        *told,
+        *lines,
         f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
         f"memory   up to {files.format_bytes(memory)} {'of its GPU ' * on_gpus}a rank, with the frames kept in it "
         f"{files.format_bytes(memory + frames)}",
@@ -58,9 +58,9 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     ])
 
 
-def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment, manifest: Manifest
+def _settle_planned_precision(device: torch.device, on_gpus: bool, experiment: Experiment, manifest: Manifest
                      ) -> tuple[Experiment, list[str]]:
-    """Return the experiment as it would be trained on this machine's device, or on GPUs, and lines to print."""
+    """Return the experiment with the precision that it would get on this device, or on GPUs, and lines to print."""
     if on_gpus and device.type == "cpu":
         settings = experiment.train
         if settings.precision != "auto":
@@ -68,17 +68,17 @@ def _in_precision_of(device: torch.device, on_gpus: bool, experiment: Experiment
         resolved = dataclasses.replace(experiment, train=dataclasses.replace(settings, precision="bf16"))
         return resolved, ["precision auto: bf16, or fp16 on GPUs without bf16"]
     try:
-        resolved, _, told = settle_precision(experiment, manifest, device)
+        resolved, _, lines = settle_precision(experiment, manifest, device)
     except InputError as error:
         return experiment, [f"warning: not on this machine: {error}"]
-    return resolved, told
+    return resolved, lines
 
 
 def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest, world_size: int, on_gpu: bool = False
                    ) -> int:
     """Return the most bytes that a rank takes, of main memory or of its GPU, without the frames.
 
-    They are found by running a step and the validation of a frame on tensors without values.
+    A step and the validation of a frame run on tensors without values to find them.
     """
     settings, scale, channels = experiment.train, manifest.scale, len(manifest.channels)
     cpu, objective = torch.device("cpu"), Objective(network, settings.flow_weight)

@@ -1,4 +1,4 @@
-"""The precision of a run: chosen when the run begins, recorded in it, and kept when it is resumed."""
+"""Chooses the precision of a run when it begins. The run records it and keeps it when it is resumed."""
 
 from __future__ import annotations
 
@@ -20,53 +20,54 @@ LARGEST_PART = 96
 
 def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.device
                      ) -> tuple[Experiment, Choice, list[str]]:
-    """Decide in which precision an experiment is trained on this device.
+    """Choose the precision in which an experiment is trained on this device.
 
     Returns
     -------
     experiment : Experiment
         The experiment with that precision in place of "auto".
     choice : Choice
-        The choice that the run records; for a resumed run, that of its first life.
+        The choice that the run records; for a resumed run, the choice of its first life.
     lines : list of str
-        Lines to print: the choice, its reason, and warnings.
+        Lines to print: the choice with its reason, and warnings.
 
     Raises
     ------
     InputError
-        If the device cannot compute in the precision that is asked for, or in which the run was begun.
+        If the device cannot compute in the precision that the settings ask for, or in that of the begun run.
     """
     asked, channels, run_folder = experiment.train.precision, len(manifest.channels), RunFolder(experiment.out)
-    # a finished run computes nothing any more, so its precision needs no check
+    # a finished run computes nothing, so its precision needs no check
     begun = _read_choice(run_folder)
     if begun is not None and has_finished(run_folder, experiment):
-        return _in_precision(experiment, begun), begun, []
+        return _with_precision(experiment, begun), begun, []
     network = DataTerms.of(manifest, noise=1e-3).build(experiment.model)
-    here = choose_precision(asked, network, channels, device, _side(experiment, manifest), where="train.precision")
+    side = _sample_side(experiment, manifest)
+    here = choose_precision(asked, network, channels, device, side, where="train.precision")
     # a run that was begun keeps its precision, unless the user asks for another one
     warnings = []
     if begun is not None and asked in ("auto", begun.precision):
-        told = f"precision {begun.precision}: the run was begun in it"
+        line = f"precision {begun.precision}: the run was begun in it"
         warnings.append(go_on(begun, here, device, str(experiment.out)))
     else:
-        begun, told = here, str(here)
+        begun, line = here, str(here)
     if asked != "auto":
-        warnings.append(warn_of_bf16(here, network, channels, device, _side(experiment, manifest)))
-    return _in_precision(experiment, begun), begun, [told, *filter(None, warnings)]
+        warnings.append(warn_of_bf16(here, network, channels, device, side))
+    return _with_precision(experiment, begun), begun, [line, *filter(None, warnings)]
 
 
-def _side(experiment: Experiment, manifest: Manifest) -> int:
-    """Return the side, in LR pixels, of the samples to measure with: the patch, or a small part of whole frames."""
+def _sample_side(experiment: Experiment, manifest: Manifest) -> int:
+    """Return the side, in LR pixels, of the samples to measure with: a patch, or a part of a whole frame."""
     return experiment.train.patch_size or min(*manifest.lr_size, LARGEST_PART)
 
 
-def _in_precision(experiment: Experiment, choice: Choice) -> Experiment:
+def _with_precision(experiment: Experiment, choice: Choice) -> Experiment:
     settings = dataclasses.replace(experiment.train, precision=choice.precision)
     return dataclasses.replace(experiment, train=settings)
 
 
 def _read_choice(run_folder: RunFolder) -> Choice | None:
-    """Return the choice that the run in this folder has recorded; None if it has no checkpoint."""
+    """Return the choice that the run in this folder has recorded, or None if it has no checkpoint."""
     config = read_begun(run_folder)
     if config is None or config["train"] is None:
         return None

@@ -1,4 +1,4 @@
-"""Joins the ranks, takes the run folder and trains an experiment."""
+"""Trains an experiment: joins the ranks, locks the run folder and runs the trainer."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hpc_vsr.training.trainer import Trainer
 
 
 def train(experiment: Experiment, stop: StopFlag) -> None:
-    """Train until the last step, on all ranks of the job together, or until one of them is asked to `stop`.
+    """Train on all ranks of the job, until the last step or until one rank is asked to `stop`.
 
     Raises
     ------
     InputError
-        If the data set, the settings and the content of the run folder do not fit each other.
+        If the data set, the settings and the run folder do not fit each other.
     Stopped
-        After SIGTERM, SIGUSR2 or Ctrl-C, when a checkpoint has been written.
+        After SIGTERM, SIGUSR2 or Ctrl-C, and after a checkpoint was written.
     """
     manifest = read_manifest(experiment.data)
     keep_freed_memory()
     with join_ranks(experiment.train.device) as ranks, contextlib.ExitStack() as held, told_of_loaders():
         check_fit(experiment, manifest, ranks.world_size)
-        # the main rank holds the folder until all ranks are done
+        # the main rank locks the run folder until all ranks are done
         locks: list[Lock] = []
 
         def take_folder() -> None:

@@ -1,112 +1,110 @@
-"""One training: its network, its optimiser, its position in the sequence of samples, and the files that it writes."""
+"""One training, from the run folder to the last step: it steps, validates, and writes history and checkpoints."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.data.manifest import Manifest, check_shards
-from hpc_vsr.data.samples import Patch, Patches, Split, choose_memory, load_batches, validation_pairs
+from hpc_vsr.data.samples import Patches, Split, choose_memory, load_batches, validation_pairs
 from hpc_vsr.evaluation.baselines import tune_noise
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
-from hpc_vsr.models.precision import autocast, check_precision
+from hpc_vsr.models.precision import check_precision
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.history import append_record, forget_after
-from hpc_vsr.runs.state import load_checkpoint, load_weights, save_checkpoint
+from hpc_vsr.runs.history import append_record, drop_records_after
+from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
-from hpc_vsr.system.errors import Failed, InputError, Stopped
+from hpc_vsr.system.errors import Stopped
 from hpc_vsr.system.files import append_text
 from hpc_vsr.system.lock import Lock
 from hpc_vsr.system.progress import Progress, Rate, format_seconds
 from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.system.signals import StopFlag
-from hpc_vsr.training.objective import MovingAverage, Objective, build_adam, learning_rate, restore_adam
+from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
 
-MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
-SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
-
 
 class Trainer:
-    """One run: its network, its optimiser and its position in the sequence of samples."""
+    """A run that is being trained, on this rank."""
 
     def __init__(self, experiment: Experiment, manifest: Manifest, ranks: Ranks, lock: Lock | None):
         self.lock = lock  # None on all ranks but the main one
         self.run_folder = RunFolder(experiment.out)
-        # Precision and run folder: settled and checked before any frame is read
-        experiment, choice, told = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
-        ranks.together(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
+        # Precision and run folder: check them before any frame is read
+        experiment, choice, lines = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
+        ranks.on_all(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
         ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
-        self.told = told  # lines to print before the first step
+        self.precision_lines = lines  # to print before the first step
         torch.backends.cudnn.deterministic = self.settings.deterministic
 
         if self.settings.verify_shards:
-            ranks.together(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
-        # Data: training frames stay on the device if they fit; validation frames are always read from the shards
+            ranks.on_all(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
+        # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
         self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
-        # Network: every rank builds the same one, from the newest checkpoint or from the seed
-        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # only one rank looks, because file systems lag
+        # Network: every rank builds the same one, from the seed or from the newest checkpoint
+        newest = ranks.on_main(self.run_folder.checkpoints.newest)  # other nodes may not yet see a new file
         state = load_checkpoint(newest) if newest else None
         self.terms = self._data_terms(state)
         torch.manual_seed(self.settings.seed)
-        self.network = self.terms.build(experiment.model).to(ranks.device)
-        self.average = MovingAverage(self.network, self.settings.ema_decay)
-        self.optimiser = build_adam(self.network, self.settings.lr)
-        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.settings.precision == "fp16")
+        network = self.terms.build(experiment.model).to(ranks.device)
+        self.optimisation = Optimisation(network, self.settings, ranks, self.run_folder.path)
 
-        # Position: the first step, or that of the checkpoint; later records in the history are dropped
-        self.step, self.bad_steps, self.skipped, self.best_step, self.best_psnr = 0, 0, 0, 0, None
+        # Position: step 0, or the step of the checkpoint; later records in the history are dropped
+        self.best_step, self.best_psnr = 0, None
         self.validation_due = False  # True if an earlier life was stopped before the validation of its last step
         for path in ranks.on_main(self.run_folder.checkpoints.damaged):
-            self._say(f"{path}: damaged or unfinished, left out")
+            self._print_and_log(f"{path}: damaged or unfinished, skipped")
         if state is not None:
             self._restore(state)
         if ranks.is_main:
-            forget_after(self.run_folder.metrics, self.step)
-        self.objective = Objective(self.network, self.settings.flow_weight)
-        self.joined = self._wrap()
+            drop_records_after(self.run_folder.metrics, self.step)
+        self.optimisation.join_ranks()
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return self.optimisation.step
 
     def run(self, stop: StopFlag) -> None:
         """Train from the current step to the last one."""
         settings, ranks = self.settings, self.ranks
         # a finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
-            if ranks.is_main:  # a kill may have come between the last checkpoint and the pruning
+            if ranks.is_main:  # the process may have been killed between the last checkpoint and the pruning
                 self.run_folder.checkpoints.prune(settings.keep_checkpoints, self.step)
-            self._say(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; nothing to do")
+            self._print_and_log(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; "
+                                "nothing to do")
             return
-        self._say(self._summary())
-        for line in self.told:
-            self._say(line)
-        # batches from the current step on: the order of samples follows from the seed, so a resumed run continues it
-        patches = Patches(self.frames, settings.patch_size, self.network.reach, settings.augment, settings.seed)
+        self._print_and_log(self._summary())
+        for line in self.precision_lines:
+            self._print_and_log(line)
+        # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
+        patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
+                          settings.seed)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
         started, loss_sum, loss_count = time.monotonic(), 0.0, 0
-        rate = Rate()  # of steps only: validations and checkpoints in between would hide that steps got slower
+        rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
-            # make up for the validation that an earlier life had no time for
+            # do the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
-                # one step; a request to stop on any rank reaches all of them with the loss
-                loss = self._train_step(patch)
+                # one step; with the loss, all ranks learn whether any rank was asked to stop
+                loss = self.optimisation.take_step(patch)
                 loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
                 rate.add(settings.batch_size)
                 loss_sum, loss_count = loss_sum + loss, loss_count + 1
@@ -114,130 +112,63 @@ class Trainer:
                 # a line in metrics.jsonl, with the mean loss since the last one
                 last = self.step == settings.steps
                 if self.step % settings.log_every == 0 or last:
-                    self._log({"loss": loss_sum / loss_count, "lr": self.optimiser.param_groups[0]["lr"],
-                               "samples_per_second": round(rate.restart(), 2), "memory_bytes": self.ranks.peak_memory(),
-                               "skipped_steps": self.skipped})
+                    self._append_figures({
+                        "loss": loss_sum / loss_count, "lr": self.optimisation.lr,
+                        "samples_per_second": round(rate.restart(), 2), "memory_bytes": ranks.peak_memory(),
+                        "skipped_steps": self.optimisation.skipped})
                     loss_sum, loss_count = 0.0, 0
-                # save before validating, so that a kill during the validation loses no step
-                if self._is_validating() or self.step % settings.checkpoint_every == 0 or asked:
-                    self._save(improved=False, validation_due=self._is_validating())
-                if asked:  # there is only time for the checkpoint; the next life makes up for a validation
-                    raise self._stopped()
+                # save before the validation, so that a kill during it loses no step
+                if self._is_validation_due() or self.step % settings.checkpoint_every == 0 or asked:
+                    self._save(improved=False, validation_due=self._is_validation_due())
+                if asked:  # there is no time for a validation; the next life does it
+                    raise self._as_stopped()
                 # validate and save again, with the score
-                if self._is_validating():
+                if self._is_validation_due():
                     self._save(self._validate(progress, stop))
-        self._say(f"{self.run_folder.path}: trained {settings.steps} steps in "
-                  f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
+        self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
+                            f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
-    def _stopped(self) -> Stopped:
+    def _as_stopped(self) -> Stopped:
         return Stopped(f"{self.run_folder.path}: saved at step {self.step} of {self.settings.steps}; "
                        "the same command continues")
 
-    def _is_validating(self) -> bool:
-        """Return whether a validation is due after the current step; one always is after the last step."""
+    def _is_validation_due(self) -> bool:
+        """Return whether the current step ends with a validation, as the last step always does."""
         every = self.settings.validate_every
         return self.step == self.settings.steps or bool(every and self.step % every == 0)
-
-    @property
-    def in_first_stage(self) -> bool:
-        return self.step < self.settings.first_stage_steps
-
-    def _wrap(self) -> nn.Module:
-        """Choose what is trained now, the whole network or one of its two stages, and return it joined over all ranks.
-
-        Joined ranks average their gradients. The buffers are filters that never change, so ranks do not exchange them.
-        A single rank has nothing to exchange.
-        """
-        if self.settings.first_stage_steps:
-            self.network.requires_grad_(not self.in_first_stage)
-            self.network.core.first_stage.requires_grad_(self.in_first_stage)
-        if self.ranks.world_size == 1:
-            return self.objective
-        return DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-    def _train_step(self, patch: Patch) -> float:
-        """Take one optimiser step and return this rank's loss; skip the update if any rank's gradient is not finite."""
-        settings = self.settings
-        # freeze the first stage when its steps are over
-        if settings.first_stage_steps and self.step == settings.first_stage_steps:
-            self.joined = self._wrap()
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * self._learning_rate()
-        # gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
-        value = self._add_gradients(patch)
-        self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
-        # update, unless the gradient is not finite; too many such steps in a row end the training
-        if torch.isfinite(norm):  # all ranks agree on the norm, because DDP has averaged the gradients
-            self.scaler.step(self.optimiser)
-            self.bad_steps = 0
-        else:
-            self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
-            if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
-                raise Failed(f"{self.run_folder.path}: the gradient was not finite in {self.bad_steps} steps in a row "
-                             f"up to step {self.step}, whose updates were left out; lower train.lr or use "
-                             "train.precision fp32 or bf16; the last checkpoint stays")
-        self.scaler.update()
-        self.step += 1
-        self.average.update(self.network, self.step)
-        return value
-
-    def _add_gradients(self, patch: Patch) -> float:
-        """Compute the gradients of the batch, one micro-batch after the other, and return this rank's loss.
-
-        Ranks exchange gradients only at the last micro-batch.
-        """
-        settings, total = self.settings, 0.0
-        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
-        self.optimiser.zero_grad(set_to_none=True)
-        parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
-        for number, (lr, hr) in enumerate(parts, 1):
-            apart = number < len(parts) and self.ranks.world_size > 1
-            with self.joined.no_sync() if apart else contextlib.nullcontext():
-                with autocast(self.ranks.device, settings.precision):
-                    loss = self.joined(lr, hr, kind, self.in_first_stage) / len(parts)
-                self.scaler.scale(loss).backward()
-            total = total + loss.detach()
-        return total.item()
-
-    def _learning_rate(self) -> float:
-        """Return the learning rate of the current step; each stage has its own warm-up and cosine."""
-        settings = self.settings
-        start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
-                                                                                 settings.steps)
-        return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
 
     def _validate(self, progress: Progress, stop: StopFlag) -> bool:
         """Measure the averaged weights, which are already saved, and return whether they are the best so far.
 
-        In the first stage only the 2D part is measured; its checkpoint is never the best one.
+        In the first stage only the 2D part is measured, and its checkpoint is never the best one.
         """
         first_stage = self.step <= self.settings.first_stage_steps
-        upscale = self.average.network.upscale_first_stage if first_stage else self.average.network.upscale
+        network = self.optimisation.average.network
+        upscale = network.upscale_first_stage if first_stage else network.upscale
         self._prepare_tiles()
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
                          lambda: stop.name is not None)
         if found is None:
-            raise self._stopped()
+            raise self._as_stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
                     and (self.best_psnr is None or found.psnr > self.best_psnr))
         if improved:
             self.best_psnr, self.best_step = found.psnr, self.step
-        self._log({"validation_first_stage" if first_stage else "validation": as_dict(found)})
+        self._append_figures({"validation_first_stage" if first_stage else "validation": as_dict(found)})
         note = " (first stage)" if first_stage else " (best)" if improved else ""
         progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
 
     def _prepare_tiles(self) -> None:
-        """Find how far the network sees, on the main rank, if frames are large enough to be validated in tiles."""
+        """If frames are validated in tiles, find how far the network sees; the main rank measures it."""
         if max(self.manifest.lr_size) > TILE:
-            network = self.average.network
+            network = self.optimisation.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
     def _data_terms(self, state: dict | None) -> DataTerms:
-        """Return the terms of the checkpoint when resuming, else those of the data.
+        """Return the terms of the checkpoint, if there is one, else those of the data.
 
-        For a network that uses the Wiener filter, its noise is tuned on the validation split.
+        If the network uses the Wiener filter, the filter's noise is tuned on the validation split.
         """
         if state is not None:
             return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
@@ -248,42 +179,31 @@ class Trainer:
             lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
-        """Write the checkpoint on the main rank, while the others wait."""
+        """Write a checkpoint on the main rank; the other ranks wait for it."""
         if self.ranks.is_main:
             self.lock.check()
             self.run_folder.checkpoints.folder.mkdir(exist_ok=True)
             state = {
-                **network_state(self.experiment.model, self.terms, self.average.network.state_dict()),
-                "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
-                "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state(),
+                **network_state(self.experiment.model, self.terms, self.optimisation.average.network.state_dict()),
+                **self.optimisation.state(),
                 "step": self.step, "samples_seen": self.step * self.settings.batch_size,
-                "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.bad_steps,
-                "skipped": self.skipped,
-                "validation_due": validation_due, "config": as_dict(self.experiment),
+                "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.optimisation.bad_steps,
+                "skipped": self.optimisation.skipped, "validation_due": validation_due,
+                "config": as_dict(self.experiment),
             }
             save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
                             self.best_psnr if improved else None)
         self.ranks.barrier()
 
     def _restore(self, state: dict) -> None:
-        """Continue from the state of a checkpoint; raise `InputError` if it does not fit or is damaged."""
-        where = str(self.run_folder.checkpoints.path_of(state["step"]))
-        load_weights(self.network, state["network"], where)
-        load_weights(self.average.network, state["weights"], where)
-        restore_adam(self.optimiser, state["optimiser"], where)
-        try:
-            self.scaler.load_state_dict(state["scaler"])
-            torch.set_rng_state(state["rng"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: is damaged ({error}); delete it, and the training goes on from the one before"
-                             ) from None
-        self.step, self.bad_steps = state["step"], state["bad_steps"]
+        """Continue from a checkpoint; raise `InputError` if it does not fit or is damaged."""
+        self.optimisation.restore(state, str(self.run_folder.checkpoints.path_of(state["step"])))
         self.best_step, self.best_psnr = state["best_step"], state["best_psnr"]
-        self.validation_due, self.skipped = state.get("validation_due", False), state.get("skipped", 0)
+        self.validation_due = state.get("validation_due", False)
         if self.ranks.is_main and self.best_psnr is not None:
             self.run_folder.checkpoints.restore_best(self.best_step, self.best_psnr)
 
-    def _log(self, figures: dict) -> None:
+    def _append_figures(self, figures: dict) -> None:
         """Append a line to metrics.jsonl."""
         if self.ranks.is_main:
             self.lock.check()
@@ -291,7 +211,7 @@ class Trainer:
             record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
             append_record(self.run_folder.metrics, record)
 
-    def _say(self, text: str) -> None:
+    def _print_and_log(self, text: str) -> None:
         """Print a line on standard error and append it to log.txt, on the main rank."""
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)
@@ -301,10 +221,10 @@ class Trainer:
         settings = self.settings
         resumed = f"resumed at step {self.step}, " if self.step else ""
         where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
+        ranks = f"{self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on {self.ranks.device.type}"
         return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
-                f"{count_parameters(self.network):,} parameters, {settings.steps} steps of {settings.batch_size} "
-                f"samples, {settings.precision}, {self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on "
-                f"{self.ranks.device.type}, {where}")
+                f"{count_parameters(self.optimisation.network):,} parameters, {settings.steps} steps of "
+                f"{settings.batch_size} samples, {settings.precision}, {ranks}, {where}")
 
     def _best_text(self) -> str:
         return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""

@@ -1,4 +1,4 @@
-"""Measures a network on the validation split during training, all ranks together."""
+"""Measures a network on the validation split during training, on all ranks together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Validation:
 
 def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
              is_stopped: Callable[[], bool] = lambda: False) -> Validation | None:
-    """Measure frames spread evenly over the split; each rank measures its share, and none measures a frame twice.
+    """Measure frames spread evenly over the split; the ranks share them, and each frame is measured once.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
     num_samples : int
         Number of frames; 0 takes all.
     is_stopped : callable
-        Tells whether this rank must stop, asked before each frame. If any rank stops, the result is None on all.
+        Called before each frame; True if this rank must stop. If any rank stops, all ranks return None.
     """
     centres = spread_evenly(split.centres, num_samples or len(split))
     mse_sum, psnr_sum, frames = 0.0, 0.0, 0

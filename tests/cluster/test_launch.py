@@ -74,7 +74,7 @@ def test_a_wrong_command_line_is_refused(job, tmp_path, arguments, words):
 
 def test_slurm_without_srun_is_refused(job, tmp_path):
     done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path, environment={"PATH": "/nowhere"})
-    assert_refused(done, "srun is not on this machine")
+    assert_refused(done, "squeue is not on this machine")
 
 
 def test_a_local_dry_run_touches_nothing(job, tmp_path):
@@ -174,7 +174,7 @@ def test_a_refused_report_takes_the_training_back(job, tmp_path):
         (tmp_path / name).chmod(0o755)
     done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
                      environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    assert_refused(done, "sbatch refused the report", "what was submitted before it (101) is cancelled")
+    assert_refused(done, "sbatch refused the report", "the jobs submitted before it (101) were cancelled")
     assert (tmp_path / "cancelled").read_text() == "101\n"
 
 

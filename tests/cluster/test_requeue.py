@@ -12,7 +12,7 @@ from stages import assert_refused, run_stage
 
 from hpc_vsr import job
 from hpc_vsr.cluster import jobs, requeue
-from hpc_vsr.cluster.requeue import Life, go_back
+from hpc_vsr.cluster.requeue import Life, requeue_or_fail
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.report import write
 from hpc_vsr.runs.folder import RunFolder
@@ -65,37 +65,37 @@ def test_a_stopped_training_that_got_on_goes_back(slurm, tmp_path, capfd):
         stop()
 
     with pytest.raises(Stopped):
-        Life(run, 2).live(train)
+        Life(run, 2).run_until_stopped(train)
     assert calls.read_text().splitlines()[1:] == ["requeue incomplete 7"]
     assert "saved at step 5; job 7 goes back to the queue (requeue 1 of 2)" in capfd.readouterr().err
 
 
 def test_a_life_without_a_step_is_the_last(slurm, tmp_path):
     calls = slurm()
-    with pytest.raises(Failed, match="stopped at step 3 without one step of progress"):
-        Life(run_at(tmp_path, 3), 2).live(stop)
+    with pytest.raises(Failed, match="stopped at step 3 without progress"):
+        Life(run_at(tmp_path, 3), 2).run_until_stopped(stop)
     assert not calls.read_text()
 
 
 def test_a_job_that_was_started_too_often_does_not_train(slurm, tmp_path, monkeypatch):
     slurm()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
-    with pytest.raises(Failed, match="started again 3 times, resources.max_requeues is 2"):
-        Life(run_at(tmp_path, 0), 2).live(lambda: pytest.fail("it trained"))
+    with pytest.raises(Failed, match="SLURM has restarted this job 3 times, and resources.max_requeues is 2"):
+        Life(run_at(tmp_path, 0), 2).run_until_stopped(lambda: pytest.fail("it trained"))
 
 
 def test_a_cancelled_job_is_not_brought_back(slurm, capfd):
     calls = slurm(0, "COMPLETING")
-    go_back("run", 2)
+    requeue_or_fail("run", 2)
     assert "requeue" not in calls.read_text()
     told = capfd.readouterr().err
-    assert "job 7 is COMPLETING: cancelled, or requeued from outside" in told and "goes back" not in told
+    assert "job 7 is COMPLETING: someone has cancelled or requeued it" in told and "goes back" not in told
 
 
 def test_a_busy_controller_is_asked_again_and_its_refusal_told(slurm):
     calls = slurm(1, "RUNNING")
     with pytest.raises(Failed, match="scontrol requeue incomplete 7"):
-        go_back("run", 2)
+        requeue_or_fail("run", 2)
     assert calls.read_text().count("requeue") == 3
 
 
@@ -104,7 +104,7 @@ def test_of_an_array_only_its_element_goes_back(slurm, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     calls = slurm()
-    go_back("run", 2)
+    requeue_or_fail("run", 2)
     assert calls.read_text().splitlines()[1:] == ["requeue incomplete 7_2"]
 
 
@@ -120,7 +120,7 @@ def test_a_report_of_many_runs_goes_back_before_its_time_limit(slurm, tmp_path, 
     before = signal.getsignal(signal.SIGUSR2)
     try:
         with pytest.raises(Stopped):
-            job._report(jobs.ReportJob(tuple(experiments), tmp_path / "report"), 2)
+            job._evaluate_and_report(jobs.ReportJob(tuple(experiments), tmp_path / "report"), 2)
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert calls.read_text().splitlines()[-1] == "requeue incomplete 7"

@@ -147,7 +147,7 @@ def test_a_run_goes_back_to_the_queue_only_so_often(clone):
     clone.wait_for_step("bounded", 5)
     clone.cluster.ask("scancel", "--signal=USR2", job)
     assert clone.wait(job) == "FAILED"
-    assert "not sent back to the queue: it was there 0 times (resources.max_requeues)" in clone.logs()
+    assert "not sent back to the queue, because it was requeued 0 times already" in clone.logs()
     assert clone.weights("bounded")["step"] >= 5
 
 

@@ -16,7 +16,7 @@ from videos import write_video
 
 from hpc_vsr.media.video_source import open_video
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.mpi import Alone, connect
+from hpc_vsr.system.mpi import SingleProcess, connect
 
 
 @pytest.mark.mpi
@@ -92,7 +92,7 @@ def test_two_ranks_that_cannot_see_each_other_are_refused(clip, tmp_path):
 
 @pytest.mark.parametrize("environment", [{}, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, {"SLURM_STEP_NUM_TASKS": "1"}])
 def test_without_a_launcher_mpi_is_not_touched(environment):
-    assert isinstance(connect(environment), Alone)
+    assert isinstance(connect(environment), SingleProcess)
 
 
 def test_a_launcher_without_mpi4py_is_refused(monkeypatch):

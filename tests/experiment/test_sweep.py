@@ -86,13 +86,13 @@ def test_other_data_under_the_same_name_are_trained_on_anew(dataset, clip, tmp_p
 
 @pytest.mark.parametrize("text, words", [
     ("[sweep]\n'model.n_2e' = [1, 2]", ["'model.n_2e': is not a setting", "n_2d"]),
-    ("[sweep]\nout = ['a']", ["a sweep is over the settings of model and train"]),
-    ("[sweep]\n'evaluate.split' = ['val']", ["a sweep is over the settings of model and train"]),
+    ("[sweep]\nout = ['a']", ["only settings of model and train that change"]),
+    ("[sweep]\n'evaluate.split' = ['val']", ["only settings of model and train that change"]),
     ("[sweep]\n'train.num_workers' = [0, 2]", ["that change what is learned"]),
     ("[sweep]\n'model.recursive_streams' = [2, 3]", ["recursive_streams", "a list in brackets, found 2"]),
     ("[sweep]\n'model.output_range' = [[0, 'b']]", ["output_range", "a number, found 'b'"]),
     ("[sweep]\n'train.lr' = [inf]", ["lr", "a finite number"]),
-    ("[sweep]\n'model.n_2d' = 3", ["a list of values is wanted, found 3"]),
+    ("[sweep]\n'model.n_2d' = 3", ["expected a list of values, found 3"]),
     ("[sweep]\nmodel.n_2d = [3]", ["put the whole name in quotes", '"model.n_2d" = [...]']),
     ("[sweep]\n'model.n_2d' = [1, 'two']", ["n_2d", "a whole number", "'two'"]),
     ("[sweep]\n'train.seed' = [" + ",".join(map(str, range(1001))) + "]", ["more than 1000 points"]),

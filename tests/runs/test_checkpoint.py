@@ -26,7 +26,7 @@ def test_without_its_name_the_best_checkpoint_is_known_to_the_newest(trained, tm
     if not best_stays:
         best.write_bytes(best.read_bytes()[:-1])
     assert Checkpoints(folder).best() == (best if best_stays else folder / "step-00000009.pt")
-    assert (f"{best}: is damaged or lost; step-00000009.pt" in capsys.readouterr().err) != best_stays
+    assert (f"{best}, the best checkpoint, is damaged or lost" in capsys.readouterr().err) != best_stays
 
 
 @pytest.mark.parametrize("keep", [1, 2])

@@ -29,7 +29,7 @@ from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.state import save_checkpoint
 from hpc_vsr.system import progress
 from hpc_vsr.train import main as train
-from hpc_vsr.training import trainer
+from hpc_vsr.training import optimisation, trainer
 from hpc_vsr.training.plan import format_plan, memory_of_rank
 from hpc_vsr.upscale import memory
 from hpc_vsr.upscale.upscaler import load
@@ -72,18 +72,21 @@ def test_values_are_scaled_by_a_product_which_has_the_same_bits_on_every_device(
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_one_rank_trains_without_ddp_and_several_exchange_no_filters(monkeypatch, world_size):
     options = {}
-    monkeypatch.setattr(trainer, "DistributedDataParallel", lambda module, **given: options.update(given) or "joined")
-    run = SimpleNamespace(settings=TrainSettings(), ranks=SimpleNamespace(world_size=world_size), objective="alone")
-    assert trainer.Trainer._wrap(run) == ("alone" if world_size == 1 else "joined")
+    monkeypatch.setattr(optimisation, "DistributedDataParallel",
+                        lambda module, **given: options.update(given) or "joined")
+    run = SimpleNamespace(settings=TrainSettings(), ranks=SimpleNamespace(world_size=world_size), objective="alone",
+                          joined="alone")
+    optimisation.Optimisation.join_ranks(run)
+    assert run.joined == ("alone" if world_size == 1 else "joined")
     assert options == ({} if world_size == 1 else {"broadcast_buffers": False, "gradient_as_bucket_view": True})
 
 
 def test_how_far_a_network_sees_is_found_by_the_main_rank():
     run = SimpleNamespace(manifest=SimpleNamespace(lr_size=(400, 500), channels=["y"]),
-                          average=SimpleNamespace(network=SimpleNamespace(core_reach=None)),
+                          optimisation=SimpleNamespace(average=SimpleNamespace(network=SimpleNamespace())),
                           ranks=SimpleNamespace(on_main=lambda function: 17))
     trainer.Trainer._prepare_tiles(run)
-    assert run.average.network.core_reach == 17
+    assert run.optimisation.average.network.core_reach == 17
 
 
 def test_a_rate_counts_the_steps_alone(monkeypatch):
@@ -130,7 +133,7 @@ def test_the_first_frame_of_a_method_is_not_in_its_time(dataset, monkeypatch):
 
 def test_an_evaluation_runs_on_the_device_that_is_asked_for(trained):
     refused = run_stage("evaluate", "--run", trained, "--device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""})
-    assert_refused(refused, 'device: "cuda" is asked for and no GPU is visible')
+    assert_refused(refused, 'device: is "cuda", and no GPU is visible')
 
 
 def test_a_library_call_leaves_the_precision_of_its_caller(trained, monkeypatch):

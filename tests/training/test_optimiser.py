@@ -14,7 +14,7 @@ from hpc_vsr.data.degrade import degrade
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.training import objective
-from hpc_vsr.training.objective import build_adam, loss_of, restore_adam
+from hpc_vsr.training.objective import build_adam, compute_loss, restore_adam
 
 NETWORKS = [("delta", 2), ("parallel5", 2), ("previous", 2), ("flow4x", 4)]
 
@@ -63,7 +63,7 @@ def first_losses(num_steps=5):
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * 1e-3 * (step + 1) / 50
         optimiser.zero_grad()
-        loss = loss_of("charbonnier", network(lr), target)
+        loss = compute_loss("charbonnier", network(lr), target)
         loss.backward()
         optimiser.step()
         losses.append(loss.item())

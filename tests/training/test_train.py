@@ -21,7 +21,7 @@ from hpc_vsr.runs.state import load_checkpoint
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.files import is_valid
 from hpc_vsr.training import trainer
-from hpc_vsr.training.objective import learning_rate, loss_of
+from hpc_vsr.training.objective import compute_loss, learning_rate
 
 pytestmark = pytest.mark.compute
 
@@ -150,17 +150,17 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine():
 def test_frames_without_a_value_are_not_in_the_loss():
     hr = torch.tensor([[1.0, float("nan")], [0.0, 2.0]])
     sr = torch.tensor([[0.0, 7.0], [0.0, 2.0]], requires_grad=True)
-    loss = loss_of("mse", sr, hr)
+    loss = compute_loss("mse", sr, hr)
     loss.backward()
     assert loss.item() == pytest.approx(1 / 4) and sr.grad[0, 1] == 0 and torch.isfinite(sr.grad).all()
-    assert loss_of("mse", sr, hr, unit=255).item() == pytest.approx(255**2 / 4)
-    assert loss_of("charbonnier", sr, torch.full((2, 2), float("nan"))).item() == 0
+    assert compute_loss("mse", sr, hr, unit=255).item() == pytest.approx(255**2 / 4)
+    assert compute_loss("charbonnier", sr, torch.full((2, 2), float("nan"))).item() == 0
 
 
 def test_the_losses_are_what_their_names_say():
     sr, hr = torch.tensor([0.0, 0.5]), torch.tensor([0.1, 0.5])
-    assert loss_of("mse", sr, hr).item() == pytest.approx(0.005)
-    assert loss_of("charbonnier", sr, hr).item() == pytest.approx((np.sqrt(0.01 + 1e-6) + 1e-3) / 2)
+    assert compute_loss("mse", sr, hr).item() == pytest.approx(0.005)
+    assert compute_loss("charbonnier", sr, hr).item() == pytest.approx((np.sqrt(0.01 + 1e-6) + 1e-3) / 2)
 
 
 def test_settings_may_change_until_there_is_a_checkpoint(dataset, trained, tmp_path):

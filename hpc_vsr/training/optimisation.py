@@ -1,0 +1,142 @@
+"""The optimiser steps of a training, on all ranks together."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpc_vsr.data.samples import Patch
+from hpc_vsr.experiment.settings import TrainSettings
+from hpc_vsr.models.network import Network
+from hpc_vsr.models.precision import autocast
+from hpc_vsr.runs.state import load_weights
+from hpc_vsr.system.errors import Failed, InputError
+from hpc_vsr.system.ranks import Ranks
+from hpc_vsr.training.objective import MovingAverage, Objective, build_adam, learning_rate, restore_adam
+
+MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
+SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
+
+
+class Optimisation:
+    """A network, its optimiser and the moving average of its weights.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    bad_steps, skipped : int
+        Steps without an update, because the gradient was not finite: since the last update, and in all.
+    """
+
+    def __init__(self, network: Network, settings: TrainSettings, ranks: Ranks, where: Path):
+        self.where = where  # the run folder, for error messages
+        self.network, self.settings, self.ranks = network, settings, ranks
+        self.average = MovingAverage(network, settings.ema_decay)
+        self.optimiser = build_adam(network, settings.lr)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
+        self.objective = Objective(network, settings.flow_weight)
+        self.step = self.bad_steps = self.skipped = 0
+        self.joined: nn.Module = self.objective
+
+    @property
+    def in_first_stage(self) -> bool:
+        return self.step < self.settings.first_stage_steps
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step."""
+        return self.optimiser.param_groups[0]["lr"]
+
+    def state(self) -> dict[str, Any]:
+        """Return the part of a checkpoint that `restore` reads, but for the numbers of steps."""
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(), "rng": torch.get_rng_state()}
+
+    def restore(self, state: dict[str, Any], where: str) -> None:
+        """Continue from a checkpoint; raise `InputError`, which names the file, if it does not fit or is damaged."""
+        load_weights(self.network, state["network"], where)
+        load_weights(self.average.network, state["weights"], where)
+        restore_adam(self.optimiser, state["optimiser"], where)
+        try:
+            self.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: is damaged ({error}); delete it, and the training continues from the one before"
+                             ) from None
+        self.step, self.bad_steps, self.skipped = state["step"], state["bad_steps"], state.get("skipped", 0)
+
+    def join_ranks(self) -> None:
+        """Choose the part to train now, the whole network or one of its two stages, and join it over all ranks.
+
+        Joined ranks average their gradients. The buffers are filters that never change, so ranks do not exchange them.
+        A single rank has nothing to exchange.
+        """
+        if self.settings.first_stage_steps:
+            self.network.requires_grad_(not self.in_first_stage)
+            self.network.core.first_stage.requires_grad_(self.in_first_stage)
+        if self.ranks.world_size > 1:
+            self.joined = DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def take_step(self, patch: Patch) -> float:
+        """Take one step and return this rank's loss; skip the update if any rank's gradient is not finite.
+
+        Raises
+        ------
+        Failed
+            If too many steps in a row had no update.
+        """
+        settings = self.settings
+        # freeze the first stage when its steps are over
+        if settings.first_stage_steps and self.step == settings.first_stage_steps:
+            self.join_ranks()
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["rate"] * self._learning_rate()
+        # gradients, averaged over the ranks; unscaled, so that they can be clipped and checked
+        value = self._add_gradients(patch)
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
+        # update, unless the gradient is not finite; all ranks agree on the norm, because DDP has averaged the gradients
+        if torch.isfinite(norm):
+            self.scaler.step(self.optimiser)
+            self.bad_steps = 0
+        else:
+            self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
+            if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
+                raise Failed(f"{self.where}: the gradient was not finite in {self.bad_steps} steps in a row up to "
+                             f"step {self.step}, whose updates were left out; lower train.lr or use train.precision "
+                             "fp32 or bf16; the last checkpoint stays")
+        self.scaler.update()
+        self.step += 1
+        self.average.update(self.network, self.step)
+        return value
+
+    def _add_gradients(self, patch: Patch) -> float:
+        """Compute the gradients of the batch, one micro-batch after the other, and return this rank's loss.
+
+        Ranks exchange gradients only at the last micro-batch.
+        """
+        settings, total = self.settings, 0.0
+        kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
+        for number, (lr, hr) in enumerate(parts, 1):
+            apart = number < len(parts) and self.ranks.world_size > 1
+            with self.joined.no_sync() if apart else contextlib.nullcontext():
+                with autocast(self.ranks.device, settings.precision):
+                    loss = self.joined(lr, hr, kind, self.in_first_stage) / len(parts)
+                self.scaler.scale(loss).backward()
+            total = total + loss.detach()
+        return total.item()
+
+    def _learning_rate(self) -> float:
+        """Return the learning rate of the current step; each stage has its own warm-up and cosine."""
+        settings = self.settings
+        start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
+                                                                                   settings.steps)
+        return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
