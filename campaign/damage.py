@@ -83,7 +83,7 @@ def _run(world: World, rng: random.Random, folder: Path) -> Result:
 
 
 def _never_measured_wrong(world: World, rng: random.Random, folder: Path) -> Result:
-    """What an evaluation, an upscaling or an export gives from a damaged run is right, or it is refused."""
+    """An evaluation, an upscaling or an export of a damaged run is right, or it is refused."""
     kind = "use of a damaged run"
     out = folder / "tiny"
     shutil.copytree(world.runs / "unmeasured", out)

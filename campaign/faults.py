@@ -18,7 +18,7 @@ HEAD = ("fault", "tried", SURVIVED, REFUSED, LOST)
 
 @dataclass
 class Result:
-    """Of one fault. `note` tells what was lost, or why it was not tried."""
+    """The result of one fault. `note` tells what was lost, or why it was not tried."""
 
     kind: str
     outcome: str

@@ -22,7 +22,7 @@ from hpc_vsr.system.files import record_checksum
 
 
 class Payload:
-    """What a pickle may hold: a call."""
+    """A call, which a pickle may hold."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from disk import ANSWERS, AtOperation, free_space_is_not_seen, limit_file_size, small_disk
 from faults import LOST, NOT_TRIED, Kind, Result, verdict
-from sandbox import ANSWERS, AtOperation, Process, free_space_is_not_seen, let_run, limit_file_size, small_disk
+from sandbox import Process, let_run
 from trainings import TINY
 from world import Stage, World, weights
 
@@ -19,7 +20,7 @@ from hpc_vsr.system.errors import CAN_CONTINUE
 
 
 def _finish(kind: str, stage: Stage, folder: Path, before: list) -> Result:
-    """What ended with 0 is right; and the same command again, undisturbed, makes what it makes without a fault."""
+    """A stage that ended with 0 is right; and the same command again makes what it makes without a fault."""
     if before[-1].status == 0 and (faults := stage.faults_of(folder)) is not None:
         return Result(kind, LOST, f"{stage.title} ended with 0: {faults}")
     again = stage.run(folder)

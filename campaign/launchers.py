@@ -57,7 +57,7 @@ class Command:
         return self._said.read_text(errors="replace")
 
     def fault(self, status: int | None) -> str | None:
-        """What is wrong with how it ended, after its processes had time to follow; those that are left are killed."""
+        """Return what is wrong with its end, or None. Its processes have time to follow; then they are killed."""
         wait_at_most(LEFT_AFTER, lambda: not self._processes())
         left = self._processes()
         for number in left:
@@ -134,7 +134,7 @@ def _launch(world: World, rng: random.Random, folder: Path) -> Result:
 
 
 def _undisturbed(world: World, start) -> dict:
-    """What the launch makes; one worker more or less makes it twice, to the same bits."""
+    """Return what the launch makes; one worker more or less makes it twice, to the same bits."""
     place = world.folder / "reference" / f"launch-{os.getpid()}"
     if not place.exists() and start(place).wait(PATIENCE) != 0:
         raise RuntimeError("the undisturbed launch failed")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import multiprocessing
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -27,7 +25,7 @@ from hpc_vsr.system.errors import exit_status
 from hpc_vsr.upscale import __main__ as upscale
 
 # What the stages load when they are wanted, loaded here once: every fork has it then.
-for _module in ("training.train", "training.plan", "evaluation.evaluate", "report.write", "upscale.dispatch",
+for _module in ("training.train", "training.plan", "evaluation.evaluate", "report.write", "upscale.loop",
                 "export.formats", "cluster.local"):
     importlib.import_module(f"hpc_vsr.{_module}")
 
@@ -44,13 +42,11 @@ LIMIT = 240.0  # seconds, on a machine that has other work too
 MEMORY = 12 << 30  # bytes of address space, most of which is never touched
 MOST_MEMORY = 2 << 30  # bytes that a stage may really take; the inputs are small
 FIRED = ".said-fired"
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-ANSWERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 @dataclass
 class Outcome:
-    """How a process ended: its exit status (negative: the signal), what it said, and what was left of it.
+    """The end of a process: its exit status (negative: the signal), what it said, and what was left of it.
 
     `memory` is its peak in bytes; `fired`, whether the operation came at which a fault was planted.
     """
@@ -77,7 +73,7 @@ class Outcome:
         return f"traceback: {self.last_line()}" if "Traceback" in self.text else None
 
     def mistold(self, *reasons: str) -> str | None:
-        """What is wrong with how a failure was told: status 1 or 2 and a line with one of the reasons."""
+        """Return what is wrong if a failure was not told by status 1 or 2 and a line with one of the reasons."""
         said = self.text.replace("\r", "\n").splitlines()
         lines = [line for line in said if line.startswith(("error: ", "failed: "))]
         if self.status not in (1, 2):
@@ -130,7 +126,7 @@ class Process:
                 os._exit(status)
 
     def poll(self) -> bool:
-        """Whether it still runs."""
+        """Return True if it still runs."""
         with contextlib.suppress(ChildProcessError):
             return os.waitid(os.P_PID, self.number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         return False
@@ -167,7 +163,7 @@ def call(function: Callable[[], None], folder: Path, limit: float = LIMIT) -> Ou
 
 
 def _end_session(session: int, grace: float = 3.0) -> int:
-    """How many processes of a session outlive its leader by more than some seconds; they are ended."""
+    """Return how many processes of a session outlive its leader by more than some seconds, and end them."""
     wait_at_most(grace, lambda: not list_session(session))
     left = list_session(session)
     for number in left:
@@ -179,88 +175,6 @@ def _end_session(session: int, grace: float = 3.0) -> int:
 def let_run(seconds: float) -> None:
     """Let what was started run on. The moment of its fault is chosen by chance, so there is nothing to wait for."""
     time.sleep(seconds)
-
-
-class AtOperation:
-    """A fault at one of the moments when a process touches a file below a folder.
-
-    Opening for writing, renaming, removing, making a folder, and flushing to disk are counted in the order in which
-    they come; before the one of that number, the process is killed or the file system answers with an error.
-    """
-
-    def __init__(self, folder: Path, number: int, answer: int | None = None, counter: Path | None = None):
-        self.folder, self.number, self.answer, self.counter = str(folder), number, answer, counter
-        self.count, self._busy = 0, False
-
-    def __call__(self) -> None:
-        """To be called in the process itself."""
-        real_fsync = os.fsync
-
-        def fsync(descriptor: int) -> None:
-            self._touch(Path(f"/proc/self/fd/{descriptor}").readlink())
-            real_fsync(descriptor)
-
-        os.fsync = fsync
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            if isinstance(flags, int) and flags & WRITING:
-                self._touch(path)
-        elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-            self._touch(arguments[0])
-
-    def _touch(self, path) -> None:
-        if self._busy or not isinstance(path, (str, bytes, os.PathLike)):
-            return
-        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - `resolve` would ask the file system
-        if not name.startswith(self.folder) or ".said-" in name or "count" in name:
-            return
-        self.count += 1
-        if self.counter is not None:
-            self._busy = True
-            self.counter.write_text(str(self.count))
-            self._busy = False
-        if self.count == self.number:
-            self._busy = True
-            Path(self.folder, FIRED).touch()
-            self._busy = False
-            if self.answer is None:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError(self.answer, os.strerror(self.answer), name)
-
-
-def limit_file_size(num_bytes: int) -> Callable[[], None]:
-    """Writes beyond so many bytes of a file fail, also those inside HDF5 and FFmpeg, as on a full disk."""
-
-    def fault() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
-
-    return fault
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, num_bytes: int) -> Iterator[Callable[[], None]]:
-    """A file system of that size; gives a function that makes it large. `PermissionError` without the right to."""
-    folder.mkdir(parents=True)
-    _mount("-t", "tmpfs", "-o", f"size={num_bytes // 1024 + 1}k", "tmpfs", str(folder))
-    try:
-        yield lambda: _mount("-o", "remount,size=256m", str(folder))
-    finally:
-        wait_at_most(5, lambda: os.spawnlp(os.P_WAIT, "umount", "umount", str(folder)) == 0)
-
-
-def _mount(*arguments: str) -> None:
-    if os.geteuid() != 0 or os.spawnlp(os.P_WAIT, "mount", "mount", *arguments) != 0:
-        raise PermissionError("mount")
-
-
-def free_space_is_not_seen() -> None:
-    """The check before the start sees room that is not there, as on a disk that fills up while a job runs."""
-    real = shutil.disk_usage
-    shutil.disk_usage = lambda path: real(path)._replace(free=1 << 50)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What the faults are tried on: a small clip, its data set, a trained run, and what each stage makes undisturbed."""
+"""The material of the faults: a small clip, its data set, a trained run, and what each stage makes undisturbed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from disk import AtOperation
 from inputs import must, write_field, write_images
 from patterns import moving_pattern
-from sandbox import AtOperation, Outcome, Process, call, files_below, run
+from sandbox import Outcome, Process, call, files_below, run
 from trainings import TINY, as_toml, final_weights
 from videos import write_video
 
@@ -53,7 +54,7 @@ class Stage:
         return Process(self.name, self.prepare(folder), folder)
 
     def faults_of(self, folder: Path) -> str | None:
-        """What is not as it must be, or None."""
+        """Return what is not as it must be, or None."""
         try:
             found = self.product(folder)
         except Exception as error:  # whatever is wrong with it, it is lost

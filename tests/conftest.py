@@ -1,4 +1,4 @@
-"""Small real inputs, made once a session, and the commands as a user types them."""
+"""Fixtures for all tests: small real inputs, made once a session. The tests that this machine cannot run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import slurm_cluster
 import torch
 from machine import find_browser, find_mpiexec
 from patterns import moving_pattern
+from pretended_gpus import OF_JOBS, pretend_gpus
 from stages import run_stage
 from trainings import train_tiny
 from videos import write_video
+
+from hpc_vsr.system.files import read_sealed
 
 
 def pytest_collection_modifyitems(items):
@@ -82,3 +85,21 @@ def trained(tmp_path_factory, dataset) -> Path:
     for done in (train_tiny(dataset, out), run_stage("evaluate", "--run", out)):
         assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained) -> dict:
+    return read_sealed(trained / "metrics-test.json", "")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Gives a machine a number of GPUs and an environment."""
+
+    def make(count: int, environment: dict[str, str] | None = None, **facts) -> None:
+        for name in OF_JOBS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (environment or {}).items():
+            monkeypatch.setenv(name, value)
+        pretend_gpus(monkeypatch, count, **facts)
+    return make

@@ -14,12 +14,10 @@ from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
 from hpc_vsr.media.colour import Channels
-from hpc_vsr.media.source import Source
+from hpc_vsr.media.source import OPTIONS, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
 from hpc_vsr.system.errors import InputError
-
-SOURCES = ("video", "frames", "field")
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,20 @@ class Recipe:
     split: SplitFractions = dataclasses.field(default_factory=SplitFractions)
 
     def __post_init__(self):
-        given = [f"--{name}" for name in SOURCES if getattr(self, name) is not None]
+        given = [f"--{name}" for name in OPTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError("give exactly one of --video, --frames and --field "
                              f"(got {' and '.join(given) or 'none'})")
-        if (self.field is None) != (self.variable is None):
+        takes_variable = self.field is not None and "variable" in find_kind(self.field, "field").arguments
+        if takes_variable != (self.variable is not None):
             raise InputError("--field and --variable go together: give the file and the name of the variable in it")
         if self.field is not None and self.channels != "y":
             raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
 
     @property
-    def source_setting(self) -> str:
-        """The setting that names the source."""
-        return next(name for name in SOURCES if getattr(self, name) is not None)
+    def source_setting(self) -> Option:
+        """Setting that names the source."""
+        return next(name for name in OPTIONS if getattr(self, name) is not None)
 
     @property
     def source_path(self) -> Path:
@@ -118,29 +117,11 @@ class Plan:
         return sum(plan.num_frames for plan in self.shards) * self.layout.bytes_per_frame
 
 
-def open_source(recipe: Recipe) -> Source:
-    """Open the source that a recipe names, after the checks that need no decoder."""
-    if recipe.video is not None:
-        from hpc_vsr.media.video_source import open_video
-
-        files.check_input_file(recipe.video, "a video file")
-        return open_video(recipe.video, recipe.channels, num_threads=threads_per_rank())
-    if recipe.frames is not None:
-        from hpc_vsr.media.image_source import open_images
-
-        return open_images(recipe.frames, recipe.channels)
-    from hpc_vsr.media.field_source import list_field_files, open_field
-
-    for path in list_field_files(recipe.field):
-        if not path.is_dir():  # a Zarr store is a folder
-            files.check_input_file(path, "a NetCDF, HDF5 or Zarr file")
-    return open_field(recipe.field, recipe.variable)
-
-
 def plan_dataset(recipe: Recipe) -> Plan:
     """Check the source and lay out the data set; it writes nothing and decodes at most a few frames."""
     try:
-        source = open_source(recipe)
+        source = open_source(recipe.source_path, recipe.source_setting, recipe.channels, recipe.variable,
+                             threads_per_rank())
     except OSError as error:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
     # sizes and splits

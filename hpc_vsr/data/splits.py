@@ -105,6 +105,11 @@ def spread_evenly(frames: range, count: int) -> list[int]:
     return [frames[(2 * index + 1) * len(frames) // (2 * count)] for index in range(count)]
 
 
+def window_around(centre: int, first: int, stop: int) -> list[int]:
+    """Return the frames of the window around a centre; the nearest of first..stop-1 stand in for those beyond."""
+    return [min(max(index, first), stop - 1) for index in range(centre - REACH, centre + REACH + 1)]
+
+
 def _apportion(num_shards: int, samples: dict[str, int]) -> dict[str, int]:
     """Apportion shards by largest remainder; every split gets at least one and at most as many as its samples."""
     total = sum(samples.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 
@@ -17,3 +19,8 @@ def to_unit(values: Tensor, offset: float, extent: float) -> Tensor:
 def from_unit(values: Tensor, offset: float, extent: float) -> Tensor:
     """Convert a network's output, of any type, to stored values in float32."""
     return values.float() * extent + offset
+
+
+def upscale_values(upscale: Callable[[Tensor], Tensor], values: Tensor, offset: float, extent: float) -> Tensor:
+    """Apply a network's function of values 0..1 to stored values, and return stored values in float32."""
+    return from_unit(upscale(to_unit(values, offset, extent)), offset, extent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,15 +10,15 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.data.manifest import Manifest
-from hpc_vsr.data.splits import REACH, WINDOW
-from hpc_vsr.data.values import from_unit, to_unit
+from hpc_vsr.data.splits import REACH, WINDOW, window_around
+from hpc_vsr.data.values import upscale_values
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.network import count_flops
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import Trained, load_trained
+from hpc_vsr.runs.trained import DataTerms, Trained, load_trained
 from hpc_vsr.system.errors import InputError
 
 NUM_SYMMETRIES = 8
@@ -71,18 +72,12 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
     flops = count_flops(trained.network, terms.channels, manifest.lr_size)
     network = trained.network.to(device)
 
-    def in_values_of_network(upscale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def enlarge(window: Tensor) -> Tensor:
-            with autocast(device, precision):
-                out = upscale(to_unit(window[None], terms.offset, terms.extent))
-            return from_unit(out[0], terms.offset, terms.extent)
-        return enlarge
-
-    plain = in_values_of_network(network.upscale)
+    in_stored_values = functools.partial(_in_stored_values, terms=terms, precision=precision, device=device)
+    plain = in_stored_values(network.upscale)
     yield Method(name, model, num_parameters, flops, plain)
     if self_ensemble:
         yield Method(f"{name} x8", model, num_parameters, NUM_SYMMETRIES * flops,
-                     in_values_of_network(lambda window: _over_symmetries(network.upscale, window)))
+                     in_stored_values(lambda window: _over_symmetries(network.upscale, window)))
     if back_projection:
         if BLUR_REACH * manifest.degradation.blur_sigma >= min(manifest.hr_size):
             raise InputError(f"evaluate.back_projection: frames of {manifest.hr_size[1]}x{manifest.hr_size[0]} are too "
@@ -91,8 +86,8 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         bicubic = Enlarge("bicubic", manifest.scale).to(device)
         yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
             plain(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
-    if first_stage and not network.has_flow:  # a flow network's front gives half the size, for which there is no HR
-        part = in_values_of_network(network.upscale_first_stage)
+    if first_stage and network.core.has_first_stage:
+        part = in_stored_values(network.upscale_first_stage)
         yield Method(f"{name} 2D", model, num_parameters, flops, part)
         yield Method(f"{name} 2D fitted", model, num_parameters, flops, part, fits_hr=True)
 
@@ -117,21 +112,22 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
                    for rows, columns in (manifest.lr_size, [2 * side for side in manifest.lr_size]))
     network = trained.network.to(device)
 
-    def enlarge(window: Tensor) -> Tensor:
-        values = to_unit(window[None], terms.offset, terms.extent)
-        with autocast(device, precision):
-            frames = [network.upscale(values[:, :, _around(position, values.shape[2])]).float()
-                      for position in range(values.shape[2])]
-            out = network.upscale(torch.stack(frames, dim=2))
-        return from_unit(out[0], terms.offset, terms.extent)
+    def twice(values: Tensor) -> Tensor:
+        frames = [network.upscale(values[:, :, window_around(position, 0, WINDOW)]).float()
+                  for position in range(WINDOW)]
+        return network.upscale(torch.stack(frames, dim=2))
 
     return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), WINDOW * once + again,
-                  enlarge)
+                  _in_stored_values(twice, terms, precision, device))
 
 
-def _around(position: int, num_frames: int) -> list[int]:
-    """Return the positions of a window around one frame, clamped to the frames that exist."""
-    return [min(max(index, 0), num_frames - 1) for index in range(position - REACH, position + REACH + 1)]
+def _in_stored_values(upscale: Callable[[Tensor], Tensor], terms: DataTerms, precision: str, device: torch.device
+                      ) -> Callable[[Tensor], Tensor]:
+    """Return `Method.enlarge` for a network's function of values 0..1."""
+    def enlarge(window: Tensor) -> Tensor:
+        with autocast(device, precision):
+            return upscale_values(upscale, window[None], terms.offset, terms.extent)[0]
+    return enlarge
 
 
 def _over_symmetries(upscale: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_vsr.data.splits import WINDOW
-from hpc_vsr.data.values import from_unit, to_unit
+from hpc_vsr.data.values import upscale_values
 from hpc_vsr.export.card import write_card
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
@@ -35,8 +35,7 @@ class Deployed(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map (B, C, 5, h, w) to (B, C, s h, s w), in the values that the network was trained on."""
-        out = self.network.upscale(to_unit(frames, self.offset, self.extent), tile=0)
-        return from_unit(out, self.offset, self.extent)
+        return upscale_values(lambda values: self.network.upscale(values, tile=0), frames, self.offset, self.extent)
 
 
 def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:

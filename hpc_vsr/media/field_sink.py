@@ -77,7 +77,7 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     """
     try:
         # what the source has beside the variable
-        dataset, left_out = _frame_of_dataset(source, frames, scale)
+        dataset, left_out = _beside_variable(source, frames, scale)
         dataset.load()
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{source.files[0]}: the data beside {source.channels[0]} cannot be read "
@@ -150,7 +150,7 @@ def _unlimited(source: FieldSource, time: Hashable) -> list[Hashable]:
     return [time] if time in source.open_datasets()[0].encoding.get("unlimited_dims", ()) else []
 
 
-def _frame_of_dataset(source: FieldSource, frames: range, scale: int) -> tuple[xarray.Dataset, list[str]]:
+def _beside_variable(source: FieldSource, frames: range, scale: int) -> tuple[xarray.Dataset, list[str]]:
     """Return all that the source has beside the variable: attributes, refined coordinates, variables off the grid."""
     datasets = _on_one_clock(source.open_datasets())
     first, variable = datasets[0], source.channels[0]

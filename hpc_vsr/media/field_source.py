@@ -12,6 +12,7 @@ import numpy as np
 
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import check_input_file
 
 LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
 PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # filters that would unpickle a Zarr array
@@ -85,15 +86,16 @@ def list_variables(path: Path) -> list[str]:
             if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
 
 
-def open_field(path: Path, variable: str) -> FieldSource:
+def open_field(path: Path, variable: str | None = None) -> FieldSource:
     """Open one variable of NetCDF, HDF5 or Zarr files.
 
     Parameters
     ----------
     path : Path
         A file, a Zarr store, or a pattern such as ``out_*.nc`` for several, which are read in natural order.
-    variable : str
-        A variable with the dimensions (time, y, x); others of length one are dropped.
+    variable : str, optional
+        A variable with the dimensions (time, y, x); others of length one are dropped. It may be left out if there is
+        only one.
 
     Raises
     ------
@@ -101,7 +103,18 @@ def open_field(path: Path, variable: str) -> FieldSource:
         If xarray is not installed, a file cannot be read, the variable is missing or of another shape, or the files
         are not in order of time.
     """
-    return FieldSource(list_field_files(path), variable)
+    files = list_field_files(path)
+    for file in files:
+        if not file.is_dir():  # a Zarr store is a folder
+            check_input_file(file, "a NetCDF, HDF5 or Zarr file")
+    return FieldSource(files, variable or _only_variable(path))
+
+
+def _only_variable(path: Path) -> str:
+    names = list_variables(path)
+    if len(names) != 1:
+        raise InputError(f"--variable is missing: {path} has {', '.join(names) or 'no variable over (time, y, x)'}")
+    return names[0]
 
 
 def list_field_files(path: Path) -> list[Path]:
@@ -164,7 +177,7 @@ def _import_xarray():
     try:
         import xarray
     except ModuleNotFoundError:
-        raise InputError("--field needs xarray; install it with 'pip install hpc-vsr[fields]'") from None
+        raise InputError("fields need xarray; install it with 'pip install hpc-vsr[fields]'") from None
     return xarray
 
 

@@ -18,7 +18,16 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 class ImageSource:
     """A folder with one image per frame; see `hpc_vsr.media.source.Source`.
 
-    8-bit images stay uint8, others become float32.
+    8-bit images stay uint8, others become float32. Upscaling needs the attributes below and `images` too, from every
+    source of the kind "frames".
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the images, after which their outputs are named.
+    stored : np.dtype
+        Type of the values of `images`.
+    is_gray : bool
     """
 
     def __init__(self, folder: Path, channels: Channels):
@@ -28,6 +37,7 @@ class ImageSource:
         first = _read_image(self.files[0])
         self._shape, self.stored = first.shape, first.dtype
         self.is_gray = _decode(self.files[0]).ndim == 2
+        self.names = [path.name for path in self.files]
         self.num_frames = len(self.files)
         self.height, self.width = first.shape[:2]
         self.dtype = "uint8" if first.dtype == np.uint8 else "float32"

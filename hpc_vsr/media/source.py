@@ -1,17 +1,23 @@
-"""The interface of a source of frames, which gives any run of its frames exactly, without reading the others.
+"""The interface of a source of frames, and the table of the kinds of sources.
 
-`video_source` (PyAV), `image_source` (a folder of PNG, TIFF or JPEG files) and `field_source` (one variable of a
-NetCDF, HDF5 or Zarr file) each have one function ``open_*`` that checks its input and returns an object of this
-interface.
+A source gives any run of its frames exactly, without reading the others. To add one, write a module here with a
+function that checks its input and returns an object of the interface `Source`, and add a line to `KINDS`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
+
+from hpc_vsr.media.colour import Channels
+
+Option = Literal["video", "frames", "field"]
+OPTIONS: tuple[Option, ...] = get_args(Option)
 
 
 class Source(Protocol):
@@ -45,3 +51,74 @@ class Source(Protocol):
         was missing and has been filled.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source.
+
+    Attributes
+    ----------
+    option : {"video", "frames", "field"}
+        The option of a recipe that names it. An upscaling of it makes a video, images or a field.
+    function : str
+        "module.name" in this folder: the function that opens a path. Its module is loaded only when it is needed.
+    arguments : tuple of str
+        What the function takes besides the path, out of the arguments of `open_source`.
+    suffixes : tuple of str
+        Endings by which its paths are recognised, in lower case.
+    is_folder : bool
+        Whether a folder without such an ending is of this kind.
+    """
+
+    option: Option
+    function: str
+    arguments: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
+    is_folder: bool = False
+
+    def fits(self, path: Path) -> bool:
+        return path.suffix.lower() in self.suffixes or self.is_folder and path.is_dir()
+
+
+# The first kind that fits a path is taken; if none fits, the first one of the option, or of the table.
+KINDS = (
+    Kind("video", "video_source.open_video", ("channels", "num_threads")),
+    Kind("field", "field_source.open_field", ("variable",),
+         (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")),
+    Kind("frames", "image_source.open_images", ("channels",), is_folder=True),
+)
+
+
+def find_kind(path: Path, option: Option | None = None) -> Kind:
+    """Return the kind of source that a path is; `option` restricts the choice to the kinds of that option."""
+    kinds = [kind for kind in KINDS if option in (None, kind.option)]
+    return next((kind for kind in kinds if kind.fits(path)), kinds[0])
+
+
+def open_source(path: Path, option: Option | None = None, channels: Channels = "y", variable: str | None = None,
+                num_threads: int = 0) -> Source:
+    """Open a source for reading by frame number.
+
+    Parameters
+    ----------
+    path : Path
+    option : {"video", "frames", "field"}, optional
+        What the path is; if not given, the path itself tells.
+    channels : {"y", "rgb"}
+        Channels to read from a video or images.
+    variable : str, optional
+        Variable of a field; needed only if it has several.
+    num_threads : int
+        Threads of a video's decoder; 0 lets it choose.
+
+    Raises
+    ------
+    InputError
+        If the path cannot be read as what it is.
+    """
+    kind = find_kind(path, option)
+    module, _, name = kind.function.partition(".")
+    given = {"channels": channels, "variable": variable, "num_threads": num_threads}
+    function = getattr(importlib.import_module(f"hpc_vsr.media.{module}"), name)
+    return function(path, **{argument: given[argument] for argument in kind.arguments})

@@ -1,4 +1,4 @@
-"""Reads frames of a video file exactly and by number. The only file that imports the decoder (PyAV)."""
+"""Reads frames of a video file with PyAV, exactly and by number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import cv2
@@ -18,7 +17,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from hpc_vsr.media.colour import NAMES, Channels, select_channels
 from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
 from hpc_vsr.media.tags import read_tags
+from hpc_vsr.media.video_file import index_packets, open_container
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import check_input_file
 
 # swscale's default conversion darkens Y by 1.4 grey levels on average, these flags by 0.01: docs/decisions.md
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -31,12 +32,6 @@ FULL_RANGE = 2
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
 SEEK_ATTEMPTS = 2
-# For tags that are not UTF-8. PyAV 19 passes on their bytes by itself (PEP 383) and no longer has this option.
-READ_TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
-# A playlist (HLS, DASH, concat) named like a video could lead to other files or addresses: no reader for it is allowed.
-THIS_FILE_ALONE = {**READ_TAGS, "options": {"protocol_whitelist": "file", "format_whitelist": (
-    "asf,avi,av1,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,"
-    "mpegtsraw,mpegvideo,mxf,nsv,nut,obu,ogg,rawvideo,rm,swf,vc1,vc1test,vob,wtv,yuv4mpegpipe,apng,png_pipe")}}
 
 
 class VideoSource:
@@ -53,10 +48,10 @@ class VideoSource:
         self.channels = NAMES[channels]
         self._channels: Channels = channels
         self._num_threads = num_threads
-        self._index = _index_packets(path)
+        self._index = index_packets(path)
         self._timestamps, self._key_packets = self._index.timestamps, self._index.keys
         self._key_timestamps = sorted(self._key_packets)
-        with _open(path) as container:
+        with open_container(path) as container:
             stream = container.streams.video[0]
             first = self._next_frame(container.decode(stream), 0)
             self.height, self.width = first.height, first.width
@@ -129,7 +124,7 @@ class VideoSource:
                     yield first
                     yield from frames
                     return
-        with _open(self.files[0]) as container:
+        with open_container(self.files[0]) as container:
             # no seek was exact: decode from the start
             frames = container.decode(self._threaded(container))
             yield from (frame for frame in frames if frame.pts is not None and frame.pts >= timestamp)
@@ -140,7 +135,7 @@ class VideoSource:
         In an MPEG program stream a seek lands somewhere near, with time stamps that are guessed anew. With intra
         refresh a "key" packet is a picture like the others, and the pictures after it would lack what they refer to.
         """
-        with _open(self.files[0]) as container:
+        with open_container(self.files[0]) as container:
             stream = self._threaded(container)
             container.seek(key, stream=stream, backward=True)
             packets = container.demux(stream)
@@ -201,62 +196,8 @@ def open_video(path: Path, channels: Channels = "y", num_threads: int = 0) -> Vi
     InputError
         If it is not a video, has no video stream, is truncated, or its frames have no time stamps.
     """
+    check_input_file(path, "a video file")
     return VideoSource(path, channels, num_threads)
-
-
-def _open(path: Path):
-    try:
-        container = av.open(str(path), **THIS_FILE_ALONE)
-    except av.error.FFmpegError as error:
-        raise InputError(f"{path}: cannot be read as a video ({error.strerror}); "
-                         "it may be truncated or of another type") from None
-    if not container.streams.video:
-        container.close()
-        raise InputError(f"{path}: has no video stream; give a video file")
-    return container
-
-
-class _Index(NamedTuple):
-    """Time stamps of all frames, ascending; {time stamp: (position, size)} of key packets; length of the last frame."""
-
-    timestamps: list[int]
-    keys: dict[int, tuple[int, int]]
-    last_duration: int
-
-
-def _index_packets(path: Path) -> _Index:
-    """Read the time stamps of all packets without decoding, and check that the file is whole."""
-    timestamps, keys, end, num_discarded = [], {}, (0, 0), 0
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        declared = stream.frames
-        try:
-            for packet in container.demux(stream):
-                if packet.size == 0:
-                    continue
-                if packet.is_discard:  # left out by an edit list
-                    num_discarded += 1
-                    continue
-                if packet.is_corrupt:
-                    raise InputError(f"{path}: frame {len(timestamps)} is truncated; copy the file again")
-                timestamps.append(packet.pts)
-                end = max(end, (packet.pts or 0, packet.duration or 0))
-                if packet.is_keyframe and packet.pts is not None:
-                    keys[packet.pts] = (packet.pos, packet.size)
-        except av.error.FFmpegError as error:
-            raise InputError(f"{path}: cannot be read beyond frame {len(timestamps)} ({error.strerror}); "
-                             "the file is damaged, copy it again") from None
-    if not timestamps:
-        raise InputError(f"{path}: has no video frames")
-    if len(timestamps) + num_discarded < declared:
-        raise InputError(f"{path}: has {len(timestamps)} of the {declared} frames that it announces; "
-                         "the file is truncated, copy it again")
-    if None in timestamps or len(set(timestamps)) != len(timestamps):
-        raise InputError(f"{path}: its frames have no unique time stamps; rewrite it with "
-                         f"'ffmpeg -fflags +genpts -i {path.name} -c copy {path.stem}.mkv'")
-    timestamps.sort()
-    before_end = timestamps[-1] - timestamps[-2] if len(timestamps) > 1 else 1
-    return _Index(timestamps, keys, end[1] or before_end)
 
 
 def _describe(stream, frame: VideoFrame) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hpc_vsr.models.blocks import RangeOutput, count_parameters, initialise
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow import warp
@@ -56,7 +57,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     return Network(core, skip, sharpen, settings.value_range, limit)
 
 
-def _build_core(settings: ModelSettings, channels: int) -> nn.Module:
+def _build_core(settings: ModelSettings, channels: int) -> Core:
     axes = settings.kernel_axes
     match settings.name:
         case "delta":

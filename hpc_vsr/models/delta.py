@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_vsr.models.blocks import Conv2dToFew, Recursive, enlarge, enter_3d, extract, leave_3d, residual_3d
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.settings import KernelAxes
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 8, 12
 
 
-class Delta(nn.Module):
+class Delta(Core):
     """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
@@ -35,6 +36,8 @@ class Delta(nn.Module):
     extra_channels : int
         Input channels that are not part of the picture, such as those of a flow.
     """
+
+    has_first_stage = True
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, depth: Literal["centre", "outer"] = "centre",
                  axes: KernelAxes = "published", extra_channels: int = 0):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_vsr.models.blocks import in_full
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.delta import NUM_FRAMES, Delta
 from hpc_vsr.models.flow import FlowPyramid, photometric_error
 from hpc_vsr.models.previous import FrameNetwork
@@ -20,7 +21,7 @@ TRIM = 2  # 4x pixels cut at each side besides the two that the 3D part loses: o
 FLOW_UNIT = 0.1  # scales a flow of ten pixels to the value range of the network
 
 
-class Flow4x(nn.Module):
+class Flow4x(Core):
     """Network from five LR frames to the centre frame at four times the size, less one LR pixel a side.
 
     The 2D front is the first stage of `Previous`. The 2D and 3D back is `Delta` with two more input channels.
@@ -36,6 +37,8 @@ class Flow4x(nn.Module):
     residual : bool
         Whether the front's output is added to the bicubically enlarged frame.
     """
+
+    has_flow = True
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, axes: KernelAxes = "published",
                  residual: bool = True):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpc_vsr.models.blocks import RangeOutput, in_full
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.enlarge import Enlarge
-from hpc_vsr.models.flow4x import Flow4x
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
@@ -26,8 +26,8 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    core : nn.Module
-        (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2)), with `frame_map` for one frame of its 2D part.
+    core : Core
+        (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2)).
     skip : Enlarge or None
         Enlarges the centre frame, to which the core's output is added.
     sharpen : Enlarge or None
@@ -45,7 +45,7 @@ class Network(nn.Module):
         LR pixels that the core sees around an output pixel; None until `find_core_reach` has found it.
     """
 
-    def __init__(self, core: nn.Module, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
+    def __init__(self, core: Core, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
                  limit: RangeOutput | None = None):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
@@ -96,7 +96,7 @@ class Network(nn.Module):
 
     @property
     def has_flow(self) -> bool:
-        return isinstance(self.core, Flow4x)
+        return self.core.has_flow
 
     def flows(self, lr: Tensor) -> dict[int, Tensor]:
         """Return {position: flow from the centre frame to that frame} of flow4x, (B, 2, 4h, 4w) in HR pixels."""

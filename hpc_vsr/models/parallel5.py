@@ -20,13 +20,14 @@ from hpc_vsr.models.blocks import (
     residual_2d,
     residual_3d,
 )
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.settings import KernelAxes
 
 NUM_FRAMES = 5
 FEATURES_2D, FEATURES_3D = 12, 24
 
 
-class Parallel5(nn.Module):
+class Parallel5(Core):
     """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
@@ -42,6 +43,8 @@ class Parallel5(nn.Module):
     axes : {"published", "temporal"}
         Orientation of the kernels of the 3D part.
     """
+
+    has_first_stage = True
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, recursive_streams: Sequence[int] = (2, 3),
                  num_recursive_blocks: int = 0, axes: KernelAxes = "published"):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, ReLU, enlarge, enter_3d, extract, leave_3d
+from hpc_vsr.models.core import Core
 from hpc_vsr.models.settings import KernelAxes
 
 FEATURES = 8
@@ -28,7 +29,7 @@ class FrameNetwork(nn.Module):
         return self.enlarge(F.relu(self.map(self.extract(frame))))
 
 
-class Previous(nn.Module):
+class Previous(Core):
     """Network from five LR frames to the centre frame at twice the size, less two pixels a side.
 
     Parameters
@@ -38,6 +39,8 @@ class Previous(nn.Module):
     axes : {"published", "temporal"}
         Orientation of the kernels of the 3D part.
     """
+
+    has_first_stage = True
 
     def __init__(self, channels: int = 1, axes: KernelAxes = "published"):
         super().__init__()
@@ -59,6 +62,3 @@ class Previous(nn.Module):
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
         """Return the first stage's map of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
         return self.first_stage(lr[:, :, position])
-
-    def keep_alive(self, level: float) -> None:
-        """Do nothing: the enlarged frames pass no ReLU."""

@@ -135,12 +135,14 @@ def _read_evaluation(run: RunFolder, split: str) -> Evaluation:
 def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
     config = run.read_config()
     records = read_history(run.metrics)
+    epoch = records[-1].get("epoch") if records else None
     return RunSummary(
-        run.name, from_dict(ModelSettings, config["model"], str(run.config)),
-        from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
-        config.get("imported"), records[-1].get("epoch") if records else None, evaluation.dataset.dtype == "uint8",
-        None if evaluation.flow is ABSENT else evaluation.flow, evaluation.step, evaluation.precision,
-        evaluation.device, evaluation.wiener_noise, evaluation.trained_on)
+        name=run.name, model=from_dict(ModelSettings, config["model"], str(run.config)),
+        train=from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
+        imported=config.get("imported"), epochs=epoch if _is_number(epoch) else None,
+        is_8bit=evaluation.dataset.dtype == "uint8", flow=None if evaluation.flow is ABSENT else evaluation.flow,
+        step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
+        wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)
 
 
 def read_curves(run: RunFolder) -> Curves:

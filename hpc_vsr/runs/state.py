@@ -20,6 +20,7 @@ from hpc_vsr.system.files import write_checked
 TYPES = {"model_settings": dict, "data_terms": dict, "weights": dict, "network": dict, "optimiser": dict,
          "scaler": dict, "rng": Tensor, "step": int, "samples_seen": int, "best_psnr": (float, int, type(None)),
          "best_step": int, "bad_steps": int}
+LATER_TYPES = {"validation_due": bool, "skipped": int, "config": dict}  # earlier versions did not save these
 
 
 def save_checkpoint(checkpoints: Checkpoints, state: dict, step: int, keep: int, best_score: float | None) -> Path:
@@ -60,6 +61,7 @@ def load_checkpoint(path: Path) -> dict:
     wrong = [key for key, kind in TYPES.items()
              if not isinstance(state, dict) or not isinstance(state.get(key, ()), kind)
              or kind is int and not 0 <= state[key] < 2**62]
+    wrong += [key for key, kind in LATER_TYPES.items() if not wrong and not isinstance(state.get(key, kind()), kind)]
     if wrong:
         raise InputError(f"{path}: is not a checkpoint of this program; missing or invalid: {', '.join(wrong)}; "
                          "delete it")

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
         # imported late, because torch takes seconds that --help and a mistyped option need not wait
-        from hpc_vsr.upscale.dispatch import format_plan, load_network, upscale
+        from hpc_vsr.upscale.loop import format_plan, upscale
+        from hpc_vsr.upscale.network import load_network
 
         upscaler = load_network(settings, comm, local_rank)
         if arguments.dry_run:

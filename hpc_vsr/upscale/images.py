@@ -3,136 +3,141 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
 from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.chroma import enlarge_plane
-from hpc_vsr.media.image_source import ImageSource, open_images
+from hpc_vsr.media.image_source import ImageSource
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import create_folder, remove_left_together, write_whole
 from hpc_vsr.system.lock import only_writer
-from hpc_vsr.system.mpi import on_main_rank, ranks_on_node
 from hpc_vsr.system.progress import Progress
+from hpc_vsr.upscale.checks import warn_of_blur
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
-from hpc_vsr.upscale.upscaler import Upscaler, check_size, warn_of_blur
-from hpc_vsr.upscale.windows import CONTEXT, spread, windows
+from hpc_vsr.upscale.upscaler import Upscaler
+from hpc_vsr.upscale.windows import CONTEXT, pick_few, windows
 
 RECORD = "upscale.json"
 PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 LOSSLESS = (".png", ".tif", ".tiff")
 
 
-def upscale_images(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
-    """Upscale a folder of images, all ranks together inside `abort_together`; return whether all are there now.
+@dataclass(frozen=True)
+class ImageUpscaling:
+    """The upscaling of a folder of images; see `hpc_vsr.upscale.loop.Upscaling`.
 
-    Raises
-    ------
-    InputError
-        If the folder has no images or they are not alike, the network is not for videos, or the output folder holds
-        something else.
+    Attributes
+    ----------
+    settings : UpscaleSettings
+    source : ImageSource
+    frames : range
+        The images to upscale.
+    names : list of str
+        Names of their outputs.
+    fingerprint : str
+        Fingerprint of the input (names, sizes and times of its files), the network and the settings.
     """
-    # all ranks agree on the input, the precision and the network's reach
-    source, names, identity = on_main_rank(comm, lambda: plan_images(settings, upscaler))
-    upscaler.choice = on_main_rank(comm, lambda: _open_folder(settings.output, identity, upscaler))
-    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(source.height, source.width))
-    # one lock for each --part, so that the tasks of a job array can work at the same time
-    index, count = settings.share()
-    lock = f".lock-{index + 1}-of-{count}"
-    with only_writer(settings.output, lock) if comm.rank == 0 else contextlib.nullcontext():
-        missing = on_main_rank(comm, lambda: _missing(settings.output, names))
-        neighbours = ranks_on_node(comm)
-        if comm.rank == 0:
-            before = len(names) - len(missing)
-            print(format_plan(settings, upscaler, source, len(names), neighbours)
-                  + (f"; {before} finished before" if before else ""), file=sys.stderr, flush=True)
-        # each rank of each task has a fixed stretch of all images and makes the missing ones in it
-        share, number = count * comm.size, index * comm.size + comm.rank
-        every = list(names)  # not the missing ones, whose number shrinks while other tasks work
-        mine = sorted({*missing} & {*every[number * len(every) // share : (number + 1) * len(every) // share]})
-        with Progress(len(mine), "upscaling", "image", shown=comm.rank == 0) as progress:
-            for run in _runs(mine):
-                for frame, image in zip(run, _enlarged(source, run, settings, upscaler), strict=True):
-                    _write_image(settings.output / names[frame], image)
-                    progress.advance()
-        # when all ranks are done, see whether other tasks have finished too
-        comm.allgather(None)
-        complete = not on_main_rank(comm, lambda: _missing(settings.output, names))
-        if complete:
-            on_main_rank(comm, lambda: remove_left_together(settings.output / RECORD))
-        return complete
+
+    settings: UpscaleSettings
+    source: ImageSource
+    frames: range
+    names: list[str]
+    fingerprint: str
+
+    kind: ClassVar[str] = "a folder of images"
+    is_field: ClassVar[bool] = False
+    unused: ClassVar[tuple[str, ...]] = ("codec", "quality", "segment", "back_projection")
+    item: ClassVar[str] = "image"
+    coding: ClassVar[str] = ""
+    pieces: ClassVar[str] = ""
+
+    @classmethod
+    def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource) -> ImageUpscaling:
+        """Check the input; warn if its blur is far from that of the training."""
+        if source.stored not in PEAK:
+            raise InputError(f"{source.files[0]}: has {source.stored} pixels, whose white is not known; "
+                             "write 8 or 16 bit, or use a NetCDF file for physical values")
+        if settings.output.resolve() == settings.input.resolve():
+            raise InputError(f"{settings.output}: is the input; choose another --output")
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
+        frames = settings.frames(source.num_frames)
+        names = [_output_name(Path(source.names[frame])) for frame in frames]
+        if len(set(names)) < len(names):
+            raise InputError(f"{settings.input}: has images whose names differ only in their endings; rename them")
+        identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
+        if warning := warn_of_blur(upscaler, _sample(source, frames), str(settings.input)):
+            print(warning, file=sys.stderr)
+        return cls(settings, source, frames, names, identity)
+
+    @property
+    def units(self) -> list[range]:
+        return [range(frame, frame + 1) for frame in self.frames]
+
+    @property
+    def subject(self) -> str:
+        return str(self.settings.input)
+
+    def is_finished(self) -> bool:
+        """Return False: the images are looked for one by one."""
+        return False
+
+    def begin(self, upscaler: Upscaler) -> Choice:
+        """Create the output folder, or check that it is of this upscaling; return the precision it was begun in."""
+        folder = self.settings.output
+        if not (folder / RECORD).exists():
+            if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
+                raise InputError(f"{folder}: exists and is not empty; choose another --output")
+            create_folder(folder)
+        return join_upscaling(folder / RECORD, self.fingerprint, {}, upscaler,
+                              f"{folder}: holds another upscaling; delete it or choose another --output")
+
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Return the lock of this --part, so that the tasks of a job array can work at the same time."""
+        index, count = self.settings.share()
+        return only_writer(self.settings.output, f".lock-{index + 1}-of-{count}")
+
+    def missing(self) -> list[int]:
+        return [number for number, name in enumerate(self.names) if not (self.settings.output / name).exists()]
+
+    def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
+        frames = self.frames[numbers.start : numbers.stop]
+        enlarged = _enlarge_images(self.source, frames, self.settings, upscaler)
+        for number, image in zip(numbers, enlarged, strict=True):
+            _write_image(self.settings.output / self.names[number], image)
+            progress.advance()
+
+    def join(self, upscaler: Upscaler) -> bool:
+        """Return whether all images are there, also those of other tasks."""
+        if self.missing():
+            return False
+        remove_left_together(self.settings.output / RECORD)
+        return True
 
 
-def plan_images(settings: UpscaleSettings, upscaler: Upscaler) -> tuple[ImageSource, dict[int, str], str]:
-    """Check the input and the output, without writing anything.
-
-    Returns the source, the output name of each frame to upscale, and the fingerprint of this upscaling.
-    """
-    if not upscaler.for_video:
-        raise InputError(f"{upscaler.name}: was trained on a field; {settings.input} wants a network for videos")
-    source = open_images(settings.input)
-    check_size(source.height, source.width, str(settings.input))
-    if source.stored not in PEAK:
-        raise InputError(f"{source.files[0]}: has {source.stored} pixels, whose white is not known; "
-                         "write 8 or 16 bit, or use a NetCDF file for physical values")
-    if settings.output.resolve() == settings.input.resolve():
-        raise InputError(f"{settings.output}: is the input; choose another --output")
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
-    frames = settings.frames(source.num_frames)
-    names = {frame: _name_of(source.files[frame]) for frame in frames}
-    if len(set(names.values())) < len(names):
-        raise InputError(f"{settings.input}: has images that differ in their endings alone; rename them")
-    identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
-    warning = warn_of_blur(upscaler, _sample(source, frames), str(settings.input))
-    if warning:
-        print(warning, file=sys.stderr)
-    return source, names, identity
-
-
-def _name_of(path: Path) -> str:
+def _output_name(path: Path) -> str:
     return path.name if path.suffix.lower() in LOSSLESS else f"{path.stem}.png"
 
 
 def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
-    for number in spread(frames):
+    """Yield a few images as grey levels."""
+    for number in pick_few(frames):
         for image in source.images(number, number + 1):
             yield image.mean(2) * (GREY / PEAK[image.dtype])
 
 
-def _open_folder(folder: Path, identity: str, upscaler: Upscaler) -> Choice:
-    """Create the output folder, or check that it belongs to this upscaling; return the precision it was begun in."""
-    record = folder / RECORD
-    if not record.exists():
-        if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
-            raise InputError(f"{folder}: exists and is not empty; choose another --output")
-        create_folder(folder)
-    return join_upscaling(record, identity, {}, upscaler,
-                          f"{folder}: holds another upscaling; delete it or choose another --output")
-
-
-def _missing(folder: Path, names: dict[int, str]) -> list[int]:
-    return [frame for frame, name in names.items() if not (folder / name).exists()]
-
-
-def _runs(frames: list[int]) -> Iterator[range]:
-    """Yield stretches of consecutive numbers."""
-    for _, group in itertools.groupby(enumerate(frames), lambda pair: pair[1] - pair[0]):
-        stretch = [frame for _, frame in group]
-        yield range(stretch[0], stretch[-1] + 1)
-
-
-def _enlarged(source: ImageSource, frames: range, settings: UpscaleSettings, upscaler: Upscaler
-              ) -> Iterator[np.ndarray]:
+def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSettings, upscaler: Upscaler
+                    ) -> Iterator[np.ndarray]:
     """Yield (s H, s W, 3) RGB images, or (s H, s W) if the images are gray, in the type of the input images."""
     peak, scale = PEAK[source.stored], upscaler.scale
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
@@ -161,12 +166,3 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     coded = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     with write_whole(path) as temporary:
         temporary.write_bytes(coded.tobytes())
-
-
-def format_plan(settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource, num_images: int,
-                processes: int = 1) -> str:
-    """Return one line that says what will be done."""
-    return (f"{settings.output}: {num_images} images of {settings.input}, {source.width}x{source.height} to "
-            f"{upscaler.scale * source.width}x{upscaler.scale * source.height}; {upscaler.name} in "
-            f"{upscaler.precision} on {upscaler.device.type}; "
-            f"{upscaler.state_memory(source.height, source.width, processes)}")

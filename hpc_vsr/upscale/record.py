@@ -1,4 +1,4 @@
-"""The record that the first task of an upscaling writes for tasks that join it and for its later lives."""
+"""The record that the first task of an upscaling writes, for tasks that join it or continue it later."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class UpscaleSettings:
         if self.segment < 1:
             raise InputError(f"--segment: must be at least 1 frame, found {self.segment}")
         if not 0 <= self.back_projection <= 100:
-            raise InputError(f"--back_projection: must be 0 to 100 steps, found {self.back_projection}")
+            raise InputError(f"--back-projection: must be 0 to 100 steps, found {self.back_projection}")
         if self.tile < 0 or 0 < self.tile < 32:
             raise InputError(f"--tile: must be 0 (none) or at least 32 pixels, found {self.tile}")
         if self.quality is not None and not 0 <= self.quality <= 63:
@@ -88,7 +88,8 @@ class UpscaleSettings:
         """Raise `InputError` if one of these settings is given, for an input for which it does nothing."""
         for name in names:
             if getattr(self, name) != getattr(type(self), name):
-                raise InputError(f"--{name}: does nothing for {kind}, and {self.input} is one; leave it out")
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option}: does nothing for {kind}, and {self.input} is one; leave it out")
 
     def share(self) -> tuple[int, int]:
         """Return (index from 0, number of parts) of `part`; (0, 1) without one."""

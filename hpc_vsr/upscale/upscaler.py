@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -11,28 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpc_vsr.data.splits import WINDOW
-from hpc_vsr.data.values import from_unit, to_unit
-from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.data.values import upscale_values
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.precision import autocast, choose_precision
 from hpc_vsr.models.settings import TILE, Choice, Precision
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import format_bytes
-from hpc_vsr.system.gpus import choose_device, full_float32, ranks_on_gpu
-from hpc_vsr.system.memory import free_memory, keep_freed_memory, memory_of_gpu, peak_of_tensors, process_memory
+from hpc_vsr.system.gpus import choose_device, full_float32
+from hpc_vsr.system.memory import keep_freed_memory
+from hpc_vsr.upscale.memory import estimate_memory
 from hpc_vsr.upscale.windows import to_luma, windows
 
 LEAST_SIDE = 8  # LR pixels
-SHARP = 0.6  # what `measure_blur` finds in frames without blur
-BLUR_TOLERANCE = 0.35  # LR pixels
-# factors on the bytes of the tensors, for oneDNN and what malloc cannot reuse; measured: 1.9, and in tiles 3.3 in fp32
-# and 2.1 in bf16
-SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}
-TILED_SCRATCH_ELSE = 2.5
-FRAMES_HELD = 24  # LR and enlarged frames in float32, held by decoder, windows and encoder
 
 
 class Upscaler:
@@ -76,9 +65,8 @@ class Upscaler:
         """
         terms = self.trained.terms
         with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
-            values = to_unit(window[None].to(self.device), terms.offset, terms.extent)
-            out = self._network.upscale(values, self.tile)[0]
-            return from_unit(out, terms.offset, terms.extent).cpu()
+            return upscale_values(lambda values: self._network.upscale(values, self.tile),
+                                  window[None].to(self.device), terms.offset, terms.extent)[0].cpu()
 
     def uses_tiles(self, height: int, width: int) -> bool:
         """Return whether frames of that LR size are computed in tiles."""
@@ -104,31 +92,7 @@ class Upscaler:
 
         They are found by running the network on tensors without values. Above `tile` only a few whole frames add to it.
         """
-        tiled = self.uses_tiles(height, width)
-        self.find_reach(height, width)
-        lr = (1, self.channels, WINDOW, height, width)
-
-        def enlarge() -> None:
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                self._network.upscale(torch.empty(lr, device=self.device), self.tile)
-        peak = peak_of_tensors(enlarge)
-        if self.device.type == "cuda":
-            return memory_of_gpu(peak)
-        frames = 4 * FRAMES_HELD * self.channels * height * width * (1 + self.scale**2)
-        scratch = TILED_SCRATCH.get(self.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
-        return process_memory() + int(scratch * peak) + frames
-
-    def state_memory(self, height: int, width: int, processes: int = 1) -> str:
-        """Return a text such as 'up to 1.2 GB of memory'; print a warning on standard error if less is free."""
-        wanted = self.memory(height, width)
-        on_gpu = self.device.type == "cuda"
-        free = torch.cuda.mem_get_info(self.device)[0] if on_gpu else free_memory()
-        together = wanted * (ranks_on_gpu(processes) if on_gpu else processes)  # for all ranks that share it
-        what = "memory of a GPU" if on_gpu else "memory"
-        if free is not None and together > free:
-            print(f"warning: may take up to {format_bytes(together)} of {what}, and {format_bytes(free)} are "
-                  f"free; choose a smaller --tile{' or fewer ranks' * (processes > 1)}", file=sys.stderr)
-        return f"up to {format_bytes(wanted)} of {what}{' a rank' * (processes > 1)}"
+        return estimate_memory(self, height, width)
 
     def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
         """Enlarge all frames of a video or a field.
@@ -182,9 +146,9 @@ class Upscaler:
 
     def _check(self, frames: np.ndarray, white: float | None) -> float | None:
         """Check the frames, and return the value of white, or None for a field."""
-        wanted = f"(T, {self.channels}, h, w)" + (" or (T, h, w)" if self.channels == 1 else "")
+        expected = f"(T, {self.channels}, h, w)" + (" or (T, h, w)" if self.channels == 1 else "")
         if frames.ndim not in (3, 4) or (frames.shape[1] if frames.ndim == 4 else 1) != self.channels:
-            raise InputError(f"frames: expected an array {wanted}, found the shape {frames.shape}")
+            raise InputError(f"frames: expected an array {expected}, found the shape {frames.shape}")
         check_size(*frames.shape[-2:], "frames")
         if frames.dtype.kind not in "uf" or frames.dtype.itemsize > 8:
             raise InputError(f"frames: expected uint8, uint16 or float values, found {frames.dtype}")
@@ -235,19 +199,4 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
 def check_size(height: int, width: int, where: str) -> None:
     """Raise `InputError` if frames are too small to be enlarged."""
     if min(height, width) < LEAST_SIDE:
-        raise InputError(f"{where}: frames of {width}x{height} are too small; {LEAST_SIDE} pixels a side are wanted")
-
-
-def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
-    """Return a line if the frames look much sharper or more blurred than those that the network was trained for.
-
-    `frames` are a few (h, w) arrays of luma in grey levels. None if there is nothing to warn of.
-    """
-    found, terms = measure_blur(frames), upscaler.trained.terms
-    expected = terms.sigma / terms.scale
-    if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE:
-        return None
-    outcome = "the result will ring at every edge" if found < expected else "the result will stay soft"
-    degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
-    return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
-            f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
+        raise InputError(f"{where}: frames of {width}x{height} are too small; each side needs {LEAST_SIDE} pixels")

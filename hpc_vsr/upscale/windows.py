@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpc_vsr.data.splits import REACH, WINDOW
+from hpc_vsr.data.splits import REACH, window_around
 from hpc_vsr.media.cuts import REACH_OF_CHANGE, change, is_cut, thumbnail
 
 CONTEXT = REACH + REACH_OF_CHANGE  # number of frames before and after a frame that influence its result
 Picture = TypeVar("Picture")
 
 
-def spread(frames: range, count: int = 5) -> range:
+def pick_few(frames: range, count: int = 5) -> range:
     """Return up to `count` of the frames, evenly spaced from the first on."""
     return frames[:: max(1, len(frames) // count)][:count]
 
@@ -63,4 +63,4 @@ def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: 
         # the scene is the range between the nearest cuts; frames outside are replaced by its first or last
         begin = max((i for i in range(centre - REACH + 1, centre + 1) if is_cut(changes, i)), default=0)
         end = min((i for i in range(centre + 1, centre + REACH + 1) if is_cut(changes, i)), default=num_frames)
-        yield [kept[min(max(index, begin, 0), end - 1)] for index in range(centre - REACH, centre - REACH + WINDOW)]
+        yield [kept[index] for index in window_around(centre, begin, end)]

@@ -36,7 +36,7 @@ def assert_equal_runs(clone: Clone, name: str, other: Clone, other_name: str) ->
 
 
 def waits_for(process: int, number: int) -> bool:
-    """Whether a signal waits for a process that is held still."""
+    """Return True if a signal waits for a process that is held still."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:  # it has ended
@@ -46,7 +46,7 @@ def waits_for(process: int, number: int) -> bool:
 
 
 @no_accounting
-def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, uninterrupted):
+def test_before_its_time_limit_a_run_saves_and_resumes_after_a_requeue(clone, uninterrupted):
     job = clone.train("limited", LONG, ("--time=20",))
     clone.wait_for_step("limited", 20)
     # a limit so near that its signal is due; SLURM looks every 30 s, for which the training is held still
@@ -65,7 +65,7 @@ def test_before_its_time_limit_a_run_saves_and_goes_on_after_a_requeue(clone, un
     assert_equal_runs(clone, "limited", uninterrupted, "whole")
 
 
-def test_a_launched_run_of_two_ranks_goes_on_after_its_signal(clone):
+def test_a_launched_run_of_two_ranks_resumes_after_its_signal(clone):
     path = clone.folder / "jobs" / "pair.toml"
     path.write_text(write_sweep(clone).read_text().replace("steps = 4", "steps = 150").replace(
         '[sweep]\n"train.seed" = [0, 1, 2, 3, 4, 5]\n', "").replace(
@@ -83,7 +83,7 @@ def test_a_launched_run_of_two_ranks_goes_on_after_its_signal(clone):
 
 
 @no_accounting
-def test_a_preempted_run_goes_on_when_the_node_is_free(clone, uninterrupted):
+def test_a_preempted_run_resumes_when_the_node_is_free(clone, uninterrupted):
     job = clone.train("preempted", LONG, ("--partition=low",))
     clone.wait_for_step("preempted", 20)
     urgent = clone.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap", "true",
@@ -95,7 +95,7 @@ def test_a_preempted_run_goes_on_when_the_node_is_free(clone, uninterrupted):
 
 
 @no_accounting
-def test_a_run_requeued_by_its_user_goes_on(clone, uninterrupted):
+def test_a_run_requeued_by_its_user_resumes(clone, uninterrupted):
     job = clone.train("requeued", LONG)
     clone.wait_for_step("requeued", 20)
     clone.cluster.ask("scontrol", "requeue", job)
@@ -106,7 +106,7 @@ def test_a_run_requeued_by_its_user_goes_on(clone, uninterrupted):
 
 @no_accounting
 @pytest.mark.parametrize("what", ["loses its power", "is lost from sight"])
-def test_a_run_on_a_node_that(clone, uninterrupted, what):
+def test_a_run_resumes_when_its_node(clone, uninterrupted, what):
     """In the second case SLURM starts the job elsewhere while its first life goes on; they never write together."""
     node, name = clone.cluster.nodes[0], what.replace(" ", "_")
     job = clone.train(name, LONG, (f"--nodelist={node}",))
@@ -130,7 +130,7 @@ def test_a_run_on_a_node_that(clone, uninterrupted, what):
 
 
 @no_accounting
-def test_a_cancelled_run_stays_cancelled_and_can_be_continued(clone, uninterrupted):
+def test_a_cancelled_run_stays_cancelled_and_can_be_resumed(clone, uninterrupted):
     job = clone.train("cancelled", LONG)
     clone.wait_for_step("cancelled", 20)
     clone.cluster.ask("scancel", job)
@@ -163,7 +163,7 @@ def test_a_second_job_on_a_run_is_told_who_has_it(clone):
 
 
 @no_accounting
-def test_a_run_without_enough_memory_ends_and_is_continued_with_more(clone):
+def test_a_run_without_enough_memory_ends_and_resumes_with_more(clone):
     settings = (*SHORT, "--train.checkpoint_every", 2)
     job = clone.train("starved", settings, ("--mem=150",))
     assert clone.wait(job) in ("FAILED", "OUT_OF_MEMORY")

@@ -72,7 +72,7 @@ def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
 
 @pytest.mark.mpi
 def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
-    """Ctrl-C reaches the ranks one by one; one that left alone would wait for the others in MPI_Finalize."""
+    """Ctrl-C reaches the ranks one by one; one that left by itself would wait for the others in MPI_Finalize."""
     code = ("import os, sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b\n"
             "def interrupted(*_):\n    raise KeyboardInterrupt\n"
             "if os.environ['PMI_RANK'] == '1':\n    b.read_entry = interrupted\n"
@@ -83,7 +83,7 @@ def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
 
 @pytest.mark.mpi
 def test_two_ranks_that_cannot_see_each_other_are_refused(clip, tmp_path):
-    """What plain srun does with an MPICH: each process is rank 0 of 1, and both would write the same shards."""
+    """Plain srun does this with an MPICH: each process is rank 0 of 1, and both would write the same shards."""
     done = run_stage("preprocess", "--video", clip, "--out", tmp_path / "d",
                      environment={"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"})
     assert_refused(done, "started 2 ranks (SLURM_STEP_NUM_TASKS=2)", "MPI sees 1", "--mpi=pmi2", "--mpi=pmix")

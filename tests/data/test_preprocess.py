@@ -107,7 +107,7 @@ def test_shards_do_not_depend_on_time_or_folder(clip, dataset, tmp_path):
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 0.6, 0.9])
-def test_killed_and_started_again_it_finishes_with_the_same_bytes(clip, dataset, tmp_path, moment):
+def test_killed_it_resumes_to_the_same_bytes(clip, dataset, tmp_path, moment):
     out = tmp_path / "d"
     command = ("preprocess", "--video", clip, "--shards", 5, "--out", out)
     process = start_stage(*command)

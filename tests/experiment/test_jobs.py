@@ -61,7 +61,7 @@ def data_of(experiment: Experiment) -> str:
 
 
 def kind_of(experiment: Experiment) -> str:
-    """What decides which code a training runs through."""
+    """Return the settings that decide which code a training runs through."""
     model, settings = experiment.model, experiment.train
     marks = {"two stages": settings.first_stage_steps, "whole frames": not settings.patch_size,
              "output range": model.output_range, "some frames": settings.num_frames, settings.loss: True,

@@ -131,7 +131,7 @@ def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):
     page = (folder / "report" / "index.html").read_text()
     assert all(f'id="{section}"' in page for section in ("comparison", "ablation", "published"))
 
-    # One run is lost: launched again, it alone is trained, and the others are not measured again
+    # One run is lost: launched again, only it is trained, and the others are not measured again
     runs = sorted(path for path in folder.iterdir() if path.name != "report")
     shutil.rmtree(runs[0])
     left = [runs[1] / ".lock", runs[2] / ".evaluate.lock"]  # by processes that were killed in their last moment

@@ -216,7 +216,7 @@ def test_an_evaluation_records_what_auto_chose(trained, tmp_path):
     assert found["settings"]["precision"] == "auto" and found["precision"] in ("fp32", "bf16")
 
 
-def test_an_upscaling_goes_on_in_the_precision_that_it_was_begun_in(trained, tmp_path, monkeypatch, capfd):
+def test_an_upscaling_resumes_in_the_precision_that_it_was_begun_in(trained, tmp_path, monkeypatch, capfd):
     source = write_video(tmp_path / "in.mkv", np.random.default_rng(0).integers(0, 255, (6, 24, 32, 3), np.uint8),
                          codec="ffv1")
     words = ["--run", str(trained), "--input", str(source), "--output", str(tmp_path / "out.mkv"), "--device", "cpu",

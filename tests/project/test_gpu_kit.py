@@ -176,7 +176,7 @@ def test_a_layer_that_is_wrong_is_found(monkeypatch, tmp_path, factor):
 
 @pytest.mark.slow
 def test_the_tests_of_a_gpu_want_nothing_that_a_bare_machine_lacks(tmp_path):
-    """pytest alone: no PyAV, xdist, hypothesis, yaml, MPI. Without a GPU they are skipped by name."""
+    """Only pytest: no PyAV, xdist, hypothesis, yaml, MPI. Without a GPU they are skipped by name."""
     blocked = ("av", "xdist", "hypothesis", "yaml", "mpi4py", "submitit")
     for name in blocked:
         (tmp_path / f"{name}.py").write_text("raise ImportError\n")

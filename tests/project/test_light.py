@@ -1,4 +1,4 @@
-"""What answers at once: `--help`, a mistyped option and `status` do without torch, which takes seconds to load."""
+"""`--help`, a mistyped option and `status` answer at once: they do without torch, which takes seconds to load."""
 
 from __future__ import annotations
 

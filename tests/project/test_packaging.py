@@ -1,4 +1,4 @@
-"""What a newcomer relies on: the README's commands and links, the TOML files, the environment, the help."""
+"""Things that a newcomer relies on: the README's commands and links, the TOML files, the environment, the help."""
 
 from __future__ import annotations
 

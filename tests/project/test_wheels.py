@@ -1,4 +1,4 @@
-"""What tests/support/wheels.py concludes from the names of a package's files."""
+"""The conclusions of tests/support/wheels.py from the names of a package's files."""
 
 from __future__ import annotations
 

@@ -1,14 +1,7 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from stages import run_stage
-
-
-@pytest.fixture(scope="module")
-def evaluation(trained) -> dict:
-    return json.loads((trained / "metrics-test.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What is refused of the records that other commands read: those of another version, or made up."""
+"""Records that other commands read are refused if they are of another version or made up."""
 
 from __future__ import annotations
 

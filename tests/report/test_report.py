@@ -1,4 +1,4 @@
-"""Evaluation and report: the figures are right, and the report shows what was recorded."""
+"""The report shows what was recorded."""
 
 from __future__ import annotations
 
@@ -13,75 +13,13 @@ import pytest
 import xarray
 from files import rewrite
 from patterns import moving_pattern
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from stages import assert_refused, run_stage
 from trainings import train_tiny
-from videos import write_video
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
 
 pytestmark = pytest.mark.slow
-
-
-def row_of(evaluation, method, profile):
-    return next(row for row in evaluation["rows"] if (row["method"], row["profile"]) == (method, profile))
-
-
-def test_the_bicubic_row_is_what_opencv_and_scikit_image_give(dataset, evaluation):
-    split = Split(read_manifest(dataset), "test")
-    row = row_of(evaluation, "bicubic", "paper")
-    assert row["frames"] == len(split) == 4 and row["per_frame"]["frame"] == list(split.centres)
-    for index, centre in enumerate(split.centres):
-        lr, hr = split.lr_frames(centre, centre + 1)[0, 0].numpy(), split.hr_frame(centre)[0].numpy()
-        sr = cv2.resize(lr.astype(np.float32), (64, 48), interpolation=cv2.INTER_CUBIC)
-        sr = np.clip(np.rint(sr), 0, 255).astype(np.uint8)
-        pair = hr[2:-2, 2:-2], sr[2:-2, 2:-2]
-        assert row["per_frame"]["psnr"][index] == pytest.approx(peak_signal_noise_ratio(*pair), abs=2e-3)
-        assert row["per_frame"]["ssim"][index] == pytest.approx(structural_similarity(*pair), abs=2e-4)
-
-
-def test_means_and_pooled_values_follow_from_the_frames(evaluation):
-    assert len(evaluation["rows"]) == 6
-    for row in evaluation["rows"]:
-        frames = row["per_frame"]
-        assert row["mse"] == pytest.approx(np.mean(frames["mse"]))
-        assert row["psnr"] == pytest.approx(np.mean(frames["psnr"]))
-        assert row["ssim"] == pytest.approx(np.mean(frames["ssim"]))
-        assert row["psnr_pooled"] == pytest.approx(10 * np.log10(255**2 / np.mean(frames["mse"])))
-        assert row["psnr_pooled"] <= row["psnr"] + 1e-9
-        assert {"tof", "warp_error", "seconds_per_frame"} <= row.keys()
-
-
-def test_wiener_beats_bicubic_and_the_network_starts_from_it(evaluation):
-    bicubic, wiener, network = (row_of(evaluation, name, "paper")["psnr"] for name in ("bicubic", "wiener", "tiny"))
-    assert wiener > bicubic + 1
-    assert network == pytest.approx(wiener, abs=1)
-    assert row_of(evaluation, "tiny", "paper")["params"] == 83702
-
-
-def test_evaluating_again_gives_the_same_figures(trained, evaluation, tmp_path):
-    copy = tmp_path / "tiny"
-    shutil.copytree(trained, copy)
-    assert run_stage("evaluate", "--run", copy).returncode == 0
-    again = json.loads((copy / "metrics-test.json").read_text())
-    for row, other in zip(again["rows"], evaluation["rows"], strict=True):
-        assert {**row, "seconds_per_frame": 0} == {**other, "seconds_per_frame": 0}
-
-
-def test_frames_that_are_black_throughout_do_not_hide_the_others(tmp_path):
-    frames = moving_pattern(40, 48, 64)
-    frames[36:] = 0
-    clip = write_video(tmp_path / "fade.mp4", frames)
-    assert run_stage("preprocess", "--video", clip, "--shards", 3, "--out", tmp_path / "d").returncode == 0
-    assert train_tiny(tmp_path / "d", tmp_path / "r", "--train.steps", 2).returncode == 0
-    done = run_stage("evaluate", "--run", tmp_path / "r")
-    assert done.returncode == 0 and "nan" not in done.stdout.lower(), done.stderr
-    row = row_of(json.loads((tmp_path / "r" / "metrics-test.json").read_text()), "bicubic", "paper")
-    finite = [value for value in row["per_frame"]["psnr"] if value is not None]
-    assert row["exact_frames"] == row["frames"] - len(finite) > 0
-    assert row["psnr"] == pytest.approx(np.mean(finite))
-    assert run_stage("report", tmp_path / "r").returncode == 0
 
 
 def test_a_network_measured_on_foreign_data_is_not_called_unseen(clip, trained, report, tmp_path):
@@ -103,14 +41,6 @@ def test_runs_with_pictures_of_other_frames_can_be_compared(dataset, trained, tm
     assert run_stage("evaluate", "--run", second).returncode == 0
     for runs in ((trained, second), (second, trained)):
         assert run_stage("report", *runs, "--out", tmp_path / "r").returncode == 0
-
-
-def test_another_split_and_precision_can_be_measured(trained, dataset, tmp_path):
-    copy = tmp_path / "tiny"
-    shutil.copytree(trained, copy)
-    done = run_stage("evaluate", "--run", copy, "--data", dataset, "--split", "val", "--precision", "bf16")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((copy / "metrics-val.json").read_text())["precision"] == "bf16"
 
 
 def test_report_json_has_the_shape_of_the_design(report, evaluation):
@@ -221,7 +151,8 @@ def test_what_is_made_of_a_network_is_reported_apart(trained, dataset, tmp_path)
     again = json.loads((copy / "metrics-test.json").read_text())
     rows = {row["method"]: row for row in again["rows"] if row["profile"] == "paper"}
     assert list(rows) == ["bicubic", "wiener", "tiny", "tiny x8", "tiny bp", "tiny 2D", "tiny 2D fitted"]
-    before = row_of(json.loads((trained / "metrics-test.json").read_text()), "tiny", "paper")
+    before = next(row for row in json.loads((trained / "metrics-test.json").read_text())["rows"]
+                  if (row["method"], row["profile"]) == ("tiny", "paper"))
     assert rows["tiny"]["psnr"] == before["psnr"]  # the network's own row does not change
     assert rows["tiny x8"]["flops"] == 8 * rows["tiny"]["flops"] > 0
     assert rows["tiny 2D fitted"]["mse"] < rows["tiny 2D"]["mse"]
@@ -263,7 +194,7 @@ def test_a_field_is_reported_in_its_units_with_spectra(field_run):
 
 
 def test_gaps_of_a_field_do_not_count(field_run):
-    """The wrong values that were filled in are in no figure: the rows are those of the known pixels alone."""
+    """The wrong values that were filled in are in no figure: the rows are those of only the known pixels."""
     manifest = read_manifest(field_run.parent / "data")
     split = Split(manifest, "test")
     row = next(row for row in json.loads((field_run / "metrics-test.json").read_text())["rows"]

@@ -12,6 +12,7 @@ from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system import files
+from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import is_valid
 
 
@@ -58,6 +59,18 @@ def test_a_checkpoint_is_valid_at_every_moment_while_it_is_written_again(tmp_pat
 def test_checkpoints_load_without_running_code(trained):
     for path in (trained / "checkpoints").glob("*.pt"):
         torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(("key", "value"), [("step", torch.ones(1)), ("validation_due", torch.ones(2)),
+                                            ("skipped", "many"), ("config", None), ("weights", [])])
+def test_an_entry_of_another_type_is_refused(trained, tmp_path, key, value):
+    state = load_checkpoint(Checkpoints(trained / "checkpoints").newest())
+    torch.save({**state, key: value}, tmp_path / "step-00000001.pt")
+    with pytest.raises(InputError, match=f"its {key} are missing or wrong"):
+        load_checkpoint(tmp_path / "step-00000001.pt")
+    del state["skipped"]  # as an earlier version wrote it
+    torch.save(state, tmp_path / "step-00000002.pt")
+    assert load_checkpoint(tmp_path / "step-00000002.pt")["step"] == state["step"]
 
 
 def test_a_field_of_0_to_255_is_no_video():

@@ -1,4 +1,4 @@
-"""What this machine has, and the limits of a smaller one."""
+"""The programs of this machine, and the limits of a smaller one."""
 
 from __future__ import annotations
 

@@ -8,7 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hpc_vsr.system import gpus
+
 CODE = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]  # of torch 2.13 for CUDA 13
+# How a job tells a process of its GPUs and ranks
+OF_JOBS = ("SLURM_GPUS_ON_NODE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "RANK", "WORLD_SIZE",
+           "LOCAL_RANK", gpus.SHARE, gpus.VARIABLE)
 MIG = "MIG-5f0c3dd4-0000-0000-0000-000000000001"
 
 

@@ -1,4 +1,4 @@
-"""Where things are in the repository, and the environment of a process that uses it."""
+"""The paths of the repository, and the environment of a process that uses it."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ report_hours = 0.2
 
 
 def job_number(told: str, stage: str) -> str:
-    """Of a stage that `launch` says it has submitted."""
+    """Return the number of the job of a stage, as `launch` says it."""
     return re.search(rf"{stage} (\d+)", told).group(1)
 
 

@@ -1,6 +1,6 @@
 """A real SLURM cluster on one machine: munge, slurmctld, virtual nodes with pretended GPUs, accounting if wanted.
 
-Needs root and Debian's packages (PACKAGES), no systemd; every daemon listens on loopback alone. A node is a set of
+Needs root and Debian's packages (PACKAGES), no systemd; every daemon listens only on loopback. A node is a set of
 namespaces: its own host name, processes and shared memory, so that it can lose its power while the machine goes on.
 
     apt-get install --no-install-recommends $(python3 tests/support/slurm_cluster.py packages)
@@ -197,7 +197,7 @@ class Cluster:
             os.mknod(self.folder / "dev" / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
         (self.etc / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu "
                                             f"File={self.folder}/dev/gpu[0-{GPUS - 1}]\n")
-        # inside the nodes alone: every name is one address, the ports differ
+        # only inside the nodes: every name is one address, the ports differ
         names = "".join(f"{LISTEN} {name}\n" for name in (*self.nodes, "controller", "localhost"))
         (self.etc / "hosts").write_text(names)
         subprocess.run(["mungekey", "--create", f"--keyfile={self.etc}/munge.key"], env=self.environment, check=True)

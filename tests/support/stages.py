@@ -20,7 +20,7 @@ FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "lau
           "import_weights", "job")
 # What the stages load when they are wanted; torch alone takes seconds.
 LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
-          "upscale.dispatch", "export.formats", "doctor.runs", "cluster.local")
+          "upscale.loop", "export.formats", "doctor.runs", "cluster.local")
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
 _processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
@@ -82,7 +82,7 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def _run(words: list[str], cwd: Path, env: dict[str, str], output: Path, errors: Path) -> None:
-    """What the interpreter does for `-m`, in this copy."""
+    """Do in this copy what the interpreter does for `-m`."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -1,4 +1,4 @@
-"""Whether each package of constraints.txt has a wheel for machines and versions of Python that are not here.
+"""Find packages of constraints.txt that lack a wheel for a machine or a version of Python that is not here.
 
     python tests/support/wheels.py [PACKAGE ...] [--machine aarch64] [--python 3.12] [--glibc 2.28]
 

@@ -1,4 +1,4 @@
-"""What the file system answers becomes one line."""
+"""An error of the file system becomes one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to GPUs in training, measuring and planning, as far as it can be seen without one."""
+"""The code for GPUs in training, measuring and planning, as far as it runs without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hpc_vsr.system import progress
 from hpc_vsr.train import main as train
 from hpc_vsr.training import optimisation, trainer
 from hpc_vsr.training.plan import format_plan, memory_of_rank
-from hpc_vsr.upscale import upscaler
+from hpc_vsr.upscale import memory
 from hpc_vsr.upscale.upscaler import load
 
 
@@ -128,7 +128,7 @@ def test_the_first_frame_of_a_method_is_not_in_its_time(dataset, monkeypatch):
 
     split = Split(read_manifest(dataset), "test")
     rows, _ = scores.measure_split(split, [Method("slow", "baseline", 0, 0, enlarge)], 1, torch.device("cpu"))
-    assert {row["seconds_per_frame"] for row in rows} == {1.0} and len(calls) == len(split) + 1
+    assert {row.seconds_per_frame for row in rows} == {1.0} and len(calls) == len(split) + 1
 
 
 def test_an_evaluation_runs_on_the_device_that_is_asked_for(trained):
@@ -176,8 +176,8 @@ def test_ranks_that_share_a_gpu_share_its_memory(trained, monkeypatch, capsys, g
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     network.device = torch.device("cuda", 0)
     monkeypatch.setattr(network, "memory", lambda height, width: 20 * 2**30)
-    monkeypatch.setattr(upscaler, "free_memory", lambda: 0)  # of the machine: not what is asked for here
-    said = network.state_memory(32, 32, processes)
+    monkeypatch.setattr(memory, "free_memory", lambda: 0)  # of the machine: not what is asked for here
+    said = memory.state_memory(network, 32, 32, processes)
     assert said.startswith("up to 21.5 GB of memory of a GPU")
     warned = capsys.readouterr().err
     assert (f"may take up to {together * 20 * 2**30 / 1e9:.1f} GB of memory of a GPU, and 32.2 GB are free" in warned

@@ -1,4 +1,4 @@
-"""What training refuses: other settings, other data, other networks, wrong command lines."""
+"""Training refuses other settings, other data, other networks and wrong command lines."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
-def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained_long, tmp_path, stop_signal):
+def test_asked_to_stop_it_saves_and_resumes_to_the_same_bits(dataset, trained_long, tmp_path, stop_signal):
     run = tmp_path / "r"
     process = start(dataset, run, *LONG)
     wait_for_step(run, 1, process)
@@ -60,7 +60,7 @@ def test_asked_to_stop_it_saves_and_continues_to_the_same_bits(dataset, trained_
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_killed_it_continues_to_the_same_bits(dataset, trained, tmp_path, step):
+def test_killed_it_resumes_to_the_same_bits(dataset, trained, tmp_path, step):
     run = tmp_path / "r"
     process = start(dataset, run)
     wait_for_step(run, step, process)
@@ -115,8 +115,8 @@ def train_until_validation(dataset: Path, run: Path, stop_signal: str, number: i
 
 
 @pytest.mark.parametrize("stop_signal", ["SIGUSR2", "SIGKILL"])
-def test_stopped_in_a_validation_it_has_saved_and_validates_in_its_next_life(dataset, trained, tmp_path, stop_signal):
-    """Of many frames it would take longer than the time that is left; and it may be what fails."""
+def test_stopped_in_a_validation_it_has_saved_and_validates_when_it_resumes(dataset, trained, tmp_path, stop_signal):
+    """A validation of many frames may take longer than the time that is left, and it may be what fails."""
     run = tmp_path / "r"
     for step, number in ((3, 1), (6, 2)):  # where TINY validates; its second life begins with what is due
         done = train_until_validation(dataset, run, stop_signal, number)
@@ -135,7 +135,7 @@ def test_stopped_in_a_validation_it_has_saved_and_validates_in_its_next_life(dat
         (trained / "checkpoints" / "best.json").read_text())
 
 
-def test_a_signal_to_the_whole_group_spares_the_loader_workers(dataset, trained_long, tmp_path):
+def test_after_a_signal_to_the_whole_group_and_its_loader_workers_it_resumes(dataset, trained_long, tmp_path):
     """SLURM signals every process of a step, the workers too."""
     run = tmp_path / "r"
     process = start(dataset, run, *LONG, "--train.resident", "never", "--train.num_workers", 1)

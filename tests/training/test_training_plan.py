@@ -1,4 +1,4 @@
-"""What a dry run tells of a training, and that it is so."""
+"""The dry run of a training prints its plan, and the plan is right."""
 
 from __future__ import annotations
 

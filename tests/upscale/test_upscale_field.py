@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
             (network, field, target, (), "--variable is missing"),
             (network, field, tmp_path / "out.txt", ("--variable", "temperature"), ".zarr"),
             (network, field, target, ("--variable", "temperature", "--compare", "true"), "does nothing for a field"),
-            (network, tmp_path / "none.nc", target, ("--variable", "temperature"), "cannot be read"),
+            (network, tmp_path / "none.nc", target, ("--variable", "temperature"), "not found"),
             (trained, field, target, ("--variable", "temperature"), "trained on video"),
             (network, clip, tmp_path / "out.mp4", (), "trained on a field")):
         assert_refused(upscale(run, source, to, *more), words)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +13,10 @@ from machine import find_mpiexec
 from patterns import moving_pattern
 from stages import assert_refused, run_stage
 from upscaling import upscale
+
+from hpc_vsr.data.recipe import Recipe, plan_dataset
+from hpc_vsr.media.colour import select_channels
+from hpc_vsr.media.source import KINDS, Kind
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def test_depth_and_gray_stay(trained, folder, tmp_path, dtype, suffix):
     assert large.max() > 180 * (257 if dtype == np.uint16 else 1)
 
 
-def test_it_goes_on_with_what_is_missing(trained, folder, tmp_path):
+def test_it_resumes_with_what_is_missing(trained, folder, tmp_path):
     out, part = tmp_path / "out", tmp_path / "part"
     assert upscale(trained, folder, out).returncode == 0
     shutil.copytree(out, part)
@@ -94,3 +100,35 @@ def test_what_does_not_fit_is_refused(trained, folder, tmp_path):
                               (folder, folder, "is the input")):
         assert_refused(upscale(trained, source, to), words)
     assert not (tmp_path / "out").exists()
+
+
+class Stack:
+    """Images in one .npy file, (T, H, W, 3) uint8: a kind of source that the program does not have."""
+
+    dtype, stored, is_gray, channels, description = "uint8", np.dtype(np.uint8), False, ("Y",), {}
+
+    def __init__(self, path, channels):
+        self.files, self._images = [path], np.load(path)
+        self.num_frames, self.height, self.width = self._images.shape[:3]
+        self.names = [f"frame{index}.png" for index in range(self.num_frames)]
+
+    def images(self, start, stop):
+        yield from self._images[start:stop]
+
+    def read(self, start, stop):
+        for image in self.images(start, stop):
+            yield select_channels(image, "y"), None
+
+
+def test_a_new_kind_of_source_is_a_module_and_a_line(trained, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hpc_vsr.media.stack_source", SimpleNamespace(open_stack=Stack))
+    line = Kind("frames", "stack_source.open_stack", ("channels",), (".npy",))
+    monkeypatch.setattr("hpc_vsr.media.source.KINDS", (*KINDS, line))
+    path = tmp_path / "images.npy"
+    np.save(path, np.concatenate([moving_pattern(12, 48, 64)] * 2))
+    assert isinstance(plan_dataset(Recipe(frames=path)).source, Stack)
+    assert upscale(trained, path, tmp_path / "out", "--stop", 9).returncode == 0
+    assert upscale(trained, folder, tmp_path / "images", "--stop", 9).returncode == 0
+    for index in range(5):
+        name = f"frame{index}.png"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "images" / name).read_bytes()

@@ -1,4 +1,4 @@
-"""What the upscaling of a video refuses: one clear line, status 2, nothing half-written."""
+"""Bad input for upscaling a video: one clear line, status 2, nothing half-written."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def test_segments_of_another_upscaling_are_kept(trained, clip, tmp_path):
 def test_settings_that_do_nothing_for_images_are_refused(trained, tmp_path):
     for name, value in (("codec", "hevc"), ("quality", 3), ("segment", 7), ("back_projection", 1)):
         done = upscale(trained, tmp_path, tmp_path / "out", f"--{name}", value)
-        assert_refused(done, f"--{name}: does nothing for a folder of images")
+        assert_refused(done, f"--{name.replace('_', '-')}: does nothing for a folder of images")

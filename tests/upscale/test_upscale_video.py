@@ -92,7 +92,7 @@ def test_chroma_and_luma_are_those_of_the_source(trained, rich, tmp_path):
             assert np.corrcoef(plane.ravel(), small.ravel())[0, 1] > 0.95
 
 
-def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
+def test_killed_it_resumes_to_the_same_file(trained, clip, tmp_path):
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     assert upscale(trained, clip, whole, "--segment", 6).returncode == 0
     process = start(trained, clip, target)
@@ -108,9 +108,9 @@ def test_killed_it_goes_on_to_the_same_file(trained, clip, tmp_path):
     assert again.returncode == 0 and f"{target}: finished before" in again.stderr
 
 
-def start(run: Path, source: Path, target: Path) -> subprocess.Popen:
+def start(run: Path, source: Path, target: Path, *more) -> subprocess.Popen:
     return start_stage("upscale", "--run", run, "--input", source, "--output", target, "--precision", "fp32",
-                       "--segment", 6)
+                       "--segment", 6, *more)
 
 
 def wait_for_segments(target: Path, count: int, process: subprocess.Popen) -> None:

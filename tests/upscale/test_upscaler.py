@@ -22,7 +22,8 @@ from hpc_vsr.media.blur import measure_blur
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.video_source import open_video
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.upscale.upscaler import warn_of_blur
+from hpc_vsr.upscale.checks import warn_of_blur
+from hpc_vsr.upscale.memory import state_memory
 from hpc_vsr.upscale.windows import CONTEXT, windows
 
 pytestmark = pytest.mark.compute
@@ -177,9 +178,9 @@ def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
 
 
 def test_too_little_memory_is_warned_of(network, monkeypatch, capsys):
-    monkeypatch.setattr("hpc_vsr.upscale.upscaler.free_memory", lambda: 1_000_000_000)
-    monkeypatch.setattr("hpc_vsr.upscale.upscaler.process_memory", lambda: 450_000_000)  # not that of the tests
-    stated = network.state_memory(24, 32)
+    monkeypatch.setattr("hpc_vsr.upscale.memory.free_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("hpc_vsr.upscale.memory.process_memory", lambda: 450_000_000)  # not that of the tests
+    stated = state_memory(network, 24, 32)
     assert re.fullmatch(r"up to \d+\.\d MB of memory", stated) and not capsys.readouterr().err
-    network.state_memory(24, 32, processes=8)
+    state_memory(network, 24, 32, processes=8)
     assert "and 1.0 GB are free; choose a smaller --tile or fewer ranks" in capsys.readouterr().err
