@@ -79,7 +79,7 @@ def requeue_or_fail(where: str, max_requeues: int) -> None:
         raise Failed(f"{where}; not sent back to the queue, because it was requeued {restarts} times already "
                      "(resources.max_requeues); launch again to continue")
     for pause in (*PAUSES, None):  # the controller is busy when many jobs end at once
-        # leave a job alone that someone else has cancelled or requeued
+        # someone else may have cancelled or requeued the job: do not touch it then
         state = _ask_state(job)
         if state is not None and state not in slurm.ACTIVE_STATES:
             print(f"{where}; job {job} is {state}: someone has cancelled or requeued it; if it does not come back, "

@@ -60,7 +60,7 @@ class Chain:
 
     @property
     def makes_data(self) -> bool:
-        """Whether the preprocessing must be submitted."""
+        """True if the preprocessing must be submitted."""
         return bool(self.pending) and self.job.needs_data and self.queue.data is None
 
     def data_step(self) -> Step:

@@ -69,7 +69,7 @@ class JobFile(Experiment):
 
     @property
     def needs_data(self) -> bool:
-        """Whether the data set is missing and the recipe makes it."""
+        """True if the data set is missing and the recipe makes it."""
         return not (self.data / MANIFEST).exists() and self.recipe_of_data is not None
 
     def check_source(self) -> None:

@@ -48,12 +48,12 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process is one of this machine."""
+        """True for a process of this machine."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether this machine has a process of that number."""
+        """True if this machine has a process with that number."""
         return Path(f"/proc/{self.pid}").exists()
 
     def same_holder(self, other: Holder) -> bool:

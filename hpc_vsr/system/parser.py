@@ -15,8 +15,9 @@ from typing import Any
 
 import jsonargparse
 
-from hpc_vsr.system.config import did_you_mean, format_arguments, read_toml, readable_errors
+from hpc_vsr.system.config import format_arguments, read_toml, readable_errors
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.option_errors import format_option_error
 
 FIRST = "settings that are changed most"
 SECTIONS = {"model": "the network ([model])", "train": "training ([train])", "evaluate": "evaluation ([evaluate])",
@@ -147,7 +148,9 @@ class Parser(jsonargparse.ArgumentParser):
             with readable_errors():
                 namespace = self.instantiate(self.parse_args(self._file_arguments(argv) + argv))
         except ArgumentError as error:
-            raise InputError(f"{self._format_error(error)}{self._suggest_option(str(error))} (see --help)") from None
+            shown = [action for action in self._actions if action.help is not SUPPRESS]
+            spellings = {action.dest: action.option_strings or [str(action.metavar or action.dest)] for action in shown}
+            raise InputError(f"{format_option_error(str(error), spellings)} (see --help)") from None
         if self._settings is None:
             return None, namespace
         names = [field.name for field in dataclasses.fields(self._settings)]
@@ -165,39 +168,6 @@ class Parser(jsonargparse.ArgumentParser):
                 path = argument.partition("=")[2]
         self.file_content = read_toml(Path(path)) if path else {}
         return format_arguments(self.file_content, self._settings, str(path), self._also)
-
-    def _format_error(self, error: ArgumentError) -> str:
-        """Return jsonargparse's message in one line, without the names of Python's types."""
-        text = " ".join(str(error).split())
-        missing = re.fullmatch(r"the following arguments are required: (.*)", text)
-        if missing:
-            names = [self._spellings.get(name, name) for name in missing[1].split(", ")]
-            return f"missing: {', '.join(names)}"
-        text = re.sub(r'Parser key "([\w.-]+)": ', r"--\1: ", text)
-        text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
-        text = re.sub(r"typing\.Literal\[(.*?)\]", r"value out of \1", text)
-        either = re.search(r"Does not validate against any of the Union subtypes Subtypes: \[(.*?), NoneType\] .*"
-                           r"Given value: (.*)", text)
-        if either:
-            text = text[: either.start()] + f"expected {either[1]}, found {either[2]}"
-        text = re.sub(r"Expected an? ", "expected ", text).replace("expected bool", "expected true or false")
-        return re.sub(r"\. Got value: (.*)", r", found \1", text)
-
-    @property
-    def _spellings(self) -> dict[str, str]:
-        """Mapping from an argument's name to its spelling on a command line."""
-        return {action.dest: action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
-                for action in self._actions}
-
-    def _suggest_option(self, message: str) -> str:
-        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
-        if not unknown:
-            return ""
-        other = "-" if "_" in unknown[1] else "_"  # the separator that this user does not write
-        spelt = [[option for option in action.option_strings if option.startswith("--")] for action in self._actions
-                 if action.option_strings and action.help is not SUPPRESS]
-        valid = [next((option for option in options if other not in option[2:]), options[-1]) for options in spelt]
-        return did_you_mean(unknown[1], valid, list_all=False)
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
