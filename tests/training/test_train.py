@@ -119,10 +119,9 @@ def test_micro_batches_learn_what_the_whole_batch_learns(dataset, trained, tmp_p
     assert done.returncode == 0, done.stderr
     losses = [[line["loss"] for line in records(run) if "loss" in line] for run in (tmp_path / "r", trained)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    one, other = (load_checkpoint(Checkpoints(run / "checkpoints").newest())["network"]
-                  for run in (tmp_path / "r", trained))
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+    one, other = final_weights(tmp_path / "r"), final_weights(trained)
+    for name in one:  # Adam divides by the size of a gradient, so that the rounding of one near zero shows
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-4)
 
 
 def test_the_published_setting_runs_too(dataset, tmp_path):
