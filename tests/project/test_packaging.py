@@ -109,7 +109,8 @@ def test_commands_in_the_docs_exist_with_their_flags_and_files(path):
         assert stage in STAGES, f"{path.name}: {line}"
         helped = run_help(stage)
         for flag in (word.split("=")[0] for word in words[words.index(f"hpc_vsr.{stage}") :] if word.startswith("--")):
-            assert flag.replace("_", "-") in helped, f"{path.name}: {line}: {flag}"
+            option = re.sub(r"^(--(?:\w+\.)?)no-", r"\1", flag.replace("_", "-"))  # --no-x says no to --x
+            assert flag in helped or option in helped, f"{path.name}: {line}: {flag}"
         for word in words:
             if word.endswith(".toml"):
                 assert (ROOT / word).exists(), f"{path.name}: {line}: {word}"
