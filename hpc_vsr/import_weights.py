@@ -19,7 +19,7 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write, runs/NAME")
     parser.add_argument("--data", type=Path | None, default=None,
                         help="data set that 'evaluate' measures the run on; without it, name one in 'evaluate --data'")
-    parser.add_argument("--output_range", type=tuple[float, float], default=(0.0, 255.0), metavar="[LOW,HIGH]",
+    parser.add_argument("--output-range", type=tuple[float, float], default=(0.0, 255.0), metavar="[LOW,HIGH]",
                         help="grey levels that the network's last step keeps to: [0,255], or [16,234] for an earlier "
                              "file of the authors")
     return parser

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from hpc_vsr.data.build import format_dataset, preprocess
 from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
 from hpc_vsr.system.config import as_dict
-from hpc_vsr.system.errors import BAD_INPUT, InputError, exit_status
-from hpc_vsr.system.mpi import abort_together, connect, on_main_rank
+from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system.mpi import abort_together, connect, on_main_rank, printed_once
 from hpc_vsr.system.parser import Parser
 
 
@@ -26,12 +26,8 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
-    try:
+    with printed_once(comm):
         recipe, arguments = build_parser().parse(argv)
-    except InputError:  # every rank raises it, and one line is enough
-        if comm.rank != 0:
-            sys.exit(BAD_INPUT)
-        raise
     with abort_together(comm):
         if arguments.dry_run:
             plan = on_main_rank(comm, lambda: plan_dataset(recipe))

@@ -100,8 +100,8 @@ class LocalChain:
         if not job.resources.gpus_per_node:
             self.experiments = [with_cpu(experiment) for experiment in experiments]
             if torch.cuda.device_count():
-                print("training on the CPU: resources.gpus_per_node is 0; --resources.gpus_per_node N "
-                      "--resources.ranks_per_node N trains on N GPUs of this machine", file=sys.stderr)
+                print("training on the CPU: resources.gpus_per_node is 0; --resources.gpus-per-node N "
+                      "--resources.ranks-per-node N trains on N GPUs of this machine", file=sys.stderr)
         elif not self.gpus:
             print(f"warning: training on the CPU: {why_none()}", file=sys.stderr)
 

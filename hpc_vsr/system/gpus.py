@@ -231,8 +231,8 @@ def ids_for_launch(wanted: int) -> str:
     if count < wanted:
         shown = f" ({VARIABLE}={os.environ[VARIABLE]})" if given else ""
         raise InputError(f"resources.gpus_per_node: is {wanted}, and this machine has {count} "
-                         f"GPU{'s' * (count > 1)}{shown}; add --resources.gpus_per_node {count} "
-                         f"--resources.ranks_per_node {count}")
+                         f"GPU{'s' * (count > 1)}{shown}; add --resources.gpus-per-node {count} "
+                         f"--resources.ranks-per-node {count}")
     return ",".join((given or [str(number) for number in range(count)])[:wanted])
 
 

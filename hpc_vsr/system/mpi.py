@@ -58,6 +58,17 @@ def connect(environment: Mapping[str, str] = os.environ) -> Any:
     return comm
 
 
+@contextlib.contextmanager
+def printed_once(comm: Any) -> Iterator[None]:
+    """Let only rank 0 print an `InputError` that every rank raises, such as that of a mistyped option."""
+    try:
+        yield
+    except InputError:
+        if comm.rank != 0:
+            sys.exit(BAD_INPUT)
+        raise
+
+
 def on_main_rank(comm: Any, function: Callable[[], Any]) -> Any:
     """Call `function` on rank 0 and return its value on every rank; its `InputError` ends every rank, printed once.
 

@@ -1,13 +1,15 @@
-"""The optimiser steps of a training, on all ranks together."""
+"""The optimiser steps of a training, on all ranks together: learning rate, gradients, Adam, and averaged weights."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hpc_vsr.data.samples import Patch
@@ -17,8 +19,10 @@ from hpc_vsr.models.precision import autocast
 from hpc_vsr.runs.state import load_weights
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.ranks import Ranks
-from hpc_vsr.training.objective import MovingAverage, Objective, build_adam, learning_rate, restore_adam
+from hpc_vsr.training.objective import Objective
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
+LAST_LAYER_RATE = 0.1
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
 
@@ -140,3 +144,67 @@ class Optimisation:
         start, stop = (0, settings.first_stage_steps) if self.in_first_stage else (settings.first_stage_steps,
                                                                                    settings.steps)
         return learning_rate(self.step - start, stop - start, settings.lr, settings.warmup_steps, settings.final_lr)
+
+
+def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fraction: float) -> float:
+    """Return the learning rate of a step, 0..num_steps-1.
+
+    It grows linearly to `peak` over `warmup` steps and then follows a cosine down to `final_fraction` of the peak.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def build_adam(network: Network, lr: float) -> torch.optim.Adam:
+    """Return Adam for a network; the ``rate`` of a group of weights is the fraction of the learning rate that it gets.
+
+    With a residual path the last layer starts at zero and sums hundreds of maps of one sign. At the full rate its first
+    steps overshoot, and the layers before it learn to be silent: the network is dead, and the result stays that of the
+    residual path. So the last layer then gets a tenth (docs/results.md has the measurement).
+    """
+    last = list(network.core.last.parameters())
+    others = [weight for weight in network.parameters() if all(weight is not other for other in last)]
+    return torch.optim.Adam([{"params": others, "rate": 1.0},
+                             {"params": last, "rate": LAST_LAYER_RATE if network.skip is not None else 1.0}], lr=lr)
+
+
+def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:
+    """Restore the moments and steps of a saved state; raise `InputError` if they belong to other weights.
+
+    Earlier versions saved one group of weights; their runs go on with one learning rate.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state = saved.get("state")
+    for index, moments in (state if isinstance(state, dict) else {None: None}).items():
+        right = (isinstance(index, int) and 0 <= index < len(parameters) and isinstance(moments, dict)
+                 and all(isinstance(moments.get(name), Tensor) and moments[name].is_floating_point()
+                         for name in (*MOMENTS, "step"))
+                 and all(moments[name].shape == parameters[index].shape for name in MOMENTS)
+                 and moments["step"].numel() == 1)
+        if not right:
+            raise InputError(f"{where}: its optimiser is of other weights, or damaged; delete that checkpoint, and the "
+                             "training continues from the one before")
+    groups, found = optimiser.state_dict()["param_groups"], saved.get("param_groups")
+    begun = [group.get("rate") for group in found if isinstance(group, dict)] if isinstance(found, list) else []
+    if begun != [group["rate"] for group in groups]:
+        groups = [{**group, "rate": 1.0} for group in groups]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights; the averaged weights are validated and used.
+
+    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that the average forgets the start.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged, current = list(self.network.parameters()), list(network.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)

@@ -14,8 +14,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.system.errors import BAD_INPUT, InputError, exit_status
-from hpc_vsr.system.mpi import abort_together, connect, on_main_rank
+from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system.mpi import abort_together, connect, on_main_rank, printed_once
 from hpc_vsr.system.parser import Parser
 from hpc_vsr.upscale.settings import UpscaleSettings
 
@@ -31,12 +31,8 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     comm = connect()
-    try:
+    with printed_once(comm):
         settings, arguments = build_parser().parse(argv)
-    except InputError:  # every rank raises it, and one line is enough
-        if comm.rank != 0:
-            sys.exit(BAD_INPUT)
-        raise
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
         # imported late, because torch takes seconds that --help and a mistyped option need not wait

@@ -31,7 +31,7 @@ def test_a_local_launch_keeps_to_the_gpus_that_it_was_given(machine, count, visi
 
 
 @pytest.mark.parametrize("count, visible, wanted, words", [
-    (1, None, 2, ["is 2, and this machine has 1 GPU;", "--resources.gpus_per_node 1 --resources.ranks_per_node 1"]),
+    (1, None, 2, ["is 2, and this machine has 1 GPU;", "--resources.gpus-per-node 1 --resources.ranks-per-node 1"]),
     (4, "2,3", 4, ["is 4, and this machine has 2 GPUs (CUDA_VISIBLE_DEVICES=2,3)"]),
     (4, "2,9,1", 3, ["this machine has 1 GPU (CUDA_VISIBLE_DEVICES=2,9,1)"]),
 ])

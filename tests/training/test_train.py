@@ -21,7 +21,8 @@ from hpc_vsr.runs.state import load_checkpoint
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.files import is_valid
 from hpc_vsr.training import trainer
-from hpc_vsr.training.objective import compute_loss, learning_rate
+from hpc_vsr.training.objective import compute_loss
+from hpc_vsr.training.optimisation import learning_rate
 
 pytestmark = pytest.mark.compute
 

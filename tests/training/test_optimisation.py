@@ -13,8 +13,9 @@ from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.settings import ModelSettings
-from hpc_vsr.training import objective
-from hpc_vsr.training.objective import build_adam, compute_loss, restore_adam
+from hpc_vsr.training import optimisation
+from hpc_vsr.training.objective import compute_loss
+from hpc_vsr.training.optimisation import build_adam, restore_adam
 
 NETWORKS = [("delta", 2), ("parallel5", 2), ("previous", 2), ("flow4x", 4)]
 
@@ -73,5 +74,5 @@ def first_losses(num_steps=5):
 def test_the_first_steps_do_not_overshoot(monkeypatch):
     """Where they do, the layers learn to be silent, and the network stays dead."""
     assert first_losses().max() < 1.05
-    monkeypatch.setattr(objective, "LAST_LAYER_RATE", 1.0)
+    monkeypatch.setattr(optimisation, "LAST_LAYER_RATE", 1.0)
     assert first_losses().max() > 1.2
