@@ -66,7 +66,7 @@ def test_checkpoints_load_without_running_code(trained):
 def test_an_entry_of_another_type_is_refused(trained, tmp_path, key, value):
     state = load_checkpoint(Checkpoints(trained / "checkpoints").newest())
     torch.save({**state, key: value}, tmp_path / "step-00000001.pt")
-    with pytest.raises(InputError, match=f"its {key} are missing or wrong"):
+    with pytest.raises(InputError, match=f"missing or invalid: {key}"):
         load_checkpoint(tmp_path / "step-00000001.pt")
     del state["skipped"]  # as an earlier version wrote it
     torch.save(state, tmp_path / "step-00000002.pt")
