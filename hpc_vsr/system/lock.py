@@ -39,7 +39,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hpc_vsr.system.errors import Failed, InputError
-from hpc_vsr.system.holder import (
+from hpc_vsr.system.lock_holder import (
     PATIENCE_SECONDS,
     Holder,
     is_same_file,
@@ -48,7 +48,7 @@ from hpc_vsr.system.holder import (
     this_process,
     write_holder,
 )
-from hpc_vsr.system.newcomer import Newcomer
+from hpc_vsr.system.lock_newcomer import Newcomer
 
 NAME = ".lock"
 BEAT_SECONDS = 5.0

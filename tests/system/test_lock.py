@@ -11,7 +11,7 @@ import sys
 import pytest
 from waiting import wait_until
 
-from hpc_vsr.system import lock, newcomer
+from hpc_vsr.system import lock, lock_newcomer
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.lock import is_held, only_writer, read_lock, remove_left
 
@@ -33,7 +33,7 @@ def holder(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(newcomer, "PATIENCE_SECONDS", 0.6)
+    monkeypatch.setattr(lock_newcomer, "PATIENCE_SECONDS", 0.6)
 
 
 def leave(folder, **changes) -> None:
@@ -82,7 +82,7 @@ def test_a_process_elsewhere_that_counts_has_the_folder(tmp_path, monkeypatch):
     """As on a file system that does not carry locks to other nodes."""
     leave(tmp_path)
     counts = iter(range(10_000))
-    monkeypatch.setattr(newcomer.time, "sleep", lambda _: leave(tmp_path, beat=next(counts)))
+    monkeypatch.setattr(lock_newcomer.time, "sleep", lambda _: leave(tmp_path, beat=next(counts)))
     with pytest.raises(InputError, match="process 1 on elsewhere.* is writing into it"), only_writer(tmp_path):
         pass
 
@@ -143,8 +143,8 @@ def no_flock(monkeypatch):
     def refuse(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(newcomer.fcntl, "flock", refuse)
-    monkeypatch.setattr(newcomer, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(lock_newcomer.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock_newcomer, "SETTLE_SECONDS", 0.05)
 
 
 def test_without_flock_a_living_process_of_this_node_has_the_folder(tmp_path, no_flock, holder):
@@ -157,8 +157,8 @@ def test_without_flock_a_living_process_of_this_node_has_the_folder(tmp_path, no
 
 
 def test_without_flock_the_last_of_two_who_write_at_once_has_it(tmp_path, no_flock, monkeypatch):
-    monkeypatch.setattr(newcomer.time, "sleep", lambda _: leave(tmp_path))  # another node writes right after us
-    monkeypatch.setattr(newcomer, "stands_still", lambda *_: False)
+    monkeypatch.setattr(lock_newcomer.time, "sleep", lambda _: leave(tmp_path))  # another node writes right after us
+    monkeypatch.setattr(lock_newcomer, "stands_still", lambda *_: False)
     with pytest.raises(InputError, match="process 1 on elsewhere"), only_writer(tmp_path):
         pass
 

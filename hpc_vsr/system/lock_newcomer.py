@@ -11,7 +11,7 @@ from pathlib import Path
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import write_text
-from hpc_vsr.system.holder import (
+from hpc_vsr.system.lock_holder import (
     PATIENCE_SECONDS,
     Holder,
     format_holder,
