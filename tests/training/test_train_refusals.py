@@ -120,9 +120,9 @@ def test_ranks_that_do_not_meet_end_with_a_line(dataset, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment["MASTER_PORT"] = str(taken.getsockname()[1])
         done = train_tiny(dataset, tmp_path / "r", environment={**environment, "RANK": "0"})
-        assert done.returncode == 1 and "rank 0 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+        assert done.returncode == 1 and "rank 0 of 2: cannot join the others at 127.0.0.1:" in done.stderr
     done = train_tiny(dataset, tmp_path / "r", environment=environment)
-    assert done.returncode == 1 and "rank 1 of 2: cannot meet the others at 127.0.0.1:" in done.stderr
+    assert done.returncode == 1 and "rank 1 of 2: cannot join the others at 127.0.0.1:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
