@@ -25,8 +25,8 @@ from hpc_vsr.system.errors import exit_status
 from hpc_vsr.upscale import __main__ as upscale
 
 # What the stages load when they are wanted, loaded here once: every fork has it then.
-for _module in ("training.train", "training.plan", "evaluation.evaluate", "report.write", "upscale.loop",
-                "export.formats", "cluster.local"):
+for _module in ("data.build", "training.train", "training.plan", "evaluation.evaluate", "report.write",
+                "upscale.loop", "export.formats", "cluster.local"):
     importlib.import_module(f"hpc_vsr.{_module}")
 
 STAGES = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.data.build import format_dataset, preprocess
 from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
 from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import exit_status
@@ -35,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print("\n".join(f"{key} = {value}" for key, value in as_dict(recipe).items()))
                 print(format_plan(plan))
             return
+        # imported late, because --help and a mistyped option need no HDF5 and OpenCV
+        from hpc_vsr.data.build import format_dataset, preprocess
+
         manifest = preprocess(recipe, comm)
     if comm.rank == 0:
         print(format_dataset(manifest))

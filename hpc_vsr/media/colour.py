@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 
-Channels = Literal["y", "rgb"]
+from hpc_vsr.media.source import Channels
+
 NAMES = {"y": ("Y",), "rgb": ("R", "G", "B")}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hpc_vsr.media.colour import NAMES, Channels, select_channels
+from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.order import natural_order
+from hpc_vsr.media.source import Channels
 from hpc_vsr.system.errors import InputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")

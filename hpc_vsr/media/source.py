@@ -10,12 +10,12 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-import numpy as np
+if TYPE_CHECKING:  # --help and status need no arrays
+    import numpy as np
 
-from hpc_vsr.media.colour import Channels
-
+Channels = Literal["y", "rgb"]
 Option = Literal["video", "frames", "field"]
 OPTIONS: tuple[Option, ...] = get_args(Option)
 

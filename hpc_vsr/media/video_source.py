@@ -14,8 +14,9 @@ import numpy as np
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from hpc_vsr.media.colour import NAMES, Channels, select_channels
+from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
+from hpc_vsr.media.source import Channels
 from hpc_vsr.media.tags import read_tags
 from hpc_vsr.media.video_file import index_packets, open_container
 from hpc_vsr.system.errors import InputError

@@ -7,7 +7,7 @@ import sys
 
 from repository import ROOT
 
-HEAVY = ("torch", "skimage", "scipy", "matplotlib", "submitit", "av", "xarray")
+HEAVY = ("torch", "numpy", "cv2", "h5py", "skimage", "scipy", "matplotlib", "submitit", "av", "xarray")
 HELP = f"""
 import importlib, sys
 from hpc_vsr.__main__ import STAGES

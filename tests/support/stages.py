@@ -19,8 +19,8 @@ from repository import child_environment
 FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
           "import_weights", "job")
 # What the stages load when they are wanted; torch alone takes seconds.
-LOADED = ("training.train", "training.plan", "evaluation.evaluate", "evaluation.published", "report.write",
-          "upscale.loop", "export.formats", "doctor.runs", "cluster.local")
+LOADED = ("data.build", "training.train", "training.plan", "evaluation.evaluate", "evaluation.published",
+          "report.write", "upscale.loop", "export.formats", "doctor.runs", "cluster.local")
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
 _processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
