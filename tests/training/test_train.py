@@ -51,11 +51,12 @@ def test_a_finished_run_says_so(dataset, trained):
 
 @pytest.mark.slow
 def test_the_loss_goes_down(dataset, tmp_path):
-    done = train_tiny(dataset, tmp_path / "r", "--train.steps", 60, "--train.validate_every", 0, "--train.lr", 2e-3,
-                      "--model.skip", "bicubic")
+    """From that of the residual path, at which a network begins; a dead one would stay there."""
+    done = train_tiny(dataset, tmp_path / "r", "--model.skip", "bicubic", "--model.input", "deconvolved", "--train.steps",
+                      60, "--train.patch_size", 24, "--train.warmup_steps", 20, "--train.validate_every", 0)
     assert done.returncode == 0, done.stderr
     losses = [line["loss"] for line in records(tmp_path / "r") if "loss" in line]
-    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15]), losses
+    assert np.mean(losses[-15:]) < 0.8 * np.mean(losses[:15]), losses
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
