@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hpc_vsr.models.blocks import RangeOutput, count_parameters, initialise
+from hpc_vsr.models.compact import Compact
 from hpc_vsr.models.core import Core
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.enlarge import Enlarge
@@ -41,7 +42,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
         If the network has another scale than the data.
     """
     check_scale(settings, scale)
-    core = _build_core(settings, channels)
+    core = _build_core(settings, channels, scale)
     if settings.init == "he":
         initialise(core)
         core.keep_alive(MAP_LEVEL * settings.value_range)
@@ -57,7 +58,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     return Network(core, skip, sharpen, settings.value_range, limit)
 
 
-def _build_core(settings: ModelSettings, channels: int) -> Core:
+def _build_core(settings: ModelSettings, channels: int, scale: int) -> Core:
     axes = settings.kernel_axes
     match settings.name:
         case "delta":
@@ -67,5 +68,7 @@ def _build_core(settings: ModelSettings, channels: int) -> Core:
                              settings.num_recursive_blocks, axes)
         case "previous":
             return Previous(channels, axes)
+        case "compact":
+            return Compact(channels, scale, settings.width, settings.blocks)
         case "flow4x":
             return Flow4x(channels, settings.n_2d, settings.n_3d, axes, residual=settings.skip != "none")

@@ -13,16 +13,24 @@ class Core(nn.Module):
     Attributes
     ----------
     last : nn.Conv2d
-        The last layer. With a residual path it starts at zero, and it learns more slowly than the others.
+        The last layer, which starts at zero behind a residual path.
     has_flow : bool
         Whether it finds the optical flow, which has a loss of its own and for which it must see whole frames.
     has_first_stage : bool
         Whether `frame_map` gives a frame of the output's size, which can be measured by itself.
+    scale : int
+        How much it enlarges.
+    last_rate : float
+        Fraction of the learning rate that the last layer gets behind a residual path. It starts at zero there, and in
+        the paper's networks it sums hundreds of maps that are all positive: at the full rate its first steps overshoot,
+        the layers before it learn to be silent, and the network is dead.
     """
 
     last: nn.Conv2d
     has_flow = False
     has_first_stage = False
+    scale = 2
+    last_rate = 0.1
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:
         """Return what only the 2D part makes of one frame: (B, C, 5, h, w) to (B, C, 2h, 2w)."""

@@ -39,6 +39,7 @@ class Flow4x(Core):
     """
 
     has_flow = True
+    scale = 4
 
     def __init__(self, channels: int = 1, n_2d: int = 5, n_3d: int = 5, axes: KernelAxes = "published",
                  residual: bool = True):

@@ -16,7 +16,6 @@ from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
 LOST = 1  # LR pixels that a network loses at each side
-SCALE = 2  # scale of the networks without flow
 
 
 class Network(nn.Module):
@@ -82,12 +81,12 @@ class Network(nn.Module):
             return self(lr)
         core_input = self._core_input(lr)
         reach = self.find_core_reach(lr.shape[1])
-        return self._complete(upscale_by_tiles(self.core, core_input, tile, reach, SCALE, LOST), lr)
+        return self._complete(upscale_by_tiles(self.core, core_input, tile, reach, self.core.scale, LOST), lr)
 
     def find_core_reach(self, channels: int) -> int | None:
         """Return the LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
         if self.core_reach is None and not self.has_flow:
-            self.core_reach = find_reach(self.core, channels, SCALE)
+            self.core_reach = find_reach(self.core, channels, self.core.scale)
         return self.core_reach
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:

@@ -12,7 +12,11 @@ from hpc_vsr.system.errors import InputError
 KernelAxes = Literal["published", "temporal"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TILE = 384  # largest side in LR pixels that is computed without tiles
-SCALES = {"delta": 2, "parallel5": 2, "previous": 2, "flow4x": 4}  # the networks, and how much each enlarges
+# the networks, and how much each can enlarge
+SCALES = {"delta": (2,), "parallel5": (2,), "previous": (2,), "flow4x": (4,), "compact": (2, 4)}
+# settings that do nothing for compact, or for all others
+OF_THE_PAPER = ("n_2d", "n_3d", "depth", "recursive_streams", "num_recursive_blocks", "kernel_axes")
+OF_COMPACT = ("width", "blocks")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class ModelSettings:
     ----------
     name : str
         previous: the earlier two-stage network. delta and parallel5: the paper's own. flow4x: its scheme for 4 times.
+        compact: ours, which computes at LR size, for 2 and 4 times.
     skip : str
         What is added to the network's output: none (as in the paper), the centre frame enlarged bicubically, or the
         same deconvolved (wiener). With a skip the last layer starts at zero, so training starts from that baseline.
@@ -39,6 +44,10 @@ class ModelSettings:
         parallel5: the streams, 0 to 4, that have a recursive block.
     num_recursive_blocks : int
         parallel5: number of blocks that the recursive streams share, taken in turn; 0 gives each stream its own.
+    width : int
+        compact: number of feature maps.
+    blocks : int
+        compact: number of residual blocks.
     kernel_axes : str
         published: 3D kernels (5,5,3) and (1,1,3) as in the authors' code. temporal: turned to (3,5,5) and (3,1,1).
     value_range : float
@@ -57,6 +66,8 @@ class ModelSettings:
     depth: Literal["centre", "outer"] = "centre"
     recursive_streams: list[int] = dataclasses.field(default_factory=lambda: [2, 3])
     num_recursive_blocks: int = 0
+    width: int = 32
+    blocks: int = 4
     kernel_axes: KernelAxes = "published"
     value_range: float = 1.0
     output_range: list[float] = dataclasses.field(default_factory=list)
@@ -66,6 +77,17 @@ class ModelSettings:
         if not all(map(math.isfinite, [self.value_range, *self.output_range])):
             raise InputError("model: value_range and output_range must be finite numbers, "
                              f"found {self.value_range} and {self.output_range}")
+        defaults = {field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+                    for field in dataclasses.fields(self)}
+        foreign = [key for key in (OF_THE_PAPER if self.name == "compact" else OF_COMPACT)
+                   if getattr(self, key) != defaults[key]]
+        if foreign:
+            others = "the paper's networks" if self.name == "compact" else "compact"
+            raise InputError(f"model.{foreign[0]}: does nothing for {self.name}, it is a setting of {others}; "
+                             "leave it out or choose another model.name")
+        if not (1 <= self.width <= 1024 and 1 <= self.blocks <= 256):
+            raise InputError("model: width must be 1 to 1024 and blocks 1 to 256, "
+                             f"found {self.width} and {self.blocks}")
         if min(self.n_2d, self.n_3d) < 1:
             raise InputError(f"model: n_2d and n_3d must be at least 1, found {self.n_2d} and {self.n_3d}")
         if len(set(self.recursive_streams) & set(range(5))) != len(self.recursive_streams):
@@ -87,17 +109,15 @@ class ModelSettings:
     def uses_wiener(self) -> bool:
         return self.skip == "wiener" or self.input == "deconvolved"
 
-    @property
-    def scale(self) -> int:
-        return SCALES[self.name]
-
 
 def check_scale(settings: ModelSettings, scale: int) -> None:
     """Raise `InputError` if the network has another scale than the data."""
-    if scale != settings.scale:
-        fitting = " or ".join(name for name, own in SCALES.items() if own == scale)
-        raise InputError(f"model: {settings.name} enlarges {settings.scale} times, the data set is for {scale} times; "
-                         f"preprocess with --degradation.scale {settings.scale}, or use {fitting}")
+    own = SCALES[settings.name]
+    if scale not in own:
+        fitting = " or ".join(name for name, scales in SCALES.items() if scale in scales)
+        enlarges = " or ".join(map(str, own))
+        raise InputError(f"model: {settings.name} enlarges {enlarges} times, the data set is for {scale} times; "
+                         f"preprocess with --degradation.scale {own[0]}, or use {fitting}")
 
 
 @dataclass(frozen=True)

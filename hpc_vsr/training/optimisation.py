@@ -22,7 +22,6 @@ from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.training.objective import Objective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
-LAST_LAYER_RATE = 0.1
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
 
@@ -160,14 +159,12 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fra
 def build_adam(network: Network, lr: float) -> torch.optim.Adam:
     """Return Adam for a network; the ``rate`` of a group of weights is the fraction of the learning rate that it gets.
 
-    With a residual path the last layer starts at zero and sums hundreds of maps of one sign. At the full rate its first
-    steps overshoot, and the layers before it learn to be silent: the network is dead, and the result stays that of the
-    residual path. So the last layer then gets a tenth (docs/results.md has the measurement).
+    Behind a residual path the last layer gets the fraction that its network needs (`Core.last_rate`).
     """
     last = list(network.core.last.parameters())
     others = [weight for weight in network.parameters() if all(weight is not other for other in last)]
-    return torch.optim.Adam([{"params": others, "rate": 1.0},
-                             {"params": last, "rate": LAST_LAYER_RATE if network.skip is not None else 1.0}], lr=lr)
+    last_rate = network.core.last_rate if network.skip is not None else 1.0
+    return torch.optim.Adam([{"params": others, "rate": 1.0}, {"params": last, "rate": last_rate}], lr=lr)
 
 
 def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:

@@ -90,10 +90,11 @@ def stage_output(trained, frames: torch.Tensor) -> torch.Tensor:
     return torch.stack([network.enlarge(window) for window in frames])
 
 
-@pytest.mark.parametrize("name", ["previous", "parallel5", "flow4x"])
+@pytest.mark.parametrize("name", ["previous", "parallel5", "flow4x", "compact"])
 def test_every_network_is_exported_for_any_size(name):
     scale = 4 if name == "flow4x" else 2
-    settings = ModelSettings(name=name, n_2d=1, n_3d=1, skip="bicubic")
+    depth = {} if name == "compact" else {"n_2d": 1, "n_3d": 1}
+    settings = ModelSettings(name=name, skip="bicubic", **depth)
     network = build_model(settings, 1, scale, 0.0, 0.1).eval().requires_grad_(False)
     torch.nn.init.normal_(network.core.last.weight, 0, 0.01)
     terms = DataTerms(1, scale, 0.0, 0.1, 0.0, 255.0, "")

@@ -68,7 +68,7 @@ def test_a_gpu_takes_bf16_where_it_is_native_and_else_fp16(monkeypatch, has_bf16
     assert choice.precision == chosen and "Tesla V100" in choice.reason
 
 
-@pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x"])
+@pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x", "compact"])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_measurement_leaves_everything_as_it_was(name, training):
     network = build(name, skip="none")
@@ -85,7 +85,7 @@ def test_the_measurement_leaves_everything_as_it_was(name, training):
 
 
 @pytest.mark.compute
-@pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x"])
+@pytest.mark.parametrize("name", ["previous", "delta", "parallel5", "flow4x", "compact"])
 @pytest.mark.parametrize("patch_size", [0, 16, 33])
 def test_bf16_is_right_in_every_layer_on_this_processor(name, patch_size):
     """oneDNN 3.12 with AMX computes some of torch's own wrongly, at some sizes only."""

@@ -39,9 +39,10 @@ def test_the_first_stage_is_trained_alone_and_frozen_then(dataset, tmp_path):
     assert_equal_to_the_bit(run, stopped)
 
 
-@pytest.mark.parametrize("name", ["previous", "parallel5"])
-def test_every_network_trains_on_two_ranks(dataset, tmp_path, name):
-    done = train_tiny(dataset, tmp_path / "r", "--model.name", name, "--train.steps", 2, launcher=torchrun(2))
+@pytest.mark.parametrize(("name", "depth"), [("previous", ()), ("parallel5", ()),
+                                             ("compact", ("--model.n_2d", 5, "--model.n_3d", 5))])
+def test_every_network_trains_on_two_ranks(dataset, tmp_path, name, depth):
+    done = train_tiny(dataset, tmp_path / "r", "--model.name", name, *depth, "--train.steps", 2, launcher=torchrun(2))
     assert done.returncode == 0, done.stderr
 
 
