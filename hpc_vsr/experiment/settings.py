@@ -154,7 +154,7 @@ class EvaluateSettings:
     back_projection : int
         Also measure the network followed by this many steps of back-projection, in a row of its own; 0 does not.
     first_stage : bool
-        Also measure the output of the 2D part for the centre frame, in rows of its own.
+        Also measure the output of the 2D part for the centre frame, in rows of its own (delta, parallel5, previous).
     twice : Path
         Run folder of a 2x network. On a 4x data set, also measure that network applied twice.
     published : str

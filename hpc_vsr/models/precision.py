@@ -71,7 +71,7 @@ def check_precision(precision: Precision, device: torch.device, where: str = "pr
         raise InputError(f"{where}: {device_name(device)} has no bf16; use auto, fp16 or fp32")
 
 
-def go_on(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
+def warn_of_other_device(begun: Choice, here: Choice, device: torch.device, where: str) -> str:
     """Return a warning if work that was begun elsewhere goes on here in the precision that was chosen there; else "".
 
     Parameters

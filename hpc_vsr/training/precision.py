@@ -9,7 +9,7 @@ import torch
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.finished import has_finished, read_begun
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.models.precision import choose_precision, go_on, warn_of_bf16
+from hpc_vsr.models.precision import choose_precision, warn_of_bf16, warn_of_other_device
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import DataTerms
@@ -48,7 +48,7 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
     warnings = []
     if begun is not None and asked in ("auto", begun.precision):
         line = f"precision {begun.precision}: the run was begun in it"
-        warnings.append(go_on(begun, here, device, str(experiment.out)))
+        warnings.append(warn_of_other_device(begun, here, device, str(experiment.out)))
     else:
         begun, line = here, str(here)
     if asked != "auto":

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpc_vsr.models.precision import go_on
+from hpc_vsr.models.precision import warn_of_other_device
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.config import as_dict, from_dict
 from hpc_vsr.system.errors import InputError
@@ -47,7 +47,7 @@ def join_upscaling(record: Path, fingerprint: str, facts: dict[str, Any], upscal
     if not isinstance(content.get("chosen"), dict):
         raise InputError(f"{record}: does not say in which precision it was begun; {mend}")
     begun = from_dict(Choice, content["chosen"], str(record))
-    warning = go_on(begun, upscaler.choice, upscaler.device, str(record.parent))
+    warning = warn_of_other_device(begun, upscaler.choice, upscaler.device, str(record.parent))
     if warning:
         print(warning, file=sys.stderr)
     return begun

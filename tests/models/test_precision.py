@@ -21,7 +21,7 @@ from hpc_vsr import train
 from hpc_vsr.models import blocks, precision
 from hpc_vsr.models.bf16 import Timing, find_wrong_layers, measure_convolutions
 from hpc_vsr.models.build import build_model
-from hpc_vsr.models.precision import check_precision, choose_precision, device_name, go_on
+from hpc_vsr.models.precision import check_precision, choose_precision, device_name, warn_of_other_device
 from hpc_vsr.models.settings import Choice, ModelSettings
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.upscale.__main__ import main as upscale_main
@@ -193,11 +193,11 @@ def test_another_precision_than_a_run_was_begun_in_is_refused(dataset, tmp_path)
 
 def test_a_run_in_a_precision_that_is_not_here_says_where_to_go_on():
     with pytest.raises(InputError) as refused:
-        go_on(Choice("fp16", "", "Tesla V100"), Choice("fp32", "", "EPYC"), CPU, "runs/delta")
+        warn_of_other_device(Choice("fp16", "", "Tesla V100"), Choice("fp32", "", "EPYC"), CPU, "runs/delta")
     assert str(refused.value) == ("runs/delta: was begun in fp16 on Tesla V100: fp16 is for GPUs; a CPU computes in it "
                                   "many times slower than in fp32; go on where it was begun, or begin anew under "
                                   "another name")
-    assert go_on(Choice("bf16", "", "EPYC"), Choice("bf16", "", "EPYC"), CPU, "runs/delta") == ""
+    assert warn_of_other_device(Choice("bf16", "", "EPYC"), Choice("bf16", "", "EPYC"), CPU, "runs/delta") == ""
 
 
 def test_bf16_that_is_slow_here_is_warned_of(dataset, tmp_path, monkeypatch, capfd):
