@@ -55,7 +55,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     if settings.input == "deconvolved":
         sharpen = Enlarge("wiener", scale, sigma, noise)
     limit = RangeOutput(*settings.output_range) if settings.output_range else None
-    return Network(core, skip, sharpen, settings.value_range, limit)
+    return Network(core, skip, sharpen, settings.value_range, limit, settings.frames)
 
 
 def _build_core(settings: ModelSettings, channels: int, scale: int) -> Core:
@@ -69,6 +69,6 @@ def _build_core(settings: ModelSettings, channels: int, scale: int) -> Core:
         case "previous":
             return Previous(channels, axes)
         case "compact":
-            return Compact(channels, scale, settings.width, settings.blocks)
+            return Compact(channels, scale, settings.width, settings.blocks, settings.frames)
         case "flow4x":
             return Flow4x(channels, settings.n_2d, settings.n_3d, axes, residual=settings.skip != "none")

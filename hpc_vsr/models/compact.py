@@ -1,4 +1,4 @@
-"""compact: our own network, which computes at LR size, with the five frames as channels, and enlarges at its end.
+"""compact: our own network, which computes at LR size, with the frames as channels, and enlarges at its end.
 
 The paper's networks compute almost everything at HR size, through maps of one channel. This one spends the same number
 of parameters at a quarter of the pixels, on features that are never narrowed: residual blocks as in EDSR (Lim et al.
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from hpc_vsr.models.blocks import ReLU
 from hpc_vsr.models.core import Core
 
-NUM_FRAMES = 5
 BLOCK_GAIN = 0.1  # scale of each block's second convolution at the start, so that the blocks begin near the identity
 
 
@@ -31,7 +30,7 @@ class Block(nn.Module):
 
 
 class Compact(Core):
-    """Network from five LR frames to the centre frame at `scale` times the size, less one LR pixel a side.
+    """Network from LR frames to the centre frame at `scale` times the size, less one LR pixel a side.
 
     Parameters
     ----------
@@ -42,19 +41,21 @@ class Compact(Core):
         Feature maps at LR size.
     num_blocks : int
         Number of residual blocks.
+    num_frames : int
+        Frames that it takes, with the centre frame in the middle.
     """
 
     last_rate = 1.0
 
-    def __init__(self, channels: int = 1, scale: int = 2, width: int = 32, num_blocks: int = 4):
+    def __init__(self, channels: int = 1, scale: int = 2, width: int = 32, num_blocks: int = 4, num_frames: int = 5):
         super().__init__()
-        self.scale = scale
-        self.enter = nn.Conv2d(NUM_FRAMES * channels, width, 3)  # not padded: this is the pixel that is lost
+        self.scale, self.num_frames = scale, num_frames
+        self.enter = nn.Conv2d(num_frames * channels, width, 3)  # not padded: this is the pixel that is lost
         self.blocks = nn.Sequential(*(Block(width) for _ in range(num_blocks)))
         self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Map (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2))."""
+        """Map (B, C, num_frames, h, w) to (B, C, s (h - 2), s (w - 2))."""
         return F.pixel_shuffle(self.last(self.blocks(self.enter(lr.flatten(1, 2)))), self.scale)
 
     def keep_alive(self, level: float) -> None:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class Core(nn.Module):
-    """Network from five LR frames to the centre frame, less the border of one LR pixel a side that it may lose.
+    """Network from LR frames to the centre frame, less the border of one LR pixel a side that it may lose.
 
-    `forward` maps (B, C, 5, h, w) to (B, C, s (h - 2), s (w - 2)).
+    `forward` maps (B, C, num_frames, h, w) to (B, C, s (h - 2), s (w - 2)).
 
     Attributes
     ----------
@@ -20,6 +20,8 @@ class Core(nn.Module):
         Whether `frame_map` gives a frame of the output's size, which can be measured by itself.
     scale : int
         How much it enlarges.
+    num_frames : int
+        Number of frames that it takes, with the centre frame in the middle.
     last_rate : float
         Fraction of the learning rate that the last layer gets behind a residual path. It starts at zero there, and in
         the paper's networks it sums hundreds of maps that are all positive: at the full rate its first steps overshoot,
@@ -30,6 +32,7 @@ class Core(nn.Module):
     has_flow = False
     has_first_stage = False
     scale = 2
+    num_frames = 5
     last_rate = 0.1
 
     def frame_map(self, lr: Tensor, position: int) -> Tensor:

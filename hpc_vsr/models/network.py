@@ -35,6 +35,8 @@ class Network(nn.Module):
         The core sees values from 0 to this.
     limit : RangeOutput or None
         Keeps the core's output in a range.
+    frames : {1, 3, 5}
+        Frames in the middle of the five that the core sees. If it takes more, the centre frame is in their place.
 
     Attributes
     ----------
@@ -45,9 +47,10 @@ class Network(nn.Module):
     """
 
     def __init__(self, core: Core, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
-                 limit: RangeOutput | None = None):
+                 limit: RangeOutput | None = None, frames: int = 5):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
+        self.frames = frames
         self.core_reach: int | None = None
         self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
 
@@ -86,7 +89,7 @@ class Network(nn.Module):
     def find_core_reach(self, channels: int) -> int | None:
         """Return the LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
         if self.core_reach is None and not self.has_flow:
-            self.core_reach = find_reach(self.core, channels, self.core.scale)
+            self.core_reach = find_reach(self.core, channels, self.core.scale, self.core.num_frames)
         return self.core_reach
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
@@ -108,12 +111,20 @@ class Network(nn.Module):
         return F.pad(lr, (self.reach + LOST,) * 4 + (0, 0), mode="replicate")
 
     def _core_input(self, lr: Tensor) -> Tensor:
-        """Return what the core sees: the frames in its value range, deconvolved if the network sharpens them."""
+        """Return what the core sees: its frames in its value range, deconvolved if the network sharpens them."""
+        unseen = (lr.shape[2] - self.frames) // 2
+        frames = lr[:, :, unseen : unseen + self.frames]
         if self.sharpen is None:
-            return _trim(lr, self.reach) * self.value_range
-        frames = _trim(lr, self.reach - self.sharpen.reach).transpose(1, 2)  # B, 5, C, h, w
-        sharp = self.sharpen.at_lr_size(frames.flatten(0, 1))
-        return sharp.unflatten(0, frames.shape[:2]).transpose(1, 2) * self.value_range
+            frames = _trim(frames, self.reach)
+        else:
+            frames = _trim(frames, self.reach - self.sharpen.reach).transpose(1, 2)  # B, frames, C, h, w
+            sharp = self.sharpen.at_lr_size(frames.flatten(0, 1))
+            frames = sharp.unflatten(0, frames.shape[:2]).transpose(1, 2)
+        missing = (self.core.num_frames - self.frames) // 2
+        if missing:
+            centre = self.frames // 2
+            frames = frames[:, :, [*[centre] * missing, *range(self.frames), *[centre] * missing]]
+        return frames * self.value_range
 
     def _complete(self, out: Tensor, lr: Tensor) -> Tensor:
         """Return the core's output in values 0..1, added to the residual path if there is one."""

@@ -34,6 +34,9 @@ class ModelSettings:
     input : str
         plain: LR frames as they are (as in the paper). deconvolved: after Wiener deconvolution with the known kernel at
         LR size, which shows the network detail that the blur has made too faint to find.
+    frames : int
+        How many frames the network sees, 1, 3 or 5. compact takes no others; in the paper's networks, which always take
+        five, the centre frame stands in for the others.
     n_2d : int
         Depth of the 2D recursion (delta, parallel5, flow4x).
     n_3d : int
@@ -61,6 +64,7 @@ class ModelSettings:
     name: Literal[*SCALES] = "delta"
     skip: Literal["none", "bicubic", "wiener"] = "none"
     input: Literal["plain", "deconvolved"] = "plain"
+    frames: Literal[1, 3, 5] = 5
     n_2d: int = 5
     n_3d: int = 5
     depth: Literal["centre", "outer"] = "centre"
@@ -88,6 +92,9 @@ class ModelSettings:
         if not (1 <= self.width <= 1024 and 1 <= self.blocks <= 256):
             raise InputError("model: width must be 1 to 1024 and blocks 1 to 256, "
                              f"found {self.width} and {self.blocks}")
+        if self.frames != 5 and self.name == "flow4x":
+            raise InputError(f"model.frames: flow4x finds the motion between five frames, found {self.frames}; "
+                             "leave it out or choose another model.name")
         if min(self.n_2d, self.n_3d) < 1:
             raise InputError(f"model: n_2d and n_3d must be at least 1, found {self.n_2d} and {self.n_3d}")
         if len(set(self.recursive_streams) & set(range(5))) != len(self.recursive_streams):

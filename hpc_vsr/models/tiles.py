@@ -59,7 +59,7 @@ def _cuts(length: int, tile: int, lost: int) -> Iterator[tuple[int, int]]:
         yield lost + index * inner // count, lost + (index + 1) * inner // count
 
 
-def find_reach(core: nn.Module, channels: int, scale: int) -> int:
+def find_reach(core: nn.Module, channels: int, scale: int, num_frames: int = WINDOW) -> int:
     """Return how many LR pixels around an output pixel it depends on.
 
     One input pixel is set to NaN, and the reach is how far the NaN spreads. This runs on the CPU, whose convolutions
@@ -68,14 +68,14 @@ def find_reach(core: nn.Module, channels: int, scale: int) -> int:
     core = copy.deepcopy(core).cpu().float()
     side, reach = PROBE, None
     while reach is None:
-        reach = _reach_within(core, channels, scale, side)
+        reach = _reach_within(core, (channels, num_frames), scale, side)
         side *= 2
     return reach
 
 
-def _reach_within(core: nn.Module, channels: int, scale: int, side: int) -> int | None:
-    """Return the reach, or None if it is larger than an image of that side can show."""
-    image = torch.zeros(1, channels, WINDOW, side, side)
+def _reach_within(core: nn.Module, sizes: tuple[int, int], scale: int, side: int) -> int | None:
+    """Return the reach, or None if an image of that side cannot show it; `sizes` are its channels and frames."""
+    image = torch.zeros(1, *sizes, side, side)
     image[..., side // 2, side // 2] = torch.nan
     with torch.inference_mode():
         out = core(image)

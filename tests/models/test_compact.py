@@ -8,6 +8,7 @@ import torch
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.network import Network
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.system.errors import InputError
 
@@ -58,7 +59,41 @@ def test_every_frame_counts():
             assert not torch.equal(network.upscale(changed), before), position
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("name", ["compact", "delta", "parallel5", "previous"])
+def test_a_network_sees_only_its_frames(name, frames):
+    torch.manual_seed(0)
+    shallow = {} if name in ("compact", "previous") else {"n_2d": 1, "n_3d": 1}
+    settings = ModelSettings(name=name, frames=frames, input="deconvolved", **shallow)
+    network = build_model(settings, 1, 2, sigma=1.0, noise=1e-2)
+    lr = torch.rand(1, 1, 5, 8, 8)
+    with torch.inference_mode():
+        before = network.upscale(lr)
+        for position in range(5):
+            changed = lr.clone()
+            changed[:, :, position] += 0.5
+            seen = abs(position - 2) <= frames // 2
+            assert torch.equal(network.upscale(changed), before) != seen, position
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_centre_frame_stands_in_for_what_the_papers_networks_do_not_see(frames):
+    torch.manual_seed(0)
+    network = build_model(ModelSettings(name="delta", frames=frames), 1, 2, sigma=1.0, noise=1e-2)
+    whole = Network(network.core, None, None)
+    lr = torch.rand(1, 1, 5, 12, 12)
+    shown = {1: [2, 2, 2, 2, 2], 3: [2, 1, 2, 3, 2]}[frames]
+    with torch.inference_mode():
+        torch.testing.assert_close(network.upscale(lr), whole.upscale(lr[:, :, shown]), rtol=0, atol=0)
+
+
+def test_fewer_frames_are_fewer_weights():
+    assert count_parameters(build(frames=5)) - count_parameters(build(frames=1)) == 4 * 32 * 9
+    assert build(frames=1).find_core_reach(1) == 10
+
+
 @pytest.mark.parametrize(("settings", "words"), [
+    ({"name": "flow4x", "frames": 3}, "model.frames: flow4x finds the motion between five frames"),
     ({"name": "compact", "n_2d": 3}, "model.n_2d: does nothing for compact"),
     ({"name": "compact", "recursive_streams": [1]}, "model.recursive_streams: does nothing for compact"),
     ({"name": "delta", "width": 64}, "model.width: does nothing for delta"),
