@@ -16,7 +16,7 @@ from hpc_vsr.system.errors import InputError
 PROFILES = {"paper": "values 0..255 (for a field: 0..1), two pixels cut at each side, scikit-image's SSIM",
             "sr": "Y in studio range, as many pixels cut at each side as the scale, SSIM of Wang et al. 2004"}
 
-SEEN = {1: " It sees only the centre frame.", 3: " It sees only the three in the middle.", 5: ""}
+FRAMES = {1: "the centre frame alone", 3: "the three frames in the middle", 5: "five neighbouring frames"}
 
 
 def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
@@ -36,7 +36,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"# {run.name}", "",
         f"`{settings.name}` of hpc-vsr {__version__}: enlarges the centre of five frames of {kind} {terms.scale} "
         f"times, {count_parameters(trained.network):,} parameters, {terms.channels} "
-        f"channel{'s' * (terms.channels > 1)}.{SEEN[settings.frames]}", "",
+        f"channel{'s' * (terms.channels > 1)}.", "",
         "## Input and output", "",
         f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), h and w at least {least}, in {values}; "
         f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same units. At the "
@@ -48,7 +48,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         "## Training", "", *_training(config, trained, evaluation),
         "## How well it did", "", *_metrics(evaluation, run.name),
         "## Limits", "",
-        f"From {'one frame' if settings.frames == 1 else f'{settings.frames} neighbouring frames'} it restores detail that the degradation above has made faint; it does not "
+        f"From {FRAMES[settings.frames]} it restores detail that the degradation above has made faint; it does not "
         "invent detail that is gone. It was measured on frames of one source, later than those that it was trained on. "
         "On other material it may do worse than Wiener deconvolution, so measure it there. It was not trained on "
         "frames that are heavily compressed, interlaced or noisy, unless its training data were.", "",

@@ -7,6 +7,7 @@ of parameters at a quarter of the pixels, on features that are never narrowed: r
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,7 +27,8 @@ class Block(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.relu(self.first(x)))
+        change = self.second(self.relu(self.first(x)))
+        return x + change if torch.is_grad_enabled() else change.add_(x)
 
 
 class Compact(Core):
@@ -53,6 +55,7 @@ class Compact(Core):
         self.enter = nn.Conv2d(num_frames * channels, width, 3)  # not padded: this is the pixel that is lost
         self.blocks = nn.Sequential(*(Block(width) for _ in range(num_blocks)))
         self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # else oneDNN copies every map twice: half as fast in bf16
 
     def forward(self, lr: Tensor) -> Tensor:
         """Map (B, C, num_frames, h, w) to (B, C, s (h - 2), s (w - 2))."""
