@@ -199,12 +199,21 @@ def test_rgb_becomes_ycc_of_the_same_colours(trained, tmp_path):
         assert np.abs(small.mean((1, 2)) - large.mean((1, 2))).max() < 2
 
 
+@pytest.mark.parametrize(("codec", "name", "size", "kept"), [
+    ("auto", "yuv420p", (45, 63), "av1 yuv420p"), ("auto", "yuv422p", (45, 64), "h264 yuv422p"),
+    ("auto", "yuv422p", (45, 63), "ffv1 yuv422p"), ("auto", "yuv444p", (45, 63), "h264 yuv444p"),
+    ("h264", "yuv420p", (45, 63), "h264 yuv444p"), ("prores", "yuv422p10le", (45, 63), "prores yuv422p10le")])
+def test_a_codec_takes_sizes_that_cut_a_chroma_pixel(codec, name, size, kept):
+    """Without another subsampling if it may choose."""
+    assert " ".join(choose_codec(codec, name, *size)) == kept
+
+
 @pytest.mark.parametrize(("codec", "name", "kept"), [
     ("auto", "gray", "h264 gray"), ("auto", "yuv420p12le", "hevc yuv420p12le"), ("auto", "gray16le", "ffv1 gray16le"),
     ("av1", "gray10le", "av1 yuv420p10le"), ("prores", "yuv422p10le", "prores yuv422p10le"),
     ("h264", "yuv440p", "h264 yuv444p")])
 def test_a_codec_keeps_depth_and_colours(codec, name, kept):
-    assert " ".join(choose_codec(codec, name)) == kept
+    assert " ".join(choose_codec(codec, name, 48, 64)) == kept
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])
