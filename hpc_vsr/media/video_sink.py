@@ -74,7 +74,7 @@ def choose_codec(codec: Codec, name: str, height: int, width: int) -> tuple[str,
     "auto" takes the most common codec that keeps depth and subsampling of `name`.
     """
     if codec == "auto":
-        return next((candidate, name) for candidate in ("h264", "hevc", "av1", "ffv1")
+        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1")
                     if _takes(candidate, name, height, width))
     bits = find_format(name, full_range=True).bits
     depth = "" if bits == 8 else f"{bits}le"
