@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.blur import measure_blur
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.video_source import open_video
+from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.checks import warn_of_blur
 from hpc_vsr.upscale.memory import state_memory
@@ -144,6 +146,17 @@ def test_frames_of_another_blur_are_told(network):
     assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 3) for frame in sharp], "in.mp4")
     fitting = [degrade(frame[None], Degradation("BD", 3.0, 2))[0] for frame in sharp]
     assert warn_of_blur(network, fitting, "in.mp4") is None
+
+
+def test_a_picture_of_every_third_pixel_is_not_too_sharp_for_its_network():
+    terms = DataTerms(1, 3, 0.0, 1e-3, 0.0, 255.0, "")
+    network = SimpleNamespace(name="three", trained=SimpleNamespace(terms=terms))
+    crisp = [cv2.addWeighted(frame[0], 1.5, cv2.GaussianBlur(frame[0], (0, 0), 1), -0.5, 0)
+             for frame, _ in open_video(SAMPLE).read(0, 3)]
+    sharp = [degrade(frame[None], Degradation("BI", scale=3))[0] for frame in crisp]
+    assert measure_blur(sharp) < 0.1  # far below what sharp pictures show otherwise
+    assert warn_of_blur(network, sharp, "in.mp4") is None
+    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in sharp], "in.mp4")
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
