@@ -67,7 +67,7 @@ def comparison(report: Report, index: int) -> bytes:
     mask_gaps(pictures)
     look = _choose_look(report, index)
     scale = report.dataset.degradation.scale
-    top, left, side = _busiest_square(pictures["hr"], scale)
+    top, left, side = busiest_square(pictures["hr"], scale)
     frame = int(report.pictures["frame"][index])
     psnrs = {row.method: row.per_frame.psnr_of(frame) for row in report.ranked(report.main_profile)}
     height, width = pictures["hr"].shape[:2]
@@ -235,7 +235,7 @@ def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
     return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
 
 
-def _busiest_square(picture: np.ndarray, scale: int) -> tuple[int, int, int]:
+def busiest_square(picture: np.ndarray, scale: int) -> tuple[int, int, int]:
     """Return top, left and side of the square with the most contrast; it consists of whole LR pixels.
 
     Differences between methods are most visible there.
