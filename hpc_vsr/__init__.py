@@ -3,7 +3,7 @@
 Run a stage with ``python -m hpc_vsr.STAGE`` or ``hpc-vsr STAGE``; see ``hpc-vsr --help``. From Python:
 
     import hpc_vsr
-    sr = hpc_vsr.load("runs/delta").upscale(frames)        # (T, h, w) to (T, 2h, 2w)
+    sr = hpc_vsr.load("runs/delta").upscale(frames)        # (T, h, w) to (T, s h, s w)
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hpc_vsr.models.settings import WHOLE_SCALES
 from hpc_vsr.system.errors import InputError
 
 
@@ -24,7 +25,7 @@ class Degradation:
 
     kind: Literal["BD", "BI"] = "BD"
     sigma: float = 3.0
-    scale: Literal[2, 4] = 2
+    scale: Literal[*WHOLE_SCALES] = 2
 
     @property
     def blur_sigma(self) -> float:

@@ -41,7 +41,7 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
     if muxer is None:
         raise InputError(f"{path}: a video is written as {', '.join(MUXERS)}; choose one of these endings")
     with av.open(io.BytesIO(), "w", format=muxer) as target:
-        supported = target.supported_codecs
+        supported = target.supported_codecs - ({"av1"} if muxer == "mov" else set())  # FFmpeg lists it, and fails
     if av.codec.Codec(ENCODERS[codec], "w").canonical_name not in supported:
         raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv file")
     with av.open(str(source), **ONLY_THIS_FILE) as container:
@@ -86,7 +86,8 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
         # streams, with their metadata and chapters
-        video = target.add_stream_from_template(first.streams.video[0])
+        # as it is, because the decoder of av1 has another name than its encoder
+        video = target.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = tags.time_base
         _copy_description(original.streams.video[0], video)
         if tags.rotation:

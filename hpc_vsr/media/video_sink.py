@@ -25,6 +25,7 @@ from hpc_vsr.system.files import write_whole
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
 # constant rate factors at which a loss is hard to see; prores has its own quality, and ffv1 loses nothing
 QUALITY = {"h264": 16, "hevc": 18, "av1": 20}
+WHOLE_CHROMA = ("h264", "hevc")  # these refuse a size that cuts a chroma pixel
 QUIET = {"hevc": {"x265-params": "log-level=error"}}
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 # containers for what the codec itself does not hold, such as the colours of ffv1
@@ -67,17 +68,27 @@ class Encoding:
         return Fraction(25) if self.codec == "ffv1" else self.tags.rate
 
 
-def choose_codec(codec: Codec, name: str) -> tuple[str, str]:
-    """Return (codec, pixel format); "auto" takes the most common codec that keeps depth and subsampling of `name`."""
+def choose_codec(codec: Codec, name: str, height: int, width: int) -> tuple[str, str]:
+    """Return (codec, pixel format) for frames of a size.
+
+    "auto" takes the most common codec that keeps depth and subsampling of `name`.
+    """
     if codec == "auto":
-        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1") if name in _pixel_formats(candidate))
+        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1")
+                    if _takes(candidate, name, height, width))
     bits = find_format(name, full_range=True).bits
     depth = "" if bits == 8 else f"{bits}le"
     for candidate in (name, *([f"yuv420p{depth}"] if name.startswith("gray") else []), f"yuv444p{depth}"):
-        if candidate in _pixel_formats(codec):
+        if _takes(codec, candidate, height, width):
             return codec, candidate
     raise InputError(f"--codec {codec}: cannot keep {name} frames; it accepts {', '.join(_pixel_formats(codec))}; "
                      "--codec auto finds one that does")
+
+
+def _takes(codec: str, name: str, height: int, width: int) -> bool:
+    planes = find_format(name, full_range=True)
+    is_whole = height % planes.rows == width % planes.columns == 0
+    return name in _pixel_formats(codec) and (is_whole or codec not in WHOLE_CHROMA)
 
 
 def _pixel_formats(codec: str) -> list[str]:

@@ -62,13 +62,14 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 def _cubic_taps(scale: int) -> Tensor:
-    """Return the weights of the HR pixels around the middle of an LR pixel: four, as OpenCV does not widen them."""
-    assert scale % 2 == 0, scale
-    near, far = 0.5, 1.5  # distances from the middle to the four HR pixels around it
-    inner = (CUBIC + 2) * near**3 - (CUBIC + 3) * near**2 + 1
-    outer = CUBIC * far**3 - 5 * CUBIC * far**2 + 8 * CUBIC * far - 4 * CUBIC
-    taps = torch.zeros(max(4, scale), dtype=torch.float64)
-    middle = len(taps) // 2
-    taps[middle - 2 : middle + 2] = torch.tensor([outer, inner, inner, outer], dtype=torch.float64)
+    """Return the weights of the HR pixels around the middle of an LR pixel.
+
+    OpenCV does not widen them: at an even scale four count, at an odd one only the pixel in the middle.
+    """
+    size = max(4 - scale % 2, scale)
+    distance = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2).abs()
+    inner = (CUBIC + 2) * distance**3 - (CUBIC + 3) * distance**2 + 1
+    outer = CUBIC * distance**3 - 5 * CUBIC * distance**2 + 8 * CUBIC * distance - 4 * CUBIC
+    taps = torch.where(distance <= 1, inner, outer) * (distance < 2)
     assert math.isclose(taps.sum().item(), 1), taps
     return taps

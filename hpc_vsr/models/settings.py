@@ -12,8 +12,9 @@ from hpc_vsr.system.errors import InputError
 KernelAxes = Literal["published", "temporal"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TILE = 384  # largest side in LR pixels that is computed without tiles
+WHOLE_SCALES = (2, 3, 4)  # between the LR and the HR size: of data sets, fixed filters and networks
 # the networks, and how much each can enlarge
-SCALES = {"delta": (2,), "parallel5": (2,), "previous": (2,), "flow4x": (4,), "compact": (2, 4)}
+SCALES = {"delta": (2,), "parallel5": (2,), "previous": (2,), "flow4x": (4,), "compact": WHOLE_SCALES}
 # settings that do nothing for compact, or for all others
 OF_THE_PAPER = ("n_2d", "n_3d", "depth", "recursive_streams", "num_recursive_blocks", "kernel_axes")
 OF_COMPACT = ("width", "blocks")
@@ -27,7 +28,7 @@ class ModelSettings:
     ----------
     name : str
         previous: the earlier two-stage network. delta and parallel5: the paper's own. flow4x: its scheme for 4 times.
-        compact: ours, which computes at LR size, for 2 and 4 times.
+        compact: ours, which computes at LR size, for 2, 3 and 4 times.
     skip : str
         What is added to the network's output: none (as in the paper), the centre frame enlarged bicubically, or the
         same deconvolved (wiener). With a skip the last layer starts at zero, so training starts from that baseline.

@@ -23,6 +23,7 @@ from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
 from hpc_vsr.system.config import ABSENT
 
 ZOOM_SHARE = 5  # a zoomed crop has the frame's shorter side divided by this
+LEAST_SIDE, STEP = 16, 4  # HR pixels: of a zoomed crop, and at most from one place that is tried for it to the next
 MAX_GAP = 0.05  # share of a zoomed crop that may have no value
 GAP_COLOUR = "#c9ced6"
 FIELD_MAP, ERROR_MAP = "viridis", "RdBu_r"
@@ -65,8 +66,8 @@ def comparison(report: Report, index: int) -> bytes:
     pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
     mask_gaps(pictures)
     look = _choose_look(report, index)
-    top, left, side = _busiest_square(pictures["hr"])
     scale = report.dataset.degradation.scale
+    top, left, side = busiest_square(pictures["hr"], scale)
     frame = int(report.pictures["frame"][index])
     psnrs = {row.method: row.per_frame.psnr_of(frame) for row in report.ranked(report.main_profile)}
     height, width = pictures["hr"].shape[:2]
@@ -234,8 +235,8 @@ def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
     return shown[0] if len(shown) == 1 else shown.transpose(1, 2, 0)
 
 
-def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
-    """Return top, left and side of the square with the most contrast, on even pixels.
+def busiest_square(picture: np.ndarray, scale: int) -> tuple[int, int, int]:
+    """Return top, left and side of the square with the most contrast; it consists of whole LR pixels.
 
     Differences between methods are most visible there.
     """
@@ -243,11 +244,12 @@ def _busiest_square(picture: np.ndarray) -> tuple[int, int, int]:
     gaps = np.isnan(grey)
     grey = np.where(gaps, np.nanmean(grey), grey)
     grey = grey / (np.abs(grey).max() or 1)
-    side = max(16, min(grey.shape) // ZOOM_SHARE // 4 * 4)
+    step = STEP // scale * scale
+    side = max(-(-LEAST_SIDE // step), min(grey.shape) // ZOOM_SHARE // step) * step
     # variance in every square, from sums over rectangles
     sums = [np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for values in (grey, grey**2, gaps.astype(float))]
     mean, square, missing = ((total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])
                              / side**2 for total in sums)
-    variance = np.where(missing > MAX_GAP, -1.0, square - mean**2)[::4, ::4]
+    variance = np.where(missing > MAX_GAP, -1.0, square - mean**2)[::step, ::step]
     top, left = np.unravel_index(variance.argmax(), variance.shape)
-    return 4 * int(top), 4 * int(left), side
+    return step * int(top), step * int(left), side

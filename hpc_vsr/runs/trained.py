@@ -9,7 +9,7 @@ from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.network import Network
-from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.models.settings import WHOLE_SCALES, ModelSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.state import load_checkpoint, load_weights
 from hpc_vsr.system.config import as_dict, check_finite, from_dict
@@ -47,7 +47,7 @@ class DataTerms:
 
     def __post_init__(self):
         check_finite(self, "data_terms")
-        if not (1 <= self.channels <= 3 and self.scale in (2, 4) and 0 <= self.sigma <= 10 and self.noise >= 0
+        if not (1 <= self.channels <= 3 and self.scale in WHOLE_SCALES and 0 <= self.sigma <= 10 and self.noise >= 0
                 and self.extent > 0):
             raise InputError(f"data_terms: invalid values: {self}")
 

@@ -30,7 +30,7 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     """
     found, terms = measure_blur(frames), upscaler.trained.terms
     expected = terms.sigma / terms.scale
-    if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE:
+    if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE or max(found, expected) <= SHARP:
         return None
     outcome = "the result will ring at every edge" if found < expected else "the result will stay soft"
     degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"

@@ -1,4 +1,4 @@
-"""Enlarges a field to twice or four times its resolution, frame by frame, in physical units.
+"""Enlarges a field to 2, 3 or 4 times its resolution, frame by frame, in physical units.
 
 It is one unit of work: one rank writes one file.
 """

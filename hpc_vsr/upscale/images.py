@@ -1,4 +1,4 @@
-"""Enlarges a folder of images to twice or four times their size, one output for each image, with the same names."""
+"""Enlarges a folder of images to 2, 3 or 4 times their size, one output for each image, with the same names."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class UpscaleSettings:
     find_cuts : bool
         Never use frames from the other side of a scene cut.
     codec : str
-        Codec of a video. auto takes h264, or another one if only that keeps the depth and colours of the input.
+        Codec of a video. auto takes h264, or another one if only that can hold the size, depth and colours.
     quality : int
         Constant rate factor of h264, hevc and av1, lower is better; 16, 18 and 20 if not given.
     segment : int

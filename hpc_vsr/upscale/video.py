@@ -1,4 +1,4 @@
-"""Enlarges a video to twice or four times its size, in segments that are encoded one by one and joined at the end.
+"""Enlarges a video to 2, 3 or 4 times its size, in segments that are encoded one by one and joined at the end.
 
 The limits of a segment depend only on the settings, and its frames do not depend on other segments. So any number of
 tasks make the same file, and after a kill only the missing segments are made.
@@ -199,13 +199,14 @@ def _choose_encoding(settings: UpscaleSettings, source: VideoSource, scale: int)
     name = tags.pixel_format
     if find_format(name, tags.full_range) is None:
         name = nearest_format(name, tags.depth, tags.is_rgb)
-    codec, name = choose_codec(settings.codec, name)
+    height, width = scale * source.height, scale * source.width
+    codec, name = choose_codec(settings.codec, name, height, width)
     if tags.is_rgb and tags.matrix not in MATRICES:  # then the one with which its luma is made
         tags = dataclasses.replace(tags, matrix=BT601)
     if settings.quality is not None and codec not in QUALITY:
         raise InputError(f"--quality: {codec} has none; it is for {', '.join(QUALITY)}")
     quality = QUALITY.get(codec) if settings.quality is None else settings.quality
-    return Encoding(codec, quality, source.planes(name), scale * source.height, scale * source.width, tags)
+    return Encoding(codec, quality, source.planes(name), height, width, tags)
 
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:

@@ -3,17 +3,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import blur, crop_to_multiple, degrade
 from hpc_vsr.system.errors import InputError
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_it_is_opencvs_blur_and_cubic_reduction(scale, dtype):
-    hr = np.random.default_rng(0).integers(0, 256, (3, 40, 48)).astype(dtype)
-    expected = [cv2.resize(cv2.GaussianBlur(plane, (0, 0), 3.0), (48 // scale, 40 // scale),
+    hr = np.random.default_rng(0).integers(0, 256, (3, 48, 60)).astype(dtype)
+    expected = [cv2.resize(cv2.GaussianBlur(plane, (0, 0), 3.0), (60 // scale, 48 // scale),
                            interpolation=cv2.INTER_CUBIC) for plane in hr]
     lr = degrade(hr, Degradation(scale=scale))
     assert lr.dtype == dtype
@@ -38,6 +39,15 @@ def test_the_blur_is_a_gaussian_of_that_width():
     assert variance == pytest.approx(16, rel=0.05)
 
 
+def test_at_three_times_the_middle_of_each_lr_pixel_is_kept():
+    """Cubic interpolation at a pixel's own place is that pixel; OpenCV does not widen it."""
+    hr = np.random.default_rng(0).normal(size=(48, 60)).astype(np.float32)
+    blurred = gaussian_filter(hr.astype(np.float64), 3.0, truncate=4, mode="mirror")
+    np.testing.assert_allclose(degrade(hr[None], Degradation(scale=3))[0], blurred[1::3, 1::3], atol=1e-6)
+    grey = np.random.default_rng(0).integers(0, 256, (48, 60), dtype=np.uint8)
+    np.testing.assert_array_equal(degrade(grey[None], Degradation("BI", scale=3))[0], grey[1::3, 1::3])
+
+
 def test_bicubic_alone_does_not_blur():
     hr = np.random.default_rng(0).integers(0, 256, (1, 40, 48), dtype=np.uint8)
     expected = cv2.resize(hr[0], (24, 20), interpolation=cv2.INTER_CUBIC)
@@ -46,6 +56,7 @@ def test_bicubic_alone_does_not_blur():
 
 def test_frames_are_cut_to_whole_lr_pixels():
     assert crop_to_multiple(np.zeros((1, 405, 722)), 4).shape == (1, 404, 720)
+    assert crop_to_multiple(np.zeros((1, 406, 722)), 3).shape == (1, 405, 720)
 
 
 def test_a_blur_of_no_width_is_refused():

@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_is_refused(clip):
     (("--field", "a.nc"), ["--field and --variable go together"]),
     (("--video", "a.mp4", "--shard", "3"), ["--shard", "did you mean '--shards'"]),
     (("--video", "a.mp4", "--shards", "many"), ["--shards", "int", "many"]),
-    (("--video", "a.mp4", "--degradation.scale", "3"), ["--degradation.scale", "3"]),
+    (("--video", "a.mp4", "--degradation.scale", "5"), ["--degradation.scale", "out of 2, 3, 4, found 5"]),
     (("--frames", "."), ["has no images"]),
 ])
 def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):

@@ -90,9 +90,9 @@ def stage_output(trained, frames: torch.Tensor) -> torch.Tensor:
     return torch.stack([network.enlarge(window) for window in frames])
 
 
-@pytest.mark.parametrize("name", ["previous", "parallel5", "flow4x", "compact"])
-def test_every_network_is_exported_for_any_size(name):
-    scale = 4 if name == "flow4x" else 2
+@pytest.mark.parametrize(("name", "scale"), [("previous", 2), ("parallel5", 2), ("flow4x", 4), ("compact", 2),
+                                             ("compact", 3)])
+def test_every_network_is_exported_for_any_size(name, scale):
     depth = {} if name == "compact" else {"n_2d": 1, "n_3d": 1}
     settings = ModelSettings(name=name, skip="bicubic", **depth)
     network = build_model(settings, 1, scale, 0.0, 0.1).eval().requires_grad_(False)

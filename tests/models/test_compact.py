@@ -25,7 +25,7 @@ def test_it_has_fewer_parameters_than_delta():
     assert count_parameters(build(width=64, blocks=6)) == 448388
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_gives_exactly_its_scale(scale, channels):
     network = build(scale, channels, skip="wiener", input="deconvolved")
@@ -33,7 +33,7 @@ def test_it_gives_exactly_its_scale(scale, channels):
         assert network.upscale(torch.rand(1, channels, 5, 17, 22)).shape == (1, channels, 17 * scale, 22 * scale)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_it_begins_at_its_residual_path(scale):
     lr = torch.rand(1, 1, 5, 24, 30)
     with torch.inference_mode():
@@ -41,7 +41,7 @@ def test_it_begins_at_its_residual_path(scale):
         torch.testing.assert_close(out, Enlarge("bicubic", scale)(lr[:, :, 2]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_tiles_give_the_result_of_the_whole_frame(scale):
     network, lr = build(scale), torch.rand(1, 1, 5, 50, 64)
     with torch.inference_mode():

@@ -110,7 +110,7 @@ def named_files(heading: str) -> set[str]:
 
 def test_a_new_network(copy, dataset):
     copy.add("hpc_vsr/models/toy.py", NETWORK)
-    copy.insert("hpc_vsr/models/settings.py", '"compact": (2, 4)}', '"toy": (2,), ')
+    copy.insert("hpc_vsr/models/settings.py", '"compact": WHOLE_SCALES}', '"toy": (2,), ')
     copy.insert("hpc_vsr/models/build.py", '        case "flow4x":',
                 '        case "toy":\n            return Toy(channels)\n')
     copy.insert("hpc_vsr/models/build.py", "\n__all__", "from hpc_vsr.models.toy import Toy\n")

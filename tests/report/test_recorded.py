@@ -73,7 +73,7 @@ def test_an_evaluation_that_is_none_is_refused_with_its_fault(evaluation, change
     (lambda content: content.update(lr_size=[0, 0], hr_size=[0, 0]), "hr_size or lr_size"),
     (lambda content: content["normalisation"].update(extent=0), "normalisation"),
     (lambda content: content["value_range"].reverse(), "value_range"),
-    (lambda content: content["degradation"].update(scale=3), "degradation: scale: expected one of 2, 4"),
+    (lambda content: content["degradation"].update(scale=5), "degradation: scale: expected one of 2, 3, 4"),
     (lambda content: content["degradation"].update(noise=3), "degradation: unknown setting 'noise'"),
     (lambda content: content["shards"][0].update(name="../train-00000-of-00003.h5"), "wrong name of a shard"),
     (lambda content: content["shards"][0].update(split="train-00000"), "shards: split: expected one of"),

@@ -18,6 +18,7 @@ from trainings import train_tiny
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
+from hpc_vsr.report.pictures import busiest_square
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +42,16 @@ def test_runs_with_pictures_of_other_frames_can_be_compared(dataset, trained, tm
     assert run_stage("evaluate", "--run", second).returncode == 0
     for runs in ((trained, second), (second, trained)):
         assert run_stage("report", *runs, "--out", tmp_path / "r").returncode == 0
+
+
+@pytest.mark.parametrize(("scale", "sizes"), [(2, (16, 60)), (3, (18, 60)), (4, (16, 60))])
+def test_the_zoomed_square_consists_of_whole_lr_pixels(scale, sizes):
+    for height, width, expected in ((24, 36, sizes[0]), (300, 450, sizes[1])):
+        picture = np.zeros((height, width), np.uint8)
+        picture[height // 2 + 1 :: 2, width // 2 + 1 :: 2] = 255
+        top, left, side = busiest_square(picture, scale)
+        assert side == expected and {top % scale, left % scale, side % scale} == {0}
+        assert top + side <= height and left + side <= width and picture[top : top + side, left : left + side].any()
 
 
 def test_report_json_has_the_shape_of_the_design(report, evaluation):

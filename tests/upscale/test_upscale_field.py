@@ -133,6 +133,9 @@ def test_files_of_different_packing_and_clocks_keep_values_and_times(tmp_path, d
 
 def test_cells_of_any_width_keep_their_outer_edges():
     np.testing.assert_allclose(split_cells(np.array([0.0, 2.0, 6.0]), 2), [-0.5, 0.5, 1.75, 3.25, 5.0, 7.0])
+    thirds = [2 + 2 / 3, 2, 4 / 3, 2 / 3, 0, -2 / 3]
+    np.testing.assert_allclose(split_cells(np.array([2.0, 0.0]), 3), thirds, atol=1e-15)
+    np.testing.assert_allclose(split_bounds(np.array([[0.0, 3.0], [3.0, 9.0]]), 3)[2:5], [[2, 3], [3, 5], [5, 7]])
     np.testing.assert_allclose(split_bounds(np.array([[4.0, 0.0]]), 4), [[4, 3], [3, 2], [2, 1], [1, 0]])
 
 

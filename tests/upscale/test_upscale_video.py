@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from machine import find_mpiexec
 from repository import SAMPLE
-from stages import run_stage, start_stage
+from stages import assert_refused, run_stage, start_stage
 from upscaling import upscale
 from videos import TIMES, write_rich
 from waiting import wait_until
@@ -184,6 +184,15 @@ def test_compared_the_left_half_is_bicubic(trained, rich, tmp_path):
     assert np.abs(bicubic.clip(16, 235)[:, :62] - other[:, :62]).max() <= 1
 
 
+def test_av1_is_joined_where_it_can_be_held(trained, clip, tmp_path):
+    for suffix in (".mkv", ".mp4"):
+        done = upscale(trained, clip, tmp_path / f"out{suffix}", "--codec", "av1", "--segment", 6, "--stop", 12)
+        assert done.returncode == 0, done.stderr
+        after = open_video(tmp_path / f"out{suffix}")
+        assert (after.tags.codec, after.num_frames, after.height, after.width) == ("libdav1d", 12, 96, 128)
+    assert_refused(upscale(trained, clip, tmp_path / "out.mov", "--codec", "av1"), "a .mov file cannot hold av1")
+
+
 def test_the_bundled_low_resolution_clip_is_the_degraded_sample():
     low = [frame[0] for frame, _ in open_video(SAMPLE.with_name("diamond_lr.mkv")).read(0, 22)]
     for (frame, _), lr in zip(open_video(SAMPLE).read(87, 109), low, strict=True):
@@ -199,12 +208,21 @@ def test_rgb_becomes_ycc_of_the_same_colours(trained, tmp_path):
         assert np.abs(small.mean((1, 2)) - large.mean((1, 2))).max() < 2
 
 
+@pytest.mark.parametrize(("codec", "name", "size", "kept"), [
+    ("auto", "yuv420p", (45, 63), "ffv1 yuv420p"), ("auto", "yuv422p", (45, 64), "h264 yuv422p"),
+    ("auto", "yuv422p", (45, 63), "ffv1 yuv422p"), ("auto", "yuv444p", (45, 63), "h264 yuv444p"),
+    ("h264", "yuv420p", (45, 63), "h264 yuv444p"), ("prores", "yuv422p10le", (45, 63), "prores yuv422p10le")])
+def test_a_codec_takes_sizes_that_cut_a_chroma_pixel(codec, name, size, kept):
+    """Without another subsampling if it may choose."""
+    assert " ".join(choose_codec(codec, name, *size)) == kept
+
+
 @pytest.mark.parametrize(("codec", "name", "kept"), [
     ("auto", "gray", "h264 gray"), ("auto", "yuv420p12le", "hevc yuv420p12le"), ("auto", "gray16le", "ffv1 gray16le"),
     ("av1", "gray10le", "av1 yuv420p10le"), ("prores", "yuv422p10le", "prores yuv422p10le"),
     ("h264", "yuv440p", "h264 yuv444p")])
 def test_a_codec_keeps_depth_and_colours(codec, name, kept):
-    assert " ".join(choose_codec(codec, name)) == kept
+    assert " ".join(choose_codec(codec, name, 48, 64)) == kept
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "h264"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.blur import measure_blur
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.video_source import open_video
+from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.checks import warn_of_blur
 from hpc_vsr.upscale.memory import state_memory
@@ -146,13 +148,30 @@ def test_frames_of_another_blur_are_told(network):
     assert warn_of_blur(network, fitting, "in.mp4") is None
 
 
-@pytest.mark.parametrize(("subsampling", "beside_left", "shift"), [((1, 1), True, 0), ((2, 2), True, 0.125),
+def test_a_picture_of_every_third_pixel_is_not_too_sharp_for_its_network():
+    terms = DataTerms(1, 3, 0.0, 1e-3, 0.0, 255.0, "")
+    network = SimpleNamespace(name="three", trained=SimpleNamespace(terms=terms))
+    crisp = [cv2.addWeighted(frame[0], 1.5, cv2.GaussianBlur(frame[0], (0, 0), 1), -0.5, 0)
+             for frame, _ in open_video(SAMPLE).read(0, 3)]
+    sharp = [degrade(frame[None], Degradation("BI", scale=3))[0] for frame in crisp]
+    assert measure_blur(sharp) < 0.1  # far below what sharp pictures show otherwise
+    assert warn_of_blur(network, sharp, "in.mp4") is None
+    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in sharp], "in.mp4")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("subsampling", "beside_left", "shift"), [((1, 1), True, 0), ((2, 2), True, 0.25),
                                                                   ((2, 2), False, 0)])
-def test_chroma_stays_where_it_belongs(subsampling, beside_left, shift):
-    """A ramp shows by how much of a pixel a plane moves against one that keeps its outer edge."""
+def test_chroma_stays_where_it_belongs(subsampling, beside_left, shift, scale):
+    """A ramp shows by how much of a pixel a plane moves against one that keeps its outer edge.
+
+    OpenCV knows places only to 1/32 of a pixel: thirds are off by 1/96.
+    """
     ramp = np.tile(np.arange(40, dtype=np.float32), (20, 1))
-    out = enlarge_plane(ramp, (40, 80), 2, subsampling, beside_left)
-    np.testing.assert_allclose(out[20, 20:60], np.arange(20, 60) / 2 - 0.25 + shift, atol=0.02)
+    out = enlarge_plane(ramp, (20 * scale, 40 * scale), scale, subsampling, beside_left)
+    columns = np.arange(10 * scale, 30 * scale)
+    places = (columns + 0.5) / scale - 0.5 + shift * (1 - 1 / scale)
+    np.testing.assert_allclose(out[10 * scale, columns], places, atol=0.02 + (1 / 96 if scale == 3 else 0))
 
 
 def test_a_network_of_a_field_wants_floats(trained, monkeypatch):
