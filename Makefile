@@ -37,7 +37,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(LIMITS) $(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m hpc_vsr.preprocess --recipe preprocess/diamond_sample.toml
 	$(LIMITS) $(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
-	$(LIMITS) $(BIN)/python -m hpc_vsr.upscale --run runs/demo --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare
+	$(LIMITS) $(BIN)/python -m hpc_vsr.upscale --run runs/demo/compact --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare
 
 check: setup
 	$(LIMITS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope -m 'not (slurm or mpi or browser or slow)'
