@@ -2,7 +2,8 @@
 
 ``[sweep]`` lists settings and their values; the runs are all combinations of them. Several grids, ``[[sweep]]``, are
 joined, and a point that is in two of them is one run. The name of a run folder ends with a fingerprint of the run. The
-fingerprint finds the run again, so that it is never trained twice. A grid of one run can name its folder: ``out = "x"``.
+fingerprint finds the run again, so that it is never trained twice. A grid of one run may name its folder instead, with
+``out = "NAME"``; as with any run folder, training then refuses other settings in it.
 
 A setting given on the command line is not swept. If some grids list the given value, the grids with only other values
 are left out: ``--model.name delta`` leaves the runs of delta.
@@ -133,8 +134,8 @@ def choose_point(experiments: list[Experiment], point: int | None, where: str) -
 def _check_name(name: str, grid: dict[str, Any], path: str) -> None:
     """Raise `InputError` if the name of a grid's run cannot be its folder, or the grid has several runs."""
     if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or name in ("report", *RESERVED):
-        raise InputError(f"{path}: [{SECTION}] {OUT}: a run cannot be named {name!r}; give letters, digits and . _ + -, "
-                         "and no name that reports use")
+        raise InputError(f"{path}: [{SECTION}] {OUT}: a run cannot be named {name!r}; give letters, digits and "
+                         ". _ + -, and no name that reports use")
     several = [key for key, values in grid.items() if isinstance(values, list) and len(values) > 1]
     if several:
         raise InputError(f"{path}: [{SECTION}] {OUT}: names one run, and {several[0]!r} has several values; leave out "
@@ -148,8 +149,8 @@ def _choose_grids(grids: list[dict[str, list]], given: Mapping[str, Any], path: 
             grids = [grid for grid in grids if value in grid.get(key, [value])]
         elif len(grids) > 1 and all(key in grid for grid in grids) and any(OUT in grid for grid in grids):
             values = ", ".join(repr(value) for grid in grids for value in grid[key])
-            raise InputError(f"{path}: [{SECTION}] {key!r}: its runs are named, and have {values}, not {value!r}; take a "
-                             f"job file without a {SECTION}")
+            raise InputError(f"{path}: [{SECTION}] {key!r}: its runs are named, and have {values}, not {value!r}; "
+                             f"take a job file without a {SECTION}")
     return grids
 
 
