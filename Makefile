@@ -1,4 +1,4 @@
-# make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in a few minutes on 2 cores after installation
+# make demo   bundled clip -> data set -> two trained networks -> report -> upscaled clip, in a few minutes on 2 cores
 # make check  the tests of a contributor before a commit: no SLURM, MPI or browser, no training beyond a few steps
 # make test   all tests; TESTS="-k resum" chooses some
 # make docs   the handbook, docs/_build/index.html

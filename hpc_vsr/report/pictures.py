@@ -65,7 +65,7 @@ def comparison(report: Report, index: int) -> bytes:
     Of more than three networks, the best three are shown, the best of them beside HR.
     """
     # values, colours, the square to enlarge, and the PSNR for the titles
-    columns = ["lr", "bicubic", "wiener", *reversed(_best_of_each_network(report)[:MOST_NETWORKS]), "hr"]
+    columns = ["lr", "bicubic", "wiener", *reversed(best_of_each_network(report)[:MOST_NETWORKS]), "hr"]
     pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
     mask_gaps(pictures)
     look = _choose_look(report, index)
@@ -150,7 +150,7 @@ def pictured(report: Report) -> list[str]:
             if row.method in names and row.method in report.pictures]
 
 
-def _best_of_each_network(report: Report) -> list[str]:
+def best_of_each_network(report: Report) -> list[str]:
     """Return the best pictured run of every network (delta, compact, ...), the best first."""
     network = {run.name: run.model.name for run in report.runs}
     best: dict[str, str] = {}
