@@ -1,4 +1,4 @@
-# make demo   bundled clip -> data set -> trained network -> report -> upscaled clip, in a few minutes on 2 cores after installation
+# make demo   bundled clip -> data set -> two trained networks -> report -> upscaled clip, in a few minutes on 2 cores
 # make check  the tests of a contributor before a commit: no SLURM, MPI or browser, no training beyond a few steps
 # make test   all tests; TESTS="-k resum" chooses some
 # make docs   the handbook, docs/_build/index.html
@@ -37,7 +37,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(LIMITS) $(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m hpc_vsr.preprocess --recipe preprocess/diamond_sample.toml
 	$(LIMITS) $(BIN)/python -m hpc_vsr.launch --config jobs/demo.toml --cluster local
-	$(LIMITS) $(BIN)/python -m hpc_vsr.upscale --run runs/demo --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare
+	$(LIMITS) $(BIN)/python -m hpc_vsr.upscale --run runs/demo/compact --input preprocess/sample/diamond_lr.mkv --output runs/demo/upscaled.mp4 --compare
 
 check: setup
 	$(LIMITS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope -m 'not (slurm or mpi or browser or slow)'

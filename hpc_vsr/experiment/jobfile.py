@@ -18,8 +18,9 @@ from hpc_vsr.data.recipe import Recipe, read_recipe
 from hpc_vsr.experiment.finished import has_finished
 from hpc_vsr.experiment.resources import Resources
 from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.experiment.sweep import SECTION, expand, read_sweep
+from hpc_vsr.experiment.sweep import SECTION, SWEPT, expand, read_sweep
 from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.parser import Parser
 
@@ -107,7 +108,10 @@ def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[Any, list[Expe
         job = dataclasses.replace(job, out=Path("runs") / arguments.config.stem)
     experiment = Experiment(**{field.name: getattr(job, field.name) for field in dataclasses.fields(Experiment)})
     where = str(arguments.config)
-    grids = read_sweep(parser.file_content, where, parser.given)
+    sections = {section: as_dict(getattr(job, section)) for section in SWEPT}
+    given = {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
+             if f"{section}.{key}" in parser.given}
+    grids = read_sweep(parser.file_content, where, given)
     return job, expand(experiment, grids, where), arguments
 
 

@@ -2,7 +2,11 @@
 
 ``[sweep]`` lists settings and their values; the runs are all combinations of them. Several grids, ``[[sweep]]``, are
 joined, and a point that is in two of them is one run. The name of a run folder ends with a fingerprint of the run. The
-fingerprint finds the run again, so that it is never trained twice. A setting given on the command line is not swept.
+fingerprint finds the run again, so that it is never trained twice. A grid of one run may name its folder instead, with
+``out = "NAME"``; as with any run folder, training then refuses other settings in it.
+
+A setting given on the command line is not swept. If some grids list the given value, the grids with only other values
+are left out: ``--model.name delta`` leaves the runs of delta.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +23,20 @@ from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.finished import NEUTRAL, decisive_settings
 from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.runs.folder import RESERVED
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict
 from hpc_vsr.system.errors import InputError
 
 SECTION = "sweep"
 SWEPT = ("model", "train")
+OUT = "out"
 MAX_POINTS = 1000  # the limit of SLURM's arrays
 
 
-def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) -> list[dict[str, list]]:
+def read_sweep(content: dict[str, Any], path: str, given: Mapping[str, Any] | None = None) -> list[dict[str, list]]:
     """Return the grids of a job file, [{"model.n_2d": [1, 2, 3], ...}, ...]; an empty list if it has no sweep.
+
+    A grid that names the folder of its run has it as {"out": [NAME], ...}.
 
     Parameters
     ----------
@@ -36,13 +44,14 @@ def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) 
         The TOML file.
     path : str
         Its name, for error messages.
-    given : collection of str
-        Settings that the command line gave; it overrides the file, so these are not swept.
+    given : mapping, optional
+        {"model.n_2d": 3, ...}: settings that the command line gave; it overrides the file, so these are not swept.
 
     Raises
     ------
     InputError
-        If a key is not a setting of the experiment or its values are not a list.
+        If a key is not a setting of the experiment, its values are not a list, or the runs with names of their own have
+        other values than the given one.
     """
     table = content.get(SECTION, [])
     grids = table if isinstance(table, list) else [table]
@@ -51,6 +60,9 @@ def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) 
             raise InputError(f"{path}: [{SECTION}] must have settings with lists of values, such as "
                              '"model.n_2d" = [1, 2, 3]')
         for key, values in grid.items():
+            if key == OUT and isinstance(values, str):
+                _check_name(values, grid, path)
+                continue
             if isinstance(values, dict):
                 raise InputError(f'{path}: [{SECTION}] {key}: put the whole name in quotes, such as '
                                  f'"{key}.{next(iter(values), "name")}" = [...]')
@@ -59,6 +71,8 @@ def read_sweep(content: dict[str, Any], path: str, given: Collection[str] = ()) 
                                  f"{' and '.join(SWEPT)} that change what is learned can")
             if not isinstance(values, list) or not values:
                 raise InputError(f"{path}: [{SECTION}] {key!r}: expected a list of values, found {values!r}")
+    given = given or {}
+    grids = _choose_grids([{**grid, OUT: [grid[OUT]]} if OUT in grid else grid for grid in grids], given, path)
     kept = [{key: values for key, values in grid.items() if key not in given} for grid in grids]
     return [grid for grid in kept if grid]
 
@@ -81,15 +95,18 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
     for grid in grids:
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
+            name = point.pop(OUT, None)
             changed = _apply_point(experiment, point, where)
-            # a run that exists keeps its folder, whatever its name is before the fingerprint
             mark = _short_fingerprint(changed)
             if mark not in found:
-                known = sorted(experiment.out.glob(f"*-{mark}"))
-                out = known[0] if known else experiment.out / f"{_readable_name(point)}-{mark}"
+                # a run that exists keeps its folder, whatever its name is before the fingerprint
+                known = [] if name else sorted(experiment.out.glob(f"*-{mark}"))
+                out = known[0] if known else experiment.out / (name or f"{_readable_name(point)}-{mark}")
                 found[mark] = dataclasses.replace(changed, out=out)
             if len(found) > MAX_POINTS:
                 raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
+    if len({run.out for run in found.values()}) < len(found):
+        raise InputError(f"{where}: [{SECTION}] {OUT}: two runs have the same name; give each its own")
     return list(found.values())
 
 
@@ -112,6 +129,29 @@ def choose_point(experiments: list[Experiment], point: int | None, where: str) -
     if not 0 <= point < len(experiments):
         raise InputError(f"--point: the sweep of {where} has the points 0 to {len(experiments) - 1}, found {point}")
     return experiments[point]
+
+
+def _check_name(name: str, grid: dict[str, Any], path: str) -> None:
+    """Raise `InputError` if the name of a grid's run cannot be its folder, or the grid has several runs."""
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or name in ("report", *RESERVED):
+        raise InputError(f"{path}: [{SECTION}] {OUT}: a run cannot be named {name!r}; give letters, digits and "
+                         ". _ + -, and no name that reports use")
+    several = [key for key, values in grid.items() if isinstance(values, list) and len(values) > 1]
+    if several:
+        raise InputError(f"{path}: [{SECTION}] {OUT}: names one run, and {several[0]!r} has several values; leave out "
+                         f"{OUT}, or write a [[{SECTION}]] for each value")
+
+
+def _choose_grids(grids: list[dict[str, list]], given: Mapping[str, Any], path: str) -> list[dict[str, list]]:
+    """Return the grids that the settings of the command line leave: see the top of this file."""
+    for key, value in given.items():
+        if any(value in grid.get(key, ()) for grid in grids):
+            grids = [grid for grid in grids if value in grid.get(key, [value])]
+        elif len(grids) > 1 and all(key in grid for grid in grids) and any(OUT in grid for grid in grids):
+            values = ", ".join(repr(value) for grid in grids for value in grid[key])
+            raise InputError(f"{path}: [{SECTION}] {key!r}: its runs are named, and have {values}, not {value!r}; "
+                             f"take a job file without a {SECTION}")
+    return grids
 
 
 def _short_fingerprint(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of one frame side by side: LR, the baselines, the best network and HR; whole, enlarged, and their errors.
+"""Pictures of one frame side by side: LR, the baselines, the networks and HR; whole, enlarged, and their errors.
 
 Video is shown in grey levels or colour. A field is shown in its physical units, with its coordinates, a colour bar and
 a perceptually uniform colour map.
@@ -24,6 +24,7 @@ from hpc_vsr.system.config import ABSENT
 
 ZOOM_SHARE = 5  # a zoomed crop has the frame's shorter side divided by this
 LEAST_SIDE, STEP = 16, 4  # HR pixels: of a zoomed crop, and at most from one place that is tried for it to the next
+MOST_NETWORKS = 3  # columns of networks
 MAX_GAP = 0.05  # share of a zoomed crop that may have no value
 GAP_COLOUR = "#c9ced6"
 FIELD_MAP, ERROR_MAP = "viridis", "RdBu_r"
@@ -60,9 +61,12 @@ def can_compare(report: Report) -> bool:
 
 
 def comparison(report: Report, index: int) -> bytes:
-    """Return LR, the baselines, the best run and HR side by side as PNG: whole frame, zoomed crop and error map."""
+    """Return LR, the baselines, the best run of each network and HR as PNG: whole frame, zoomed crop and error map.
+
+    Of more than three networks, the best three are shown, the best of them beside HR.
+    """
     # values, colours, the square to enlarge, and the PSNR for the titles
-    columns = ["lr", "bicubic", "wiener", pictured(report)[0], "hr"]
+    columns = ["lr", "bicubic", "wiener", *reversed(best_of_each_network(report)[:MOST_NETWORKS]), "hr"]
     pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
     mask_gaps(pictures)
     look = _choose_look(report, index)
@@ -73,7 +77,7 @@ def comparison(report: Report, index: int) -> bytes:
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
-        figure = Figure(figsize=(15, 2.75 * (1 + 2 * ratio) + 1.2), layout="constrained", dpi=110)
+        figure = Figure(figsize=(3 * len(columns), 2.75 * (1 + 2 * ratio) + 1.2), layout="constrained", dpi=110)
         figure.get_layout_engine().set(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0)
         # one column for each method: whole frame, zoomed crop, error
         grid = figure.subplots(3, len(columns), height_ratios=[ratio, 1, ratio], squeeze=False)
@@ -145,6 +149,15 @@ def pictured(report: Report) -> list[str]:
     names = {run.name for run in report.runs}
     return [row.method for row in report.ranked(report.main_profile)
             if row.method in names and row.method in report.pictures]
+
+
+def best_of_each_network(report: Report) -> list[str]:
+    """Return the best pictured run of every network (delta, compact, ...), the best first."""
+    network = {run.name: run.model.name for run in report.runs}
+    best: dict[str, str] = {}
+    for run in pictured(report):
+        best.setdefault(network[run], run)
+    return list(best.values())
 
 
 def _choose_look(report: Report, index: int) -> Look:

@@ -127,7 +127,7 @@ def test_a_report_of_many_runs_goes_back_before_its_time_limit(slurm, tmp_path, 
 
 
 def test_outside_of_slurm_and_without_srun_a_job_is_refused(tmp_path):
-    arguments = ("job", "train", "--config", ROOT / "jobs" / "demo.toml")
+    arguments = ("job", "train", "--config", ROOT / "jobs" / "delta.toml")
     assert_refused(run_stage(*arguments, cwd=tmp_path), "runs inside a SLURM job", "--cluster local")
     assert_refused(run_stage(*arguments, cwd=tmp_path, environment={"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}),
                    "the job has 4 tasks and this is one process", "srun python -m hpc_vsr job")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 from stages import assert_refused, run_stage
 from trainings import TINY, as_toml
 
@@ -15,6 +16,7 @@ from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import expand, read_sweep
 from hpc_vsr.system.config import read_toml
+from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.parser import Parser
 
 pytestmark = pytest.mark.slow
@@ -84,7 +86,38 @@ def test_other_data_under_the_same_name_are_trained_on_anew(dataset, clip, tmp_p
     assert "was trained on another data set" in again.stderr
 
 
+def test_a_grid_of_one_run_names_its_folder(dataset, tmp_path):
+    experiment = Experiment(data=dataset, out=tmp_path / "runs")
+    points = expand(experiment, [{"out": ["deconvolved"], "model.skip": ["wiener"]}, {"out": ["plain"]}], "job")
+    assert [(point.out, point.model.skip) for point in points] == [
+        (tmp_path / "runs" / "deconvolved", "wiener"), (tmp_path / "runs" / "plain", "none")]
+
+
+def runs_of(job: Path, *given: str) -> list[Experiment]:
+    parser = Parser("test", "")
+    add_job_file(parser, JobFile)
+    return read_job(parser, ["--config", str(job), *given])[1]
+
+
+def test_a_value_given_on_the_command_line_leaves_the_runs_that_have_it():
+    demo = ROOT / "jobs" / "demo.toml"
+    delta, compact = runs_of(demo)
+    assert [run.out for run in (delta, compact)] == [Path("runs/demo/delta"), Path("runs/demo/compact")]
+    assert runs_of(demo, "--model.name", "delta") == [delta]
+    assert runs_of(demo, "--model.name", "compact") == [compact]
+    assert [(run.out, run.train.steps) for run in runs_of(demo, "--train.steps", "30", "--out", "runs/short")] == [
+        (Path("runs/short/delta"), 30), (Path("runs/short/compact"), 30)]
+    with pytest.raises(InputError, match="'delta', 'compact', not 'previous'"):
+        runs_of(demo, "--model.name", "previous")
+    [parallel5] = runs_of(ROOT / "jobs" / "paper_diamond.toml", "--model.name", "parallel5")
+    assert parallel5.model.name == "parallel5" and list(parallel5.model.output_range) == [0, 255]
+
+
 @pytest.mark.parametrize("text, words", [
+    ("[sweep]\nout = 'a/b'\n'train.seed' = [1]", ["cannot be named 'a/b'"]),
+    ("[sweep]\nout = 'report'\n'train.seed' = [1]", ["cannot be named 'report'"]),
+    ("[sweep]\nout = 'a'\n'train.seed' = [1, 2]", ["names one run", "'train.seed' has several values"]),
+    ("[[sweep]]\nout = 'a'\n'train.seed' = [1]\n[[sweep]]\nout = 'a'\n'train.seed' = [2]", ["the same name"]),
     ("[sweep]\n'model.n_2e' = [1, 2]", ["'model.n_2e': is not a setting", "n_2d"]),
     ("[sweep]\nout = ['a']", ["only settings of model and train that change"]),
     ("[sweep]\n'evaluate.split' = ['val']", ["only settings of model and train that change"]),

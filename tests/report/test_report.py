@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from trainings import train_tiny
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
+from hpc_vsr.report import pictures
 from hpc_vsr.report.pictures import busiest_square
 
 pytestmark = pytest.mark.slow
@@ -106,6 +108,17 @@ def test_several_runs_are_compared_and_a_missing_one_is_named(dataset, trained, 
     assert methods == ["bicubic", "wiener", "tiny", "second"]
     assert content["failed"][0]["run"] == "unmeasured" and "hpc_vsr.evaluate --run" in content["failed"][0]["reason"]
     assert "unmeasured" in (tmp_path / "r" / "index.html").read_text()
+
+
+def test_the_picture_shows_the_best_run_of_each_network():
+    def named(**attributes):
+        return SimpleNamespace(**attributes)
+
+    networks = {"a": "delta", "b": "compact", "c": "compact", "unseen": "previous"}
+    report = named(runs=[named(name=name, model=named(name=network)) for name, network in networks.items()],
+                   pictures={"a", "b", "c", "wiener"}, main_profile="paper",
+                   ranked=lambda _: [named(method=name) for name in ("unseen", "c", "wiener", "b", "a")])
+    assert pictures.best_of_each_network(report) == ["c", "a"]
 
 
 @pytest.mark.parametrize("arguments, words", [
