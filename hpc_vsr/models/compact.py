@@ -49,7 +49,7 @@ class Compact(Core):
 
     last_rate = 1.0
 
-    def __init__(self, channels: int = 1, scale: int = 2, width: int = 32, num_blocks: int = 4, num_frames: int = 5):
+    def __init__(self, channels: int = 1, scale: int = 2, width: int = 24, num_blocks: int = 7, num_frames: int = 5):
         super().__init__()
         self.scale, self.num_frames = scale, num_frames
         self.enter = nn.Conv2d(num_frames * channels, width, 3)  # not padded: this is the pixel that is lost

@@ -71,8 +71,8 @@ class ModelSettings:
     depth: Literal["centre", "outer"] = "centre"
     recursive_streams: list[int] = dataclasses.field(default_factory=lambda: [2, 3])
     num_recursive_blocks: int = 0
-    width: int = 32
-    blocks: int = 4
+    width: int = 24
+    blocks: int = 7
     kernel_axes: KernelAxes = "published"
     value_range: float = 1.0
     output_range: list[float] = dataclasses.field(default_factory=list)
