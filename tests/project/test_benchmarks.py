@@ -47,6 +47,16 @@ def test_a_benchmark_prints_a_table_and_keeps_its_figures(name, tmp_path, monkey
     assert records[0]["title"] in run_python(ROOT / "benchmarks" / "compare.py", path)
 
 
+def test_every_variant_of_compact_trains(dataset, tmp_path):
+    script = ROOT / "benchmarks" / "variants.py"
+    names = [name for name in run_python(script, "--list").splitlines() if "patch" not in name]  # larger than the clip
+    printed = run_python(script, "--data", dataset, "--steps", 1, "--batch-size", 4, "--patch-size", 12, "--precision",
+                         "fp32", "--out", tmp_path / "figures.jsonl", "--variants", *names)
+    records = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
+    assert [record["variant"] for record in records] == names and len(printed.splitlines()) == len(names) > 30
+    assert all(10 < record["test"] < 60 for record in records)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.jsonl")), ids=lambda path: path.stem)
 def test_kept_results_can_be_read_again(path):
     assert "x " in run_python(ROOT / "benchmarks" / "compare.py", path)
