@@ -49,12 +49,13 @@ def test_a_benchmark_prints_a_table_and_keeps_its_figures(name, tmp_path, monkey
 
 def test_every_variant_of_compact_trains(dataset, tmp_path):
     script = ROOT / "benchmarks" / "variants.py"
-    names = [name for name in run_python(script, "--list").splitlines() if "patch" not in name]  # larger than the clip
-    printed = run_python(script, "--data", dataset, "--steps", 1, "--batch-size", 4, "--patch-size", 12, "--precision",
-                         "fp32", "--out", tmp_path / "figures.jsonl", "--variants", *names)
+    names = [name for name in run_python(script, "--list").splitlines() if name.split()[0] not in ("patch", "lr")]
+    printed = run_python(script, "--data", dataset, "--steps", 1, "--batch-size", 4, "--patch-size", 12, "--lr", 1e-6,
+                         "--precision", "fp32", "--out", tmp_path / "figures.jsonl", "--variants", *names)
     records = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
     assert [record["variant"] for record in records] == names and len(printed.splitlines()) == len(names) > 30
-    assert all(10 < record["test"] < 60 for record in records)
+    for record in records:  # a step so small leaves every variant at its residual path
+        assert record["test"] == pytest.approx(records[0]["test"], abs=0.2), record
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.jsonl")), ids=lambda path: path.stem)
