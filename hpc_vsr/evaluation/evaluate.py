@@ -59,6 +59,9 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     methods = [*baselines(manifest, noise, device),
                *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
                                 settings.back_projection, settings.first_stage)]
+    if settings.first_stage and not trained.network.core.has_first_stage:
+        print(f"evaluate.first_stage: {trained.settings.name} has no 2D part, so there is no row for it",
+              file=sys.stderr)
     if settings.twice is not None:
         methods.append(applied_twice(RunFolder(settings.twice), manifest, precision, device))
     # measure, and write the pictures before the figures, which make the evaluation complete
