@@ -58,6 +58,8 @@ def measure_convolutions(network: Network, channels: int, training: bool = False
         fp32, bf16 = _time_layer(main.module, _enlarged_batch(main), training)
         if max(fp32, bf16) >= CLEAR * min(fp32, bf16):
             return Timing(fp32, bf16, "a convolution of the network takes")
+        if 2 * main.operations < WORK:  # the frame is so small that the calls would be timed, not the arithmetic
+            layers = _list_layers(network, channels, round(SIDE * (WORK / (2 * main.operations)) ** 0.5))
         times = [_time_layer(layer.module, layer.seen, training, seconds=0) for layer in layers]
         return Timing(*(sum(layer.calls * pair[index] for layer, pair in zip(layers, times, strict=True))
                         for index in (0, 1)), "the convolutions of the network take")
