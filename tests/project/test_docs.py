@@ -17,8 +17,7 @@ from stages import run_code, run_stage
 pytestmark = pytest.mark.slow
 
 SHORTER = {  # appended only for the test
-    "train": ["--train.steps", "6", "--train.batch_size", "2", "--train.patch_size", "12", "--model.n_2d", "1",
-              "--model.n_3d", "1", "--train.device", "cpu"],
+    "train": ["--train.steps", "6", "--train.batch_size", "2", "--train.patch_size", "12", "--train.device", "cpu"],
     "evaluate": ["--pictures", "1"],
 }
 
