@@ -18,7 +18,7 @@ from videos import write_video
 
 import hpc_vsr
 from hpc_vsr import train
-from hpc_vsr.models import blocks, precision
+from hpc_vsr.models import bf16, blocks, precision
 from hpc_vsr.models.bf16 import Timing, find_wrong_layers, measure_convolutions
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.precision import check_precision, choose_precision, device_name, warn_of_other_device
@@ -257,3 +257,17 @@ def test_on_a_processor_without_bf16_auto_takes_fp32(dataset, tmp_path):
         assert all(word in done.stderr for word in words), done.stderr
     done = train_tiny(dataset, tmp_path / "fresh", "--train.steps", 1, "--train.precision", "auto", launcher=ENV)
     assert "precision fp32: a convolution of the network takes" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("name", "enlarged"), [("compact", True), ("delta", False)])
+def test_small_convolutions_are_timed_on_frames_that_show_their_arithmetic(monkeypatch, name, enlarged):
+    sides = []
+
+    def record(module, batch, training, seconds=0.2):
+        sides.append(batch.shape[-1])
+        return 1.0, 1.0
+
+    monkeypatch.setattr(bf16, "_time_layer", record)
+    network = build_model(ModelSettings(name=name), 1, 2, sigma=3.0, noise=1e-3)
+    bf16.measure_convolutions(network, 1)
+    assert (min(sides[1:]) > 2 * bf16.SIDE) == enlarged  # the first is the main convolution by itself
