@@ -39,6 +39,7 @@ class SourceInfo(Record):
     frames: int
     height: int
     width: int
+    breaks: list[int] = ABSENT
     # a folder of images
     image_type: str = ABSENT
     first: str = ABSENT

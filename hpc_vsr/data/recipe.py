@@ -13,6 +13,7 @@ from typing import Any
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
+from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.source import OPTIONS, Channels, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
@@ -32,11 +33,21 @@ class Recipe:
     field : Path
         NetCDF, HDF5 or Zarr file, or a quoted pattern for several, such as "out_*.nc"; needs --variable.
     variable : str
-        Variable of the field, with dimensions (time, y, x).
+        Variable of the field, with dimensions (time, y, x), and with its group if it is in one: tasks/vorticity.
+    select : str
+        One value of each further dimension of a field, such as "level=500,number=0".
+    periodic : str
+        Directions in which a field goes on at the other side: none, x, y or xy; auto finds longitudes around the globe.
+    bits : int
+        Significant bits of images or a video deeper than 8 bits, such as 12; found if not given.
+    rate : float
+        Frames a second of a video whose file has no time stamps.
+    damaged : str
+        refuse, or repeat: show the frame before a damaged one again, and count it.
     out : Path
         Folder of the data set; the default is data/NAME, after the source.
     shards : int
-        Number of files over all splits.
+        Number of files over all splits; at least one for each stretch of frames without a gap.
     channels : str
         y: luma of BT.601 in full range. rgb: three channels. A field has one channel.
     degradation : Degradation
@@ -47,6 +58,11 @@ class Recipe:
     frames: Path | None = None
     field: Path | None = None
     variable: str | None = None
+    select: str | None = None
+    periodic: Periodic = "auto"
+    bits: int | None = None
+    rate: float | None = None
+    damaged: Damaged = "refuse"
     out: Path | None = None
     shards: int = 8
     channels: Channels = "y"
@@ -72,6 +88,11 @@ class Recipe:
     @property
     def source_path(self) -> Path:
         return getattr(self, self.source_setting)
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is to be read."""
+        return Reading(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)})
 
     @property
     def folder(self) -> Path:
@@ -119,7 +140,7 @@ class Plan:
 def plan_dataset(recipe: Recipe) -> Plan:
     """Check the source and lay out the data set; it writes nothing and decodes at most a few frames."""
     try:
-        source = open_source(recipe.source_path, recipe.source_setting, recipe.channels, recipe.variable,
+        source = open_source(recipe.source_path, recipe.source_setting, recipe.channels, recipe.reading,
                              threads_per_rank())
     except OSError as error:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
@@ -132,11 +153,13 @@ def plan_dataset(recipe: Recipe) -> Plan:
                          f"at least {8 * scale}x{8 * scale} pixels are needed for scale {scale}")
     try:
         splits = split_frames(source.num_frames, recipe.split)
+        shards = plan_shards(splits, recipe.shards, source.facts.breaks)
     except InputError as error:
         raise InputError(f"{recipe.source_path}: {error}") from None
-    shards = plan_shards(splits, recipe.shards)
     described = {"name": recipe.source_path.name, "sha256": _hash_files(source.files), "frames": source.num_frames,
                  "height": source.height, "width": source.width, **source.description}
+    if source.facts.breaks:
+        described["breaks"] = list(source.facts.breaks)
     source_info = from_dict(SourceInfo, described, str(recipe.source_path))
     assert as_dict(source_info) == described, "SourceInfo lacks a field"
     # all that decides the bytes of the shards goes into the fingerprint
@@ -161,6 +184,7 @@ def format_plan(plan: Plan) -> str:
     """Return the plan and its size as text for --dry-run."""
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
+            *(f"         {line}" for line in plan.source.facts.lines),
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]

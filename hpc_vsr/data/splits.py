@@ -1,11 +1,16 @@
 """Cuts a video into contiguous splits that share no frame, and the splits into shards that lose no window.
 
 A window is `WINDOW` consecutive LR frames; a sample is a window and the HR frame at its centre. Windows never cross a
-split. Inside a split, neighbouring shards share the frames that the windows at their border need.
+split, nor a place where frames are missing. Otherwise neighbouring shards of a split share the frames that the windows
+at their border need.
 """
 
 from __future__ import annotations
 
+import bisect
+import collections
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpc_vsr.system.errors import InputError
@@ -82,21 +87,50 @@ def split_frames(num_frames: int, fractions: SplitFractions) -> dict[str, tuple[
     return {"train": (0, val_start), "val": (val_start, test_start), "test": (test_start, num_frames)}
 
 
-def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int) -> list[ShardPlan]:
+def pieces(frames: range, breaks: Sequence[int]) -> list[range]:
+    """Cut frames before each of `breaks` that lies inside of them."""
+    inside = sorted({index for index in breaks if frames.start < index < frames.stop})
+    return [range(*limits) for limits in itertools.pairwise([frames.start, *inside, frames.stop])]
+
+
+def piece_around(frame: int, num_frames: int, breaks: Sequence[int]) -> tuple[int, int]:
+    """Return the limits (start, stop) of the piece between two of the ascending `breaks` that holds a frame."""
+    at = bisect.bisect_right(breaks, frame)
+    return (breaks[at - 1] if at else 0), (breaks[at] if at < len(breaks) else num_frames)
+
+
+def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int, breaks: Sequence[int] = ()) -> list[ShardPlan]:
     """Distribute `num_shards` shards over the splits by their samples, at least one each, in order of time.
 
-    Raises `InputError` if there are fewer shards than splits, or more than the samples can fill.
+    A shard never goes across one of `breaks`, the frames before which something is missing: each piece between two
+    of them that holds a window gets its own shards, so there may be more shards than asked for.
+
+    Raises `InputError` if there are fewer shards than splits, or more than the samples can fill, or if a split has no
+    piece with a whole window.
     """
-    samples = {split: stop - start - 2 * REACH for split, (start, stop) in splits.items()}
-    counts = _apportion(num_shards, samples)
-    plans = []
-    for split, (start, _) in splits.items():
-        count = counts[split]
+    parts = [(split, piece) for split, limits in splits.items() for piece in pieces(range(*limits), breaks)
+             if len(piece) >= WINDOW]
+    if without := [split for split in splits if split not in dict(parts)]:
+        raise InputError(f"has no {WINDOW} consecutive frames without a gap for {', '.join(without)}; "
+                         "change the shares of the splits")
+    samples = [len(piece) - 2 * REACH for _, piece in parts]
+    if num_shards < len(splits):
+        raise InputError(f"shards: {num_shards} are too few; each of {', '.join(splits)} needs one, "
+                         f"so at least {len(splits)}")
+    counts = _apportion(max(num_shards, len(parts)), samples)
+    plans: list[tuple[str, int, int]] = []
+    for (split, piece), count, size in zip(parts, counts, samples, strict=True):
         for index in range(count):
-            first = start + samples[split] * index // count
-            last = start + samples[split] * (index + 1) // count
-            plans.append(ShardPlan(f"{split}-{index:05d}-of-{count:05d}.h5", split, first, last + 2 * REACH))
-    return plans
+            first = piece.start + size * index // count
+            last = piece.start + size * (index + 1) // count
+            plans.append((split, first, last + 2 * REACH))
+    # the shards of a split are numbered through
+    totals, named = collections.Counter(split for split, _, _ in plans), collections.Counter()
+    shards = []
+    for split, start, stop in plans:
+        shards.append(ShardPlan(f"{split}-{named[split]:05d}-of-{totals[split]:05d}.h5", split, start, stop))
+        named[split] += 1
+    return shards
 
 
 def spread_evenly(frames: range, count: int) -> list[int]:
@@ -110,18 +144,15 @@ def window_around(centre: int, first: int, stop: int) -> list[int]:
     return [min(max(index, first), stop - 1) for index in range(centre - REACH, centre + REACH + 1)]
 
 
-def _apportion(num_shards: int, samples: dict[str, int]) -> dict[str, int]:
-    """Apportion shards by largest remainder; every split gets at least one and at most as many as its samples."""
-    total = sum(samples.values())
-    if num_shards < len(samples):
-        raise InputError(f"shards: {num_shards} are too few; each of {', '.join(samples)} needs one, "
-                         f"so at least {len(samples)}")
+def _apportion(num_shards: int, samples: Sequence[int]) -> list[int]:
+    """Apportion shards by largest remainder; every piece gets at least one and at most as many as its samples."""
+    total = sum(samples)
     if num_shards > total:
         raise InputError(f"shards: {num_shards} are more than the {total} samples can fill; at most {total}")
-    counts = {split: max(1, num_shards * size // total) for split, size in samples.items()}
-    while sum(counts.values()) != num_shards:
-        step = 1 if sum(counts.values()) < num_shards else -1
-        movable = [split for split in samples if 1 <= counts[split] + step <= samples[split]]
-        split = max(movable, key=lambda name: step * (num_shards * samples[name] / total - counts[name]))
-        counts[split] += step
+    counts = [max(1, num_shards * size // total) for size in samples]
+    while sum(counts) != num_shards:
+        step = 1 if sum(counts) < num_shards else -1
+        movable = [piece for piece, size in enumerate(samples) if 1 <= counts[piece] + step <= size]
+        piece = max(movable, key=lambda number: step * (num_shards * samples[number] / total - counts[number]))
+        counts[piece] += step
     return counts

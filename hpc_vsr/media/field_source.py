@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc_vsr.media.order import natural_order
+from hpc_vsr.media.reading import Facts, Periodic
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file
 
@@ -39,6 +40,7 @@ class FieldSource:
         self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
         self.channels = (variable,)
         self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
+        self.facts = Facts()
         self.description = {
             "variable": variable,
             "units": str(first.attrs.get("units", "1")),
@@ -86,7 +88,8 @@ def list_variables(path: Path) -> list[str]:
             if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
 
 
-def open_field(path: Path, variable: str | None = None) -> FieldSource:
+def open_field(path: Path, variable: str | None = None, select: str | None = None, periodic: Periodic = "auto"
+               ) -> FieldSource:
     """Open one variable of NetCDF, HDF5 or Zarr files.
 
     Parameters

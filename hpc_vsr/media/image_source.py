@@ -10,6 +10,7 @@ import numpy as np
 
 from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.order import natural_order
+from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.system.errors import InputError
 
@@ -43,6 +44,7 @@ class ImageSource:
         self.height, self.width = first.shape[:2]
         self.dtype = "uint8" if first.dtype == np.uint8 else "float32"
         self.description = {"image_type": str(first.dtype), "first": self.files[0].name, "last": self.files[-1].name}
+        self.facts = Facts()
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
         """Yield the images start..stop-1, each (C, H, W), and None: no value is missing."""
@@ -61,7 +63,7 @@ class ImageSource:
             yield image
 
 
-def open_images(folder: Path, channels: Channels = "y") -> ImageSource:
+def open_images(folder: Path, channels: Channels = "y", bits: int | None = None) -> ImageSource:
     """Open a folder of PNG, TIFF or JPEG files; `InputError` if it has none or the first cannot be read."""
     return ImageSource(folder, channels)
 

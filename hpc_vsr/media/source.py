@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from hpc_vsr.media.reading import Facts, Reading
+from hpc_vsr.system.errors import InputError
+
 if TYPE_CHECKING:  # --help and status need no arrays
     import numpy as np
 
@@ -33,7 +36,9 @@ class Source(Protocol):
     dtype : str
         "uint8" (values 0..255) or "float32" (physical units).
     description : dict
-        Other facts for a reader of the data set (JSON values): codec, colour matrix, units, ...
+        Other facts for a reader of the data set (JSON values): codec, colour matrix, units, ... All that decides the
+        values of the frames is among them, because the fingerprint of a data set covers it.
+    facts : Facts
     """
 
     files: list[Path]
@@ -43,6 +48,7 @@ class Source(Protocol):
     channels: tuple[str, ...]
     dtype: str
     description: dict
+    facts: Facts
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the frames start..stop-1 in order.
@@ -64,7 +70,7 @@ class Kind:
     function : str
         "module.name" in this folder: the function that opens a path. Its module is loaded only when it is needed.
     arguments : tuple of str
-        What the function takes besides the path, out of the arguments of `open_source`.
+        What the function takes besides the path: "channels", "num_threads", and fields of `Reading`.
     suffixes : tuple of str
         Endings by which its paths are recognised, in lower case.
     is_folder : bool
@@ -77,16 +83,20 @@ class Kind:
     suffixes: tuple[str, ...] = ()
     is_folder: bool = False
 
+    @property
+    def title(self) -> str:
+        return {"video": "a video", "frames": "a folder of images", "field": "a field"}[self.option]
+
     def fits(self, path: Path) -> bool:
         return path.suffix.lower() in self.suffixes or self.is_folder and path.is_dir()
 
 
 # The first kind that fits a path is taken; if none fits, the first one of the option, or of the table.
 KINDS = (
-    Kind("video", "video_source.open_video", ("channels", "num_threads")),
-    Kind("field", "field_source.open_field", ("variable",),
+    Kind("video", "video_source.open_video", ("channels", "num_threads", "bits", "rate", "damaged")),
+    Kind("field", "field_source.open_field", ("variable", "select", "periodic"),
          (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")),
-    Kind("frames", "image_source.open_images", ("channels",), is_folder=True),
+    Kind("frames", "image_source.open_images", ("channels", "bits"), is_folder=True),
 )
 
 
@@ -96,7 +106,7 @@ def find_kind(path: Path, option: Option | None = None) -> Kind:
     return next((kind for kind in kinds if kind.fits(path)), kinds[0])
 
 
-def open_source(path: Path, option: Option | None = None, channels: Channels = "y", variable: str | None = None,
+def open_source(path: Path, option: Option | None = None, channels: Channels = "y", reading: Reading | None = None,
                 num_threads: int = 0) -> Source:
     """Open a source for reading by frame number.
 
@@ -107,18 +117,22 @@ def open_source(path: Path, option: Option | None = None, channels: Channels = "
         What the path is; if not given, the path itself tells.
     channels : {"y", "rgb"}
         Channels to read from a video or images.
-    variable : str, optional
-        Variable of a field; needed only if it has several.
+    reading : Reading, optional
+        What the user says about the input.
     num_threads : int
         Threads of a video's decoder; 0 lets it choose.
 
     Raises
     ------
     InputError
-        If the path cannot be read as what it is.
+        If the path cannot be read as what it is, or a setting of `reading` does nothing for it.
     """
     kind = find_kind(path, option)
     module, _, name = kind.function.partition(".")
-    given = {"channels": channels, "variable": variable, "num_threads": num_threads}
+    settings = vars(reading or Reading())
+    for setting, default in vars(Reading()).items():
+        if setting not in kind.arguments and settings[setting] != default:
+            raise InputError(f"--{setting}: does nothing for {path}, which is read as {kind.title}; leave it out")
+    given = {**settings, "channels": channels, "num_threads": num_threads}
     function = getattr(importlib.import_module(f"hpc_vsr.media.{module}"), name)
     return function(path, **{argument: given[argument] for argument in kind.arguments})

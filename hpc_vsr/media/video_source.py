@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
+from hpc_vsr.media.reading import Damaged, Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.media.tags import read_tags
 from hpc_vsr.media.video_file import index_packets, open_container
@@ -61,6 +62,7 @@ class VideoSource:
             if channels == "y":
                 self.description["luma"] = "as coded" if _has_luma_plane(first) else "from RGB"
         self.num_frames = len(self._timestamps)
+        self.facts = Facts()
         last = max(0, self.num_frames - 1)
         # files break at their end: decode the last frame now, so that the error does not come after hours
         for _ in self._decode(last, last + 1):
@@ -181,7 +183,8 @@ class VideoSource:
             dst_color_range=colour_range)
 
 
-def open_video(path: Path, channels: Channels = "y", num_threads: int = 0) -> VideoSource:
+def open_video(path: Path, channels: Channels = "y", num_threads: int = 0, bits: int | None = None,
+               rate: float | None = None, damaged: Damaged = "refuse") -> VideoSource:
     """Open a video file for reading by frame number.
 
     Parameters

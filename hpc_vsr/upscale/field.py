@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr import __version__
-from hpc_vsr.data.splits import REACH, WINDOW, window_around
+from hpc_vsr.data.splits import REACH, WINDOW, piece_around, window_around
 from hpc_vsr.media.field_source import FieldSource
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
@@ -114,7 +114,10 @@ class FieldUpscaling:
             return next(source.read(number, number + 1))
 
         def enlarge(number: int) -> np.ndarray:
-            around = window_around(number, 0, source.num_frames)
+            if number in source.facts.empty:
+                progress.advance()
+                return np.full([upscaler.scale * side for side in (source.height, source.width)], np.nan, np.float32)
+            around = window_around(number, *piece_around(number, source.num_frames, source.facts.breaks))
             window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
             out = project(upscaler.enlarge(window), window[:, REACH]).numpy()[0]
             # gaps of the input are gaps of the output

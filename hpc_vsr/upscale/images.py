@@ -143,7 +143,7 @@ def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSetting
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
     pictures = ((image / np.float32(peak)).astype(np.float32) for image in source.images(first, last))
     luma_of = (lambda picture: _to_ycc(picture)[..., 0] * GREY) if settings.find_cuts else None
-    for window in windows(pictures, first, frames, source.num_frames, luma_of):
+    for window in windows(pictures, first, frames, source.num_frames, luma_of, source.facts.breaks):
         # the network enlarges RGB or luma; with luma, Lanczos interpolation enlarges chroma
         if upscaler.channels == 3:
             stacked = np.stack([picture.transpose(2, 0, 1) for picture in window], 1) * np.float32(GREY)

@@ -107,7 +107,7 @@ def plan_upscaling(settings: UpscaleSettings, upscaler: Upscaler) -> Upscaling:
     upscaling = UPSCALINGS[option]
     settings.refuse(upscaling.kind, upscaling.unused)
     check_network(upscaler, upscaling.is_field, str(settings.input))
-    source = open_source(settings.input, option, "rgb" if upscaler.channels == 3 else "y", settings.variable)
+    source = open_source(settings.input, option, "rgb" if upscaler.channels == 3 else "y", settings.reading)
     check_size(source.height, source.width, str(settings.input))
     return upscaling.plan(settings, upscaler, source)
 
@@ -115,12 +115,16 @@ def plan_upscaling(settings: UpscaleSettings, upscaler: Upscaler) -> Upscaling:
 def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     """Return the settings and what would be done, as text for --dry-run."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
-    return "\n".join([*lines, _describe(plan_upscaling(settings, upscaler), upscaler)])
+    work = plan_upscaling(settings, upscaler)
+    return "\n".join([*lines, *work.source.facts.lines, _describe(work, upscaler)])
 
 
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
     """Upscale the input, all ranks together inside `abort_together`, and return whether the output is complete."""
     work = on_main_rank(comm, lambda: plan_upscaling(settings, upscaler))
+    if comm.rank == 0:
+        for warning in work.source.facts.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
     if on_main_rank(comm, work.is_finished):
         if comm.rank == 0:
             print(f"{settings.output}: finished before", file=sys.stderr)

@@ -26,7 +26,8 @@ def enlarge_planes(source: VideoSource, frames: range, encoding: Encoding, setti
     # a network for RGB enlarges all three channels; the result becomes luma and chroma
     if upscaler.channels == 3:
         pictures = (picture for picture, _ in source.read(first, last))
-        for window in windows(pictures, first, frames, source.num_frames, to_luma if settings.find_cuts else None):
+        for window in windows(pictures, first, frames, source.num_frames, to_luma if settings.find_cuts else None,
+                              source.facts.breaks):
             rgb = enlarge_window(np.stack(window, 1).astype(np.float32), upscaler, settings.compare)
             yield planes_of_rgb(np.rint(rgb.clip(0, 255)).astype(np.uint8), encoding)
         return
@@ -34,7 +35,7 @@ def enlarge_planes(source: VideoSource, frames: range, encoding: Encoding, setti
     planes = encoding.planes
     pictures = source.read_planes(first, last, planes.name)
     luma_of = (lambda picture: planes.to_grey(picture[0])) if settings.find_cuts else None
-    for window in windows(pictures, first, frames, source.num_frames, luma_of):
+    for window in windows(pictures, first, frames, source.num_frames, luma_of, source.facts.breaks):
         luma = np.stack([planes.to_grey(picture[0]) for picture in window])
         grey = enlarge_window(luma[None], upscaler, settings.compare)[0]
         centre = window[REACH]

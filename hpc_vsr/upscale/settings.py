@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.tags import Codec
 from hpc_vsr.models.settings import TILE, Precision
 from hpc_vsr.system.config import as_dict, fingerprint
@@ -42,7 +44,17 @@ class UpscaleSettings:
     part : str
         I/N, such as 1/8: do only this share of the segments. A run without --part joins them at the end.
     variable : str
-        Variable of a field; needed only if it has several.
+        Variable of a field, with its group if it is in one; needed only if it has several.
+    select : str
+        One value of each further dimension of a field, such as "level=500,number=0".
+    periodic : str
+        Directions in which a field goes on at the other side: none, x, y or xy; auto finds longitudes around the globe.
+    bits : int
+        Significant bits of images or a video deeper than 8 bits, such as 12; found if not given.
+    rate : float
+        Frames a second of a video whose file has no time stamps.
+    damaged : str
+        refuse, or repeat: show the frame before a damaged one again, and count it.
     back_projection : int
         Steps of back-projection, which make the enlarged field agree with the input under the training's degradation.
     precision : str
@@ -65,6 +77,11 @@ class UpscaleSettings:
     segment: int = 100
     part: str | None = None
     variable: str | None = None
+    select: str | None = None
+    periodic: Periodic = "auto"
+    bits: int | None = None
+    rate: float | None = None
+    damaged: Damaged = "refuse"
     back_projection: int = 0
     precision: Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -83,6 +100,11 @@ class UpscaleSettings:
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise InputError(f"--quality: must be 0 to 63, found {self.quality}")
         self.share()
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is to be read."""
+        return Reading(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)})
 
     def refuse(self, kind: str, names: Sequence[str]) -> None:
         """Raise `InputError` if one of these settings is given, for an input for which it does nothing."""

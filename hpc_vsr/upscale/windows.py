@@ -24,8 +24,8 @@ def to_luma(picture: np.ndarray) -> np.ndarray:
     return picture.mean(0)
 
 
-def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: int, luma_of: Any = None
-            ) -> Iterator[Sequence[Picture]]:
+def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: int, luma_of: Any = None,
+            breaks: Sequence[int] = ()) -> Iterator[Sequence[Picture]]:
     """Yield the five pictures around each frame of `wanted`, none of them from another scene.
 
     Parameters
@@ -39,6 +39,8 @@ def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: 
         Number of frames of the whole video.
     luma_of : callable, optional
         Returns the (H, W) luma, 0..255, of a picture, in which cuts are found; without it no cuts are looked for.
+    breaks : sequence of int
+        Frames before which something is missing; see `hpc_vsr.media.reading.Facts`. They count as cuts.
 
     Yields
     ------
@@ -47,7 +49,7 @@ def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: 
     """
     kept: dict[int, Picture] = {}
     changes: dict[int, float] = {}
-    numbered, last_small, read = iter(pictures), None, first
+    numbered, last_small, read, broken = iter(pictures), None, first, frozenset(breaks)
     for centre in wanted:
         # read ahead as far as a cut near this frame can be decided, and forget what lies too far behind
         while read < min(centre + CONTEXT + 1, num_frames):
@@ -61,6 +63,7 @@ def windows(pictures: Iterable[Picture], first: int, wanted: range, num_frames: 
             changes.pop(read - 2 * CONTEXT - 1, None)
             read += 1
         # the scene is the range between the nearest cuts; frames outside are replaced by its first or last
-        begin = max((i for i in range(centre - REACH + 1, centre + 1) if is_cut(changes, i)), default=0)
-        end = min((i for i in range(centre + 1, centre + REACH + 1) if is_cut(changes, i)), default=num_frames)
+        before, after = range(centre - REACH + 1, centre + 1), range(centre + 1, centre + REACH + 1)
+        begin = max((i for i in before if i in broken or is_cut(changes, i)), default=0)
+        end = min((i for i in after if i in broken or is_cut(changes, i)), default=num_frames)
         yield [kept[index] for index in window_around(centre, begin, end)]

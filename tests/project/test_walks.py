@@ -44,6 +44,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hpc_vsr.media.reading import Facts
+
 
 @dataclasses.dataclass
 class Stack:
@@ -55,7 +57,7 @@ class Stack:
         self._frames = np.load(self.path, mmap_mode="r")
         self.files, self.channels, self.dtype = [self.path], ("value",), "float32"
         self.num_frames, self.height, self.width = self._frames.shape
-        self.description = {"variable": "value", "units": "1"}
+        self.description, self.facts = {"variable": "value", "units": "1"}, Facts()
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
         for frame in self._frames[start:stop]:
