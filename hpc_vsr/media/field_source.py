@@ -13,7 +13,7 @@ import numpy as np
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.media.reading import Facts, Periodic
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import check_input_file
+from hpc_vsr.system.files import check_input_file, looked_in
 
 LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
 PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # filters that would unpickle a Zarr array
@@ -129,7 +129,7 @@ def list_field_files(path: Path) -> list[Path]:
     except ValueError as error:
         raise InputError(f"{path}: is not a valid pattern ({error})") from None
     if not found:
-        raise InputError(f"{path}: no file matches this pattern")
+        raise InputError(f"{path}: no file matches this pattern{looked_in(path)}")
     return found
 
 

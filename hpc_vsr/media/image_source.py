@@ -13,6 +13,7 @@ from hpc_vsr.media.order import natural_order
 from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import no_folder
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -70,7 +71,7 @@ def open_images(folder: Path, channels: Channels = "y", bits: int | None = None)
 
 def _list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder; --frames takes a folder of images")
+        raise InputError(f"{no_folder(folder)}; --frames takes a folder of images")
     paths = [path for path in folder.iterdir()
              if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
     if not paths:
