@@ -232,7 +232,8 @@ def ids_for_launch(wanted: int) -> str:
     given = given_ids()
     if wanted > 1 and (MIG in torch.cuda.get_device_name(0) or any(one.startswith(MIG) for one in given or [])):
         raise InputError(f"resources.gpus_per_node: is {wanted}, and this launch may use slices of GPUs (MIG), which "
-                         "NCCL cannot join; add --resources.gpus-per-node 1 --resources.ranks-per-node 1, or use whole GPUs")
+                         "NCCL cannot join; add --resources.gpus-per-node 1 --resources.ranks-per-node 1, or use whole "
+                         "GPUs")
     if count < wanted:
         shown = f" ({VARIABLE}={os.environ[VARIABLE]})" if given else ""
         raise InputError(f"resources.gpus_per_node: is {wanted}, and this machine has {count} "
