@@ -54,6 +54,11 @@ class Split:
         If given, all frames are kept there as stored; otherwise they are read from the shards at each use.
     num_frames : int
         Number of its last frames that are used; 0 uses all.
+
+    Attributes
+    ----------
+    centres : list of int
+        Centre frames of its windows, ascending; none lies within two frames of a gap or an end.
     """
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
@@ -66,7 +71,11 @@ class Split:
                          for entry in entries]
         self.start, self.stop = self._readers[0].start, self._readers[-1].stop
         self.first = self.stop - num_frames if num_frames else self.start
-        self.centres = range(self.first + REACH, self.stop - REACH)
+        self.centres = [centre for entry in entries
+                        for centre in range(max(self.first, entry.first_frame) + REACH, entry.stop_frame - REACH)]
+        if not self.centres:
+            raise InputError(f"train.num_frames: the last {num_frames} frames of the split have no window without a "
+                             "gap; give more")
         self._memory: tuple[Tensor, Tensor] | None = None
         if device is not None:
             self._memory = self._load(device)
@@ -103,7 +112,8 @@ class Split:
         kind = torch.uint8 if manifest.is_8bit else torch.float32
         lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
                               device=device) for size in (manifest.lr_size, manifest.hr_size))
-        for reader in self._readers:  # neighbours overlap, so start where the last one ended
+        for reader in self._readers:  # neighbours overlap, so start where the last one ended, or after a gap
+            position = max(position, reader.start)
             while position < reader.stop:
                 stop = min(position + FRAMES_AT_ONCE, reader.stop)
                 here = slice(position - self.start, stop - self.start)
@@ -124,8 +134,8 @@ def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tens
 
 def num_bytes(manifest: Manifest, split: str) -> int:
     """Return the bytes of a split's frames in memory."""
-    start, stop = manifest.info.splits[split]
-    return (stop - start) * manifest.info.bytes_per_frame
+    entries = manifest.shards(split)
+    return (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
 
 
 def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int
