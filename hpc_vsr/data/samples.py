@@ -123,9 +123,10 @@ class Split:
         return lr, hr
 
 
-def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tensor, Tensor]]:
+def validation_pairs(manifest: Manifest, num_frames: int = 8, split: type[Split] = Split
+                     ) -> list[tuple[Tensor, Tensor]]:
     """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split."""
-    split = Split(manifest, "val")
+    split = split(manifest, "val")
     count = min(num_frames, len(split))
     centres = [split.centres[index * len(split) // count] for index in range(count)]
     return [(split.normalise(split.lr_frames(centre, centre + 1)[0]), split.normalise(split.hr_frame(centre)))
