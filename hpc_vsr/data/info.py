@@ -57,6 +57,7 @@ class SourceInfo(Record):
     long_name: str = ABSENT
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
+    selection: dict[str, Any] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")
