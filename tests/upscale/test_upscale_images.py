@@ -16,6 +16,7 @@ from upscaling import upscale
 
 from hpc_vsr.data.recipe import Recipe, plan_dataset
 from hpc_vsr.media.colour import select_channels
+from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import KINDS, Kind
 
 
@@ -105,7 +106,8 @@ def test_what_does_not_fit_is_refused(trained, folder, tmp_path):
 class Stack:
     """Images in one .npy file, (T, H, W, 3) uint8: a kind of source that the program does not have."""
 
-    dtype, stored, is_gray, channels, description = "uint8", np.dtype(np.uint8), False, ("Y",), {}
+    dtype, white, is_gray, channels, description = "uint8", 255, False, ("Y",), {}
+    facts, stored = Facts(), np.dtype(np.uint8)
 
     def __init__(self, path, channels):
         self.files, self._images = [path], np.load(path)
