@@ -186,6 +186,7 @@ def format_plan(plan: Plan) -> str:
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             *(f"         {line}" for line in plan.source.facts.lines),
+            *(f"         warning: {line}" for line in plan.source.facts.warnings),
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]

@@ -1,4 +1,4 @@
-"""Lists the frames of an image file and reads their pixels: PNG and JPEG files have one, TIFF files one for each page."""
+"""Lists the frames of an image file and reads their pixels: a PNG or JPEG file has one, a TIFF file one a page."""
 
 from __future__ import annotations
 

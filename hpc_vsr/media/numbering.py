@@ -65,7 +65,8 @@ def _of_series(names: Sequence[Name]) -> Numbering:
     if not varying:
         return Numbering([], [])
     counter = next((column for column in varying if all(b > a for a, b in itertools.pairwise(column))), None)
-    readings = [values for values in (_as_times(columns), counter) if values is not None]
+    times = _as_times(list(zip(*(name.written for name in names), strict=True)))
+    readings = [values for values in (times, counter) if values is not None]
     if readings:
         found = [_in_values(values) for values in readings]
         return min(found, key=lambda item: (not item.is_regular, len(item.gaps)))
@@ -74,7 +75,7 @@ def _of_series(names: Sequence[Name]) -> Numbering:
     if len(varying) == 1 or any(len(part) < LEAST_SERIES for part in parts):
         return Numbering([], [], False)
     first = next(index for index, column in enumerate(columns) if len(set(column)) > 1)
-    found = [_of_series([Name(name.texts, name.numbers[first + 1 :]) for name in names[part.start : part.stop]])
+    found = [_of_series([Name(name.texts, name.written[first + 1 :]) for name in names[part.start : part.stop]])
              for part in parts]
     return Numbering([part.start + gap for part, item in zip(parts, found, strict=True) for gap in item.gaps],
                      sorted([part.start for part in parts[1:]]
@@ -93,19 +94,18 @@ def _in_values(values: Sequence[Decimal]) -> Numbering:
     return Numbering([index + 1 for index, step in enumerate(steps) if step >= GAP * usual], [])
 
 
-def _as_times(columns: Sequence[Sequence[Decimal]]) -> list[Decimal] | None:
+def _as_times(columns: Sequence[Sequence[str]]) -> list[Decimal] | None:
     """Return seconds, if the numbers of a name are a date with or without a time, or a time of day."""
     varying = [index for index, column in enumerate(columns) if len(set(column)) > 1]
     for start in range(varying[0] + 1):  # numbers in front of the first that differs may belong to the date
         chosen = columns[start : varying[-1] + 1]
-        if any(number != int(number) or number < 0 for column in chosen for number in column):
+        widths = [{len(text) for text in column} for column in chosen]
+        if any(len(found) != 1 or max(found) % 2 for found in widths):
             continue
-        widths = [-(-len(str(max(column))) // 2) * 2 for column in chosen]
-        form = TIMES.get(sum(widths)) or CLOCK.get(sum(widths))
-        texts = ["".join(f"{int(number):0{width}d}" for number, width in zip(numbers, widths, strict=True))
-                 for numbers in zip(*chosen, strict=True)]
+        length = sum(map(max, widths))
         with contextlib.suppress(ValueError, TypeError):
-            times = [datetime.datetime.strptime(text, form).replace(tzinfo=datetime.UTC) for text in texts]
+            times = [datetime.datetime.strptime("".join(texts), TIMES.get(length) or CLOCK.get(length))
+                     for texts in zip(*chosen, strict=True)]
             return [Decimal(int((time - times[0]).total_seconds())) for time in times]
     return None
 

@@ -6,6 +6,7 @@ digit is a sign or a separator. The names of all files together decide, see `rea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,14 @@ EXPONENT = re.compile(r"\de[+-]\d")
 
 @dataclass(frozen=True)
 class Name:
-    """A name cut into texts and the numbers between them; names with the same texts are of one series."""
+    """A name cut into texts and the numbers between them, also as written; those with the same texts are a series."""
 
     texts: tuple[str, ...]
-    numbers: tuple[Decimal, ...]
+    written: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[Decimal, ...]:
+        return tuple(map(Decimal, self.written))
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def order_files(paths: Iterable[Path]) -> Order:
     doubt = ""
     if not is_sure:
         other = _sort(found, not decimals, signed)
-        doubt = next((f"{a.name} before {b.name}" for a, b, c in zip(ordered, ordered[1:], other, strict=False)
-                      if a != c), "")
+        doubt = next((f"{here.name} before {there.name}" for here, there in zip(ordered, other, strict=True)
+                      if here != there), "")
     return Order(ordered, _cut([path.name.lower() for path in ordered], decimals, signed), decimals, doubt)
 
 
@@ -82,7 +87,7 @@ def _key(name: Name) -> tuple:
 def _cut(names: Sequence[str], decimals: bool, signed: bool) -> list[Name]:
     number = re.compile(f"((?:{SIGN if signed else SURE_SIGN})(?:{DECIMAL if decimals else INTEGER}))")
     parts = [number.split(name) for name in names]
-    return [Name(tuple(found[::2]), tuple(map(Decimal, found[1::2]))) for found in parts]
+    return [Name(tuple(found[::2]), tuple(found[1::2])) for found in parts]
 
 
 def _has_signs(names: Sequence[str], decimals: bool) -> bool:
@@ -114,8 +119,9 @@ def _has_decimals(names: Sequence[str]) -> tuple[bool, bool]:
     return irregular[1] <= irregular[0], False
 
 
-def _irregularity(names: Sequence[str], decimals: bool) -> int:
-    """Return how many different distances neighbouring names have."""
+def _irregularity(names: Sequence[str], decimals: bool) -> tuple[int, int]:
+    """Return how many series the names make, and how many different distances, roughly, between neighbours."""
     cut = sorted(_cut(names, decimals, False), key=_key)
-    return len({tuple(b - a for a, b in zip(first.numbers, second.numbers, strict=True))
-                for first, second in zip(cut, cut[1:], strict=False) if first.texts == second.texts})
+    distances = {tuple(f"{b - a:.0e}" for a, b in zip(first.numbers, second.numbers, strict=True))
+                 for first, second in itertools.pairwise(cut) if first.texts == second.texts}
+    return _count_series(names, decimals, False), len(distances)

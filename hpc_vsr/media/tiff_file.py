@@ -24,6 +24,7 @@ from hpc_vsr.system.errors import InputError
 
 PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # tags
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+SEPARATE = 2  # planes
 REDUCED, MASK = 1, 4  # bits of a page's kind
 PLANE = "YXS"
 AXES = {"T": "times", "Z": "slices in depth", "C": "channels"}
@@ -143,6 +144,9 @@ def _header_of(path: Path, page: tifffile.TiffPage) -> ImageHeader:
     if min_is_white and page.dtype.kind == "f":
         raise InputError(f"{path}: has float values and says that the least one is white; write them with the least "
                          "one as black")
+    if page.planarconfig == SEPARATE and samples > 1 and page.bitspersample > 8 and not _is_plain(page):
+        raise InputError(f"{path}: has compressed colours one behind the other, which OpenCV mixes up; write it "
+                         "without compression, or as PNG")
     orientation = page.tags.get(ORIENTATION)
     compression = "" if page.compression == 1 else getattr(page.compression, "name", str(page.compression))
     return ImageHeader(page.imagelength, page.imagewidth, dtype, max(page.bitspersample, 8),
@@ -151,10 +155,14 @@ def _header_of(path: Path, page: tifffile.TiffPage) -> ImageHeader:
                        compression=compression)
 
 
+def _is_plain(page: tifffile.TiffPage) -> bool:
+    """Return whether the values lie in the file as they are, without a gap."""
+    return (page.is_contiguous and page.fillorder == 1 and page.bitspersample in (8, 16, 32)
+            and int(page.photometric) not in (PALETTE, YCBCR))
+
+
 def _place_of(file: tifffile.TiffFile, page: tifffile.TiffPage, header: ImageHeader) -> Place:
-    is_plain = page.is_contiguous and page.fillorder == 1 and page.bitspersample in (8, 16, 32) \
-        and int(page.photometric) not in (PALETTE, YCBCR)
-    if is_plain:
+    if _is_plain(page):
         return Place(page.dataoffsets[0], page.shape, page.dtype.newbyteorder(file.byteorder).str)
     order = "little" if file.byteorder == "<" else "big"
     changes = [(8, page.offset.to_bytes(8, order)) if file.is_bigtiff else (4, page.offset.to_bytes(4, order))]
