@@ -40,10 +40,15 @@ class SourceInfo(Record):
     height: int
     width: int
     breaks: list[int] = ABSENT
+    # images or a video of more than 8 bits: the stored value of white, and the significant bits
+    white: int = ABSENT
+    bits: int = ABSENT
     # a folder of images
     image_type: str = ABSENT
     first: str = ABSENT
     last: str = ABSENT
+    orientation: str = ABSENT
+    transparency: str = ABSENT
     # a video
     codec: str = ABSENT
     pixel_format: str = ABSENT
@@ -132,6 +137,14 @@ class DatasetInfo(DatasetLayout):
             start, stop = self.splits[entry.split]
             _expect(start <= entry.first_frame and entry.stop_frame <= stop, f"frames of {entry.name}")
             _expect(entry.bytes >= entry.frames * self.bytes_per_frame, f"bytes of {entry.name}")
+
+
+def is_grey(info: Any) -> bool:
+    """Return whether a data set has grey levels, 0 black and 255 white, of any depth, and not the values of a field.
+
+    `info` is a record with its `dtype` and its `source`.
+    """
+    return info.dtype == "uint8" or info.source.white is not ABSENT
 
 
 def check_consistent(info: Any) -> None:

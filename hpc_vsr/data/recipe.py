@@ -29,7 +29,7 @@ class Recipe:
     video : Path
         Video file of any type that FFmpeg reads.
     frames : Path
-        Folder of PNG, TIFF or JPEG images, taken in natural order.
+        Folder of PNG, TIFF or JPEG images, in the order of the numbers in their names; or one TIFF file with pages.
     field : Path
         NetCDF, HDF5 or Zarr file, or a quoted pattern for several, such as "out_*.nc"; needs --variable.
     variable : str
@@ -163,13 +163,14 @@ def plan_dataset(recipe: Recipe) -> Plan:
         described["breaks"] = list(source.facts.breaks)
     source_info = from_dict(SourceInfo, described, str(recipe.source_path))
     assert as_dict(source_info) == described, "SourceInfo lacks a field"
+    is_grey = source.dtype == "uint8" or "white" in source.description
     # all that decides the bytes of the shards goes into the fingerprint
     meaning = {
         "format_version": FORMAT_VERSION,
         "source": source_info,
         "channels": list(source.channels),
         "dtype": source.dtype,
-        "units": source.description.get("units", "grey levels" if source.dtype == "uint8" else "1"),
+        "units": source.description.get("units", "grey levels" if is_grey else "1"),
         "degradation": recipe.degradation,
         "lr_size": lr_size,
         "hr_size": hr_size,
@@ -186,6 +187,7 @@ def format_plan(plan: Plan) -> str:
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             *(f"         {line}" for line in plan.source.facts.lines),
+            *(f"         warning: {line}" for line in plan.source.facts.warnings),
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]

@@ -125,7 +125,7 @@ def _check_fit(trained: Trained, manifest: Manifest) -> None:
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
         raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}, but "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")
-    if terms.for_video != manifest.is_8bit:
-        kinds = ("grey levels of a video", "values of a field")
-        trained_for, found = kinds if not manifest.is_8bit else kinds[::-1]
+    if terms.for_video != manifest.is_grey:
+        kinds = ("grey levels of a video or images", "values of a field")
+        trained_for, found = kinds if not manifest.is_grey else kinds[::-1]
         raise InputError(f"{trained.where}: was trained for {trained_for}, but {manifest.folder} has {found}")

@@ -32,7 +32,7 @@ class Scores:
 
     def __init__(self, method: Method, manifest: Manifest):
         self.method, self.manifest = method, manifest
-        profiles = list_profiles(manifest.is_8bit, len(manifest.channels))
+        profiles = list_profiles(manifest.is_grey, len(manifest.channels))
         self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
         self.temporal: list[dict] = []
         self.spectra: list[dict] = []
@@ -59,12 +59,12 @@ class Scores:
                 self.spectra.append(power_spectra(sr, hr))
                 recorded.append(figures)
             else:
-                pair = [sr, hr] if manifest.is_8bit else [(values - manifest.offset) / manifest.extent
+                pair = [sr, hr] if manifest.is_grey else [(values - manifest.offset) / manifest.extent
                                                           for values in (sr, hr)]
-                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_8bit))
-        if manifest.is_8bit:
+                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_grey, manifest.is_8bit))
+        if manifest.is_grey:
             # motion from the previous frame, only for video
-            now = luma("paper", sr).astype(np.uint8), luma("paper", hr).astype(np.uint8)
+            now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
             if self._before is not None:
                 self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
             self._before = now
@@ -80,7 +80,7 @@ class Scores:
         columns = {key: [frame[key] for frame in frames] for key in frames[0]}
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
-        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_8bit else 1.0)
+        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_grey else 1.0)
         figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
                    "psnr_pooled": psnr(means["mse"], data_range)}
         if profile == "field":
@@ -138,7 +138,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 pictures["hr"].append(hr)
             progress.advance()
     # rows and pictures
-    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit, len(manifest.channels))
+    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_grey, len(manifest.channels))
             for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
     return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}

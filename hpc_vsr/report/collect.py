@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hpc_vsr.data.info import is_grey
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
@@ -55,7 +56,8 @@ class Report:
 
     @property
     def is_video(self) -> bool:
-        return self.dataset.dtype == "uint8"
+        """Whether it shows grey levels, of a video or images, and not a field."""
+        return is_grey(self.dataset)
 
     @property
     def main_profile(self) -> str:
@@ -140,7 +142,7 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         name=run.name, model=from_dict(ModelSettings, config["model"], str(run.config)),
         train=from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
         imported=config.get("imported"), epochs=epoch if _is_number(epoch) else None,
-        is_8bit=evaluation.dataset.dtype == "uint8", flow=None if evaluation.flow is ABSENT else evaluation.flow,
+        is_grey=is_grey(evaluation.dataset), flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
         wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)
 

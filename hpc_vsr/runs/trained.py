@@ -33,7 +33,10 @@ class DataTerms:
     fingerprint : str
         Fingerprint of the data set.
     is_video : bool, optional
-        True for grey levels of 8 bits, False for the values of a field. Checkpoints of earlier versions do not say.
+        True for grey levels of a video or images, False for the values of a field. Checkpoints of earlier versions do
+        not say.
+    bits : int, optional
+        Significant bits of that video or those images. Checkpoints of earlier versions do not say; they are of 8 bits.
     """
 
     channels: int
@@ -44,6 +47,7 @@ class DataTerms:
     extent: float
     fingerprint: str
     is_video: bool | None = None
+    bits: int | None = None
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -54,11 +58,17 @@ class DataTerms:
     @classmethod
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
-                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_8bit)
+                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
+                   manifest.bits)
 
     @property
     def for_video(self) -> bool:
         return (self.offset, self.extent) == (0.0, GREY) if self.is_video is None else self.is_video
+
+    @property
+    def rounding_shows(self) -> bool:
+        """Whether the values are finer than the 256 grey levels to which those of 8 bits are rounded anyway."""
+        return not self.for_video or (self.bits or 8) > 8
 
     def build(self, settings: ModelSettings) -> Network:
         """Return the initialised network for this data."""

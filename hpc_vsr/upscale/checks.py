@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.media.planes import GREY
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.upscaler import Upscaler
 
@@ -18,9 +19,10 @@ FAR = 0.5  # of the training's range of values; farther beyond that range, the u
 def check_network(upscaler: Upscaler, is_field: bool, where: str) -> None:
     """Raise `InputError` if the network was trained on a video and the input is a field, or the other way round."""
     if is_field and (upscaler.for_video or upscaler.channels != 1):
-        raise InputError(f"{upscaler.name}: was trained on video; {where} needs a network for fields")
+        raise InputError(f"{upscaler.name}: was trained on a video or images; {where} needs a network for fields")
     if not is_field and not upscaler.for_video:
-        raise InputError(f"{upscaler.name}: was trained on a field; {where} needs a network for videos")
+        raise InputError(f"{upscaler.name}: was trained on a field or on images without a known white; {where} needs "
+                         "a network for videos or images")
 
 
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
@@ -36,6 +38,15 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
     return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
             f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
+
+
+def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:
+    """Return a line if the network computes more coarsely than the grey levels of images deeper than 8 bits."""
+    has_skip = upscaler.trained.network.skip is not None
+    if white <= GREY or has_skip or upscaler.precision == "fp32":
+        return None
+    return (f"warning: {where}: is deeper than 8 bits, and {upscaler.precision} rounds what {upscaler.name} makes to "
+            "about half a grey level of 256; --precision fp32 keeps the depth")
 
 
 def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str) -> str | None:

@@ -116,7 +116,9 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     """Return the settings and what would be done, as text for --dry-run."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
     work = plan_upscaling(settings, upscaler)
-    return "\n".join([*lines, *work.source.facts.lines, _describe(work, upscaler)])
+    facts = work.source.facts
+    return "\n".join([*lines, *facts.lines, *(f"warning: {line}" for line in facts.warnings),
+                      _describe(work, upscaler)])
 
 
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:

@@ -44,7 +44,7 @@ class Upscaler:
     channels : int
         1 for luma or a field, 3 for RGB.
     for_video : bool
-        Whether the network was trained on grey levels 0..255 and not on the values of a field.
+        Whether the network was trained on grey levels 0..255, of a video or images, and not on the values of a field.
     """
 
     def __init__(self, trained: Trained, name: str, device: torch.device, choice: Choice, tile: int = TILE):
@@ -192,7 +192,7 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
     folder = RunFolder(Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
     choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
-                              rounding_shows=not trained.terms.for_video and trained.network.skip is None)
+                              rounding_shows=trained.terms.rounding_shows and trained.network.skip is None)
     return Upscaler(trained, folder.name, chosen, choice, tile)
 
 

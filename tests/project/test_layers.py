@@ -20,6 +20,7 @@ ONLY_USERS = {
     "mpi4py": {"system/mpi"},
     "av": {"media/video_file", "media/video_join", "media/video_sink", "media/video_source"},
     "xarray": {"media/field_files", "media/field_sink"},
+    "tifffile": {"media/tiff_file"},
     "submitit": {"cluster/jobs", "cluster/local", "cluster/submit"},
     "matplotlib": {"report/figures", "report/pictures"},
     "skimage": {"metrics/image"},
