@@ -56,6 +56,13 @@ class SourceInfo(Record):
     colour_matrix: str = ABSENT
     colour_range: str = ABSENT
     luma: str = ABSENT
+    stream: int = ABSENT
+    left_out: int = ABSENT
+    order: str = ABSENT
+    dropped: list[int] = ABSENT
+    damaged: list[int] = ABSENT
+    bits: int = ABSENT
+    white: int = ABSENT
     # a field
     variable: str = ABSENT
     units: str = ABSENT
