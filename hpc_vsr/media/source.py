@@ -96,13 +96,8 @@ class Kind:
 KINDS = (
     Kind("video", "video_source.open_video", ("channels", "num_threads", "bits", "rate", "damaged")),
     Kind("field", "field_source.open_field", ("variable", "select", "periodic"),
-<<<<<<< HEAD
          (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".mat", ".zarr")),
-    Kind("frames", "image_source.open_images", ("channels", "bits"), is_folder=True),
-=======
-         (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")),
     Kind("frames", "image_source.open_images", ("channels", "bits"), (".tif", ".tiff"), is_folder=True),
->>>>>>> c90e1ca8156d67511d513e767d0e19d9538a41c7
 )
 
 
