@@ -129,7 +129,12 @@ def _finer_transform(value: Any, scale: int) -> Any | None:
     if numbers is None or len(numbers) != 6:
         return None
     finer = [number if place in (0, 3) else number / scale for place, number in enumerate(numbers)]
-    return " ".join(f"{number:.17g}" for number in finer) if isinstance(value, str) else np.array(finer)
+    return " ".join(_text(number) for number in finer) if isinstance(value, str) else np.array(finer)
+
+
+def _text(number: float) -> str:
+    """Return the shortest text that is exactly this number."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _finer_spacing(value: Any, grid: Grid) -> Any | None:
@@ -154,7 +159,7 @@ def _divided(text: str, scale: int) -> str:
     if "/" in text:
         above, _, below = text.partition("/")
         return f"{above.strip()}/{int(below) * scale}"
-    return f"{float(text) / scale:.15g}"
+    return _text(float(text) / scale)
 
 
 def _finer_count(word: str, value: Any, grid: Grid) -> Any | None:
@@ -181,7 +186,7 @@ def _moved(word: str, value: Any, ends: Ends, or_as_it_is: bool) -> Any | None:
         for before, after in zip(ends.before[axis], ends.after[axis], strict=True):
             if abs(numbers[0] - before) <= EXACT * max(1.0, abs(before)):
                 if isinstance(value, str):
-                    return f"{after:.15g}"
+                    return _text(after)
                 dtype = np.asarray(value).dtype
                 return np.asarray(after, dtype if dtype.kind == "f" else np.float64)[()]
     return value if or_as_it_is else None

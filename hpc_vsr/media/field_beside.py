@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from pathlib import Path
 
 import dask.array
 import numpy as np
@@ -14,6 +15,7 @@ from hpc_vsr.media.field_finer import Finer, Position, make_finer
 from hpc_vsr.media.field_grid import share_cells
 from hpc_vsr.media.field_names import correct_names
 from hpc_vsr.media.field_storage import KEPT_ENCODING, LIMITS, PACKING, common_encoding, kept_encoding, limits_of
+from hpc_vsr.system.errors import InputError
 
 BOUNDS_ENDINGS = ("_bnds", "_bounds", "_vertices", "_bnd", "_corners")
 TOPOLOGIES = ("grid_topology", "mesh_topology")  # they tie the sizes of several grids to each other
@@ -30,11 +32,16 @@ class Beside:
         Variables, and attributes as "attribute NAME of VARIABLE", that are not there.
     attrs : dict
         Attributes of the variable itself.
+
+    Raises
+    ------
+    InputError
+        If something cannot be read.
     """
 
-    def __init__(self, datasets: list[xarray.Dataset], variable: str, frames: range, grid: Grid):
+    def __init__(self, datasets: list[xarray.Dataset], files: list[Path], variable: str, frames: range, grid: Grid):
         self._datasets, self._first, self._grid, self._frames = datasets, datasets[0], grid, frames
-        self._variable = variable
+        self._variable, self._path = variable, files[0]
         self._on_grid = {grid.rows, grid.columns}
         self._has_time = grid.time in self._first[variable].dims
         self.left_out: list[str] = []
@@ -50,6 +57,13 @@ class Beside:
             if name != variable and name not in self._kept and name not in self.left_out:
                 self._keep(name)
         self._finish()
+
+    def _load(self, array: xarray.Variable) -> xarray.Variable:
+        try:
+            return array.load()
+        except (OSError, RuntimeError, ValueError) as error:  # raised by back ends for damaged data
+            raise InputError(f"{self._path}: the data beside {self._variable} cannot be read "
+                             f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
 
     # what lies on the grid
 
@@ -103,7 +117,7 @@ class Beside:
             dataset, inside = self._place(self._frames[step])
             array = dataset.variables[name]
             array = array.isel({time: inside}) if time in array.dims else array
-            return np.asarray(array.transpose(*dims).values, np.float64)
+            return np.asarray(self._load(array).transpose(*dims).values, np.float64)
 
         if time not in self._first.variables[name].dims:
             return read, True
@@ -128,7 +142,7 @@ class Beside:
         corner = [dim for dim in array.dims if dim not in dims]
         if len(corner) != 1 or set(array.dims) != {*dims, *corner} or array.sizes[corner[0]] != 2 * len(dims):
             return None
-        return np.asarray(array.transpose(*dims, *corner).values, np.float64)
+        return np.asarray(self._load(array).transpose(*dims, *corner).values, np.float64)
 
     def _keep_position(self, one: Position, finer: Finer, bounds: Hashable | None) -> None:
         array, time = self._first.variables[one.name], self._grid.time
@@ -174,7 +188,7 @@ class Beside:
             read, is_fixed = self._in_time(name, dims)
             values = np.asarray(read(0), array.dtype)
         else:
-            values, is_fixed = np.asarray(array.values), True
+            values, is_fixed = np.asarray(self._load(array).values), True
         if not is_fixed or not power and not _is_class(values):
             self.left_out.append(str(name))
             return
@@ -201,12 +215,14 @@ class Beside:
                 self.left_out.append(str(name))
             return
         everywhere = [dataset.variables[name] for dataset in self._datasets if name in dataset.variables]
+        if not self._has_time or time not in array.dims:
+            everywhere = [self._load(one) for one in everywhere]
         if array.attrs.get("cf_role") in TOPOLOGIES:
             self.left_out.append(str(name))
         elif self._has_time and time in array.dims:
             self._keep_in_time(name, [one.transpose(time, ...) for one in everywhere])
         elif array.ndim == 0 and (not self._has_time and name == time or not _are_equal(everywhere)):
-            self._keep_in_time(name, [one.expand_dims({time: self._length(dataset)}) for one, dataset
+            self._keep_in_time(name, [one.set_dims({time: self._length(dataset)}) for one, dataset
                                       in zip(everywhere, self._datasets, strict=False)])
         elif _are_equal(everywhere):
             is_mapping = name in _named_by(self._first[self._variable], "grid_mapping") or any(
@@ -223,8 +239,8 @@ class Beside:
         if len(arrays) < len(self._datasets) or len({one.dims for one in arrays}) > 1:
             self.left_out.append(str(name))
             return
-        joined = xarray.Variable.concat([one.to_base_variable() for one in arrays], self._grid.time)
-        joined = joined.isel({self._grid.time: slice(self._frames.start, self._frames.stop)}).load()
+        joined = xarray.Variable.concat([self._load(one).to_base_variable() for one in arrays], self._grid.time)
+        joined = joined.isel({self._grid.time: slice(self._frames.start, self._frames.stop)})
         joined.encoding = common_encoding([one.encoding for one in arrays])
         if not any(key in joined.encoding for key in PACKING) and any(key in arrays[0].encoding for key in PACKING):
             joined.attrs = {key: value for key, value in joined.attrs.items() if key not in LIMITS}
@@ -235,7 +251,7 @@ class Beside:
     def _finish(self) -> None:
         """Write the attributes of the file and of the field, and correct the names in all attributes."""
         first = self._first
-        attrs, left_out = rewrite(first.attrs, "file", self._grid, self._ends)
+        of_file, left_out = rewrite(first.attrs, "file", self._grid, self._ends)
         self._tell(None, left_out)
         self.attrs, left_out = rewrite(first[self._variable].attrs, "field", self._grid, self._ends)
         self._tell(self._variable, left_out)
@@ -246,13 +262,15 @@ class Beside:
         self._tell(self._variable, [key for key in changed if key != "coordinates"])
         self.attrs.pop("coordinates", None)  # the library writes it
         for name, array in self._kept.items():
-            array.attrs, changed = correct_names(array.attrs, present, known)
+            # the reader leaves a _FillValue among the attributes if it is none
+            attrs = {key: value for key, value in array.attrs.items() if key != "_FillValue"}
+            array.attrs, changed = correct_names(attrs, present, known)
             self._tell(name, [key for key in changed if key not in ("coordinates", "bounds")])
             named, _ = correct_names({"coordinates": array.encoding.pop("coordinates", "")}, present, known)
             array.encoding |= named
         coordinates = [name for name in self._kept
                        if name in first.coords or name in self._named or name in self._positions]
-        self.dataset = xarray.Dataset(self._kept, attrs=attrs).set_coords(coordinates)
+        self.dataset = xarray.Dataset(self._kept, attrs=of_file).set_coords(coordinates)
 
     def _tell(self, name: Hashable | None, attributes: list[str]) -> None:
         of = "" if name is None else f" of {name}"

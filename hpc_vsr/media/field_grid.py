@@ -45,7 +45,8 @@ class Measure:
                                           for axis in range(before.ndim)):
             return values
         lowest = -self.period / 2 if np.nanmin(before) < 0 else 0.0
-        return lowest + np.mod(values - lowest, self.period)
+        turned = np.mod(values - lowest, self.period)
+        return lowest + np.where(turned == self.period, 0.0, turned)  # of a value just below, by rounding
 
 
 PLAIN = Measure()

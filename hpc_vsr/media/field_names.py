@@ -30,15 +30,14 @@ def correct_names(attrs: Mapping, present: Collection[str], known: Collection[st
     """
     kept, changed = {}, []
     for name, value in attrs.items():
-        new = value
-        if name in NAMING and isinstance(value, str):
-            new = _with_names(name, value, present, known)
-            if new != value:
-                changed.append(str(name))
+        if name not in NAMING or not isinstance(value, str):
+            kept[name] = value
+            continue
+        new = _with_names(name, value, present, known)
         if new:
             kept[name] = new
-        elif name not in NAMING or not isinstance(value, str):
-            kept[name] = value
+        if new != value:
+            changed.append(str(name))
     return kept, changed
 
 

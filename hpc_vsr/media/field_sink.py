@@ -75,17 +75,12 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     list of str
         Variables and attributes of the source that are left out, because they belong to its grid.
     """
-    name = source.channels[0]
-    datasets = _on_one_clock([_prepare(dataset, source) for dataset in source.open_datasets()])
-    variable = _find_variable(datasets[0], name)
+    variable = source.channels[0]
+    datasets = _on_one_clock(source.open_datasets())
     original = datasets[0][variable]
     time, rows, columns = source.description["dimensions"]
     grid = Grid(time, rows, columns, source.height, source.width, scale)
-    try:
-        beside = Beside(datasets, variable, frames, grid)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{source.files[0]}: the data beside {name} cannot be read "
-                         f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
+    beside = Beside(datasets, source.files, variable, frames, grid)
     dataset = beside.dataset
     # the variable as a lazy array: a frame is computed when the library writes its chunk
     encoding = _encoding(original.variable, "offset" in source.description)
@@ -153,25 +148,6 @@ def _write_zarr(dataset: xarray.Dataset, path: Path) -> None:
 
 def _unlimited(dataset: xarray.Dataset, time: Hashable) -> list[Hashable]:
     return [time] if time in dataset.encoding.get("unlimited_dims", ()) else []
-
-
-def _find_variable(dataset: xarray.Dataset, name: str) -> str:
-    """Return the name of the variable in the data set: without the path of its group, if the data set is the group."""
-    return name if name in dataset.variables else name.rpartition("/")[2]
-
-
-def _prepare(dataset: xarray.Dataset, source: FieldSource) -> xarray.Dataset:
-    """Choose one value of each dimension that the frames do not have; its coordinate stays, as a scalar."""
-    variable, chosen = _find_variable(dataset, source.channels[0]), source.description.get("select", {})
-    array = dataset[variable]
-    wanted = {dim: chosen[dim] for dim in array.dims
-              if dim not in source.description["dimensions"] and array.sizes[dim] > 1 and dim in chosen}
-    for dim, value in wanted.items():
-        if dim in dataset.coords:
-            dataset = dataset.sel({dim: value}, method="nearest")
-        else:
-            dataset = dataset.isel({dim: int(value)})
-    return dataset
 
 
 def _encoding(array: xarray.Variable, is_double: bool) -> dict:
