@@ -19,7 +19,7 @@ ONLY_USERS = {
     "h5py": {"data/shards", "media/field_hdf5"},
     "mpi4py": {"system/mpi"},
     "av": {"media/video_decode", "media/video_file", "media/video_join", "media/video_sink", "media/video_source"},
-    "xarray": {"media/field_files", "media/field_sink"},
+    "xarray": {"media/field_beside", "media/field_files", "media/field_sink"},
     "tifffile": {"media/tiff_file"},
     "submitit": {"cluster/jobs", "cluster/local", "cluster/submit"},
     "matplotlib": {"report/figures", "report/pictures"},
