@@ -52,7 +52,10 @@ class Network(nn.Module):
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
         self.frames = frames
         self.core_reach: int | None = None
-        self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
+
+    @property
+    def reach(self) -> int:
+        return max((part.reach for part in (self.skip, self.sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
