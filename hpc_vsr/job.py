@@ -17,6 +17,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from hpc_vsr.cluster.parameters import TRAINING, Stage, format_job
+from hpc_vsr.cluster.site import fill_in, read_site_of_shell
 from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import choose_point
@@ -58,18 +60,21 @@ def build_parser() -> Parser:
     parser = Parser("job", __doc__)
     parser.add_argument("action", type=Literal["train", "report", "points", "options"],
                         help="train: train on all ranks; report: evaluate and report all runs, on one rank; points: "
-                             "print the number of runs; options: print [resources] as options of sbatch")
+                             "print the number of runs; options: print what a job asks for as options of sbatch")
+    parser.add_argument("--stage", type=Stage, default=TRAINING, help="the job whose options are printed")
     add_job_file(parser)
     parser.add_argument("--point", type=int | None, default=None, help="which run of a [sweep] to train, from 0")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    job, experiments, arguments = read_job(build_parser(), argv)
+    parser = build_parser()
+    job, experiments, arguments = read_job(parser, argv)
     if arguments.action == "points":
         print(len(experiments))
     elif arguments.action == "options":
-        print(job.resources.sbatch_options())
+        site = read_site_of_shell()
+        print(format_job(arguments.stage, fill_in(job, site, parser).resources, site))
     else:
         _run_action(job, experiments, arguments)
 

@@ -15,7 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.cluster.site import Cluster, add_site, read_given_site
+from hpc_vsr.cluster.site import Cluster, add_site, fill_in, read_given_site
 from hpc_vsr.experiment.jobfile import add_job_file, read_job
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.parser import Parser
@@ -32,8 +32,10 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    job, experiments, arguments = read_job(build_parser(), argv)
+    parser = build_parser()
+    job, experiments, arguments = read_job(parser, argv)
     site = read_given_site(arguments)
+    job = fill_in(job, site, parser)
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.local import format_launch, launch
 

@@ -22,7 +22,7 @@ from hpc_vsr.media.field_classes import Grid
 from hpc_vsr.media.field_source import FieldSource
 from hpc_vsr.media.field_storage import kept_encoding
 from hpc_vsr.system.errors import Failed, InputError, storage_failure
-from hpc_vsr.system.files import partial_path, write_whole
+from hpc_vsr.system.files import no_folder, partial_path, write_whole
 
 SUFFIXES = (".nc", ".nc4", ".zarr")
 MARK = "hpc_vsr_upscaling"  # attribute that identifies the input, network and settings of an enlarged field
@@ -36,7 +36,7 @@ def is_written(path: Path, mark: str) -> bool:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a field is written as {', '.join(SUFFIXES)}; choose one of these endings")
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: is not a folder; create it or choose another --output")
+        raise InputError(f"{no_folder(path.parent)}; create it or choose another --output")
     if "\\" in str(path.absolute()) and path.suffix.lower() != ".zarr":
         raise InputError(f"{path.absolute()}: the NetCDF library cannot write to a path with a backslash; choose "
                          "another --output, or .zarr")

@@ -51,7 +51,7 @@ def read_queue() -> dict[str, Queued]:
     Failed
         If SLURM does not answer.
     """
-    text = _run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
+    text = run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
     jobs = [Queued(*line.strip().split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
     return {job.job: job for job in jobs}
 
@@ -69,17 +69,17 @@ def restarts() -> int:
 
 def state_of(job: str) -> str:
     """Return the state of a job, such as RUNNING, or COMPLETING if SLURM is ending it."""
-    found = re.search(r"JobState=(\w+)", _run_command("scontrol", "--oneliner", "show", "job", job))
+    found = re.search(r"JobState=(\w+)", run_command("scontrol", "--oneliner", "show", "job", job))
     return found[1] if found else "UNKNOWN"
 
 
 def requeue(job: str) -> None:
     """Send a running job back to the queue; SLURM ends its processes. A cancelled job stays cancelled."""
-    _run_command("scontrol", "requeue", "incomplete", job)
+    run_command("scontrol", "requeue", "incomplete", job)
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    _run_command("scancel", *jobs)
+    run_command("scancel", *jobs)
 
 
 @contextlib.contextmanager
@@ -98,7 +98,8 @@ def outside_of_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _run_command(*command: str) -> str:
+def run_command(*command: str) -> str:
+    """Return what a command of SLURM prints; raise `Failed` if it fails or does not answer in time."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

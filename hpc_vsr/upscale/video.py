@@ -24,8 +24,8 @@ from hpc_vsr.media.video_sink import QUALITY, Encoding, choose_codec, write_segm
 from hpc_vsr.media.video_source import MATRICES, VideoSource
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import Failed, InputError
-from hpc_vsr.system.files import check_free_space, create_folder, is_valid, record_checksum, sha256
-from hpc_vsr.system.lock import Lock, only_writer
+from hpc_vsr.system.files import check_free_space, create_folder, is_valid, no_folder, record_checksum, sha256
+from hpc_vsr.system.lock import Held, Lock, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.checks import warn_of_blur
 from hpc_vsr.upscale.planes import enlarge_planes
@@ -124,7 +124,7 @@ class VideoUpscaling:
         settings, record = self.settings, self.folder / RECORD
         if not record.exists():
             if not settings.output.parent.is_dir():
-                raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
+                raise InputError(f"{no_folder(settings.output.parent)}; make it or choose another --output")
             create_folder(self.folder)
             check_free_space(self.folder, settings.input.stat().st_size)
         return join_upscaling(record, self.fingerprint,
@@ -141,9 +141,14 @@ class VideoUpscaling:
 
     def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
         for number in numbers:
-            if not is_valid(self.segment_path(number)) and not self.is_finished():  # by another task, meanwhile
+            if is_valid(self.segment_path(number)) or self.is_finished():  # made by another task, meanwhile
+                continue
+            try:
                 with only_writer(self.folder, f".segment-{number:05d}.lock") as lock:
                     self._make_segment(number, upscaler, progress, lock)
+            except Held:  # an element of an array that was submitted again meets those of the first array
+                if self.settings.part is None:
+                    raise
 
     def _make_segment(self, number: int, upscaler: Upscaler, progress: Progress, lock: Lock) -> None:
         """Write a segment and its checksum."""
