@@ -131,7 +131,7 @@ def _index_by_stamps(path: Path, packets: Packets, damaged: Damaged, num_threads
     if count == 0:
         return index
     warning = (f"{path}: begins between key frames: {count} frame{'s' * (count > 1)} at the start cannot be decoded "
-               "without what came before, and are left out")
+               f"without what came before, and {'are' if count > 1 else 'is'} left out")
     return dataclasses.replace(index, description={**index.description, "left_out": count},
                                warnings=[warning, *index.warnings])
 
