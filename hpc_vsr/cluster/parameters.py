@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hpc_vsr.cluster.logs import SAY_LAST
 from hpc_vsr.cluster.site import Queue, Site
 from hpc_vsr.experiment.resources import Resources, slurm_memory
 
@@ -58,7 +59,7 @@ def _common_parameters(name: str, setup: Sequence[str], hours: float, queue: Que
     return {
         **queue.given(), "job_name": name, "time": max(1, round(hours * 60)), "wckey": None,
         # since SLURM 22.05 srun does not inherit --cpus-per-task from sbatch
-        "setup": [*setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
+        "setup": [SAY_LAST, *setup, "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"],
         # many clusters do not requeue after a preemption or a node failure unless asked to
         "additional_parameters": {"requeue": True},
     }
