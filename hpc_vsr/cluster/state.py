@@ -147,7 +147,7 @@ def decide_run(progress: Progress, number: str, queued: Queued | None, end: Call
         return DIVERGED, f"{progress.divergence}; lower train.lr, or train.precision fp32 or bf16; then delete its " \
                          "folder and launch again", None
     found = end()
-    if number and progress.state == NOT_STARTED and data is not None and data.state == FAILED:
+    if number and found.kind == "none" and data is not None and data.state == FAILED:
         return FAILED, f"its data set was not made: job {data.number}: {data.note}", None
     if found.kind == "failed" or number and found.kind in ("silent", "none"):
         return FAILED, format_end(found, number), found.log
