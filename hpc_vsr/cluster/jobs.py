@@ -20,7 +20,7 @@ from hpc_vsr.cluster.requeue import Life
 from hpc_vsr.data.build import format_dataset, preprocess
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.recipe import read_recipe
-from hpc_vsr.evaluation.evaluate import evaluate_if_needed
+from hpc_vsr.evaluation.evaluate import Baselines, evaluate_if_needed
 from hpc_vsr.experiment.jobfile import list_pending
 from hpc_vsr.experiment.progress import FINISHED
 from hpc_vsr.experiment.settings import Experiment
@@ -128,6 +128,7 @@ class ReportJob(_Restartable):
         for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
             remove_left(folder)  # a killed stage leaves its lock, and nothing else removes that of a finished one
         # measure each run; if one fails, the others are still reported
+        shared = Baselines()
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
@@ -136,7 +137,7 @@ class ReportJob(_Restartable):
                 if not run.config.exists():
                     raise InputError(f"{run.path}: its training has not begun, or ended before its first step; see its "
                                      "log")
-                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
+                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate, shared)
             except Stopped:  # the time limit is near; the job goes back to the queue
                 raise
             except InputError as error:

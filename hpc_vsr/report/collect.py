@@ -103,8 +103,7 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
         try:
             evaluations[run.name] = _read_evaluation(run, split)
         except InputError as error:
-            state = (states or {}).get(run.name)
-            failed.append(Failure(run.name, f"{state}; {error}" if state else str(error)))
+            failed.append(Failure(run.name, (states or {}).get(run.name) or str(error)))
     if not evaluations:
         raise InputError(f"no run can be reported: {failed[0].reason}")
     # all evaluations must be of one data set
