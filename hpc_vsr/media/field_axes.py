@@ -22,8 +22,8 @@ STANDARD_NAMES = {
 # names of dimensions in NetCDF, GRIB (also as NCL and cfgrib write it), ROMS, NEMO, MOM, MITgcm, WRF, rasters, images
 NAMES = (
     ("lead", r"steps?|\w*lead\w*|forecast_(period|hour)\w*|prediction_timedelta"),
-    ("time", r"n?t|n?times?\d*|\w+_times?\d*|times?_\w+|[a-z]*times?\d*|time_?steps?|dates?|datetimes?|n?frames?|"
-             r"snapshots?|records?"),
+    ("time", r"n?t|n?times?\d*|\w+_times?\d*(_\w+)?|times?_\w+|[a-z]*times?\d*|time_?steps?|dates?|datetimes?|"
+             r"n?frames?|snapshots?|records?|years?|yrs?|months?|weeks?|days?|hours?|seasons?"),
     ("other", r"number|n?members?|ens(emble)?s?(_\w+)?|realizations?|bands?|channels?|n?components?|\w*wavelengths?|"
               r"frequency|frequencies|species|tiles?|faces?"),
     ("z", r"n?z|z[_\d]\w*|z[cglstuw]|\w*lev(el)?s?(_\w+|\d+)?|lv_\w+|plev\w*|pressure\w*|isobaric\w*|\w*depth\w*|"
@@ -58,9 +58,9 @@ class Axes:
     plane : tuple of str
         The dimensions of a frame, rows and columns, in the order of the file.
     chosen : dict
-        Position that is taken in each further dimension.
+        Position that is taken in each dimension of which the user chose a value. Others have one value.
     selection : dict
-        Value that the user chose in such a dimension: a number or a text.
+        The values that the user chose, numbers or texts, by the names that he gave.
     lines : list of str
         The choice as text: "level=500 of 850, 500, 250".
     """
@@ -156,8 +156,7 @@ def find_axes(dataset: Any, name: str, wanted: Mapping[str, str]) -> Axes:
     many = [dim for dim in others if array.sizes[dim] > 1]
     if many:
         raise MustChoose(_what_to_choose(dataset, array, many, wanted, time))
-    single = {dim: 0 for dim in array.dims if dim not in (time, *plane) and dim not in chosen}
-    return Axes(time, (plane[0], plane[1]), {**chosen, **single}, selection, lines)
+    return Axes(time, (plane[0], plane[1]), chosen, selection, lines)
 
 
 def _dims(array: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,9 @@ def _import_xarray() -> Any:
 def _open_any(xarray: Any, path: Path, group: str, options: dict) -> Any:
     if path.is_dir():
         field_zarr.check_store(path)
-        return xarray.open_dataset(path, engine="zarr", group=group or None, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*onsolidated metadata")  # the store is small enough without
+            return xarray.open_dataset(path, engine="zarr", group=group or None, **options)
     if any(field_hdf5.starts_with(path, mark) for mark in NETCDF3):
         # the netCDF library reads zeros beyond the end of a truncated file
         return xarray.open_dataset(path, engine="scipy", **options)

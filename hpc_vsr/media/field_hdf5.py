@@ -59,7 +59,7 @@ def _walk(group: h5py.Group, name: str) -> Iterator[str]:
 def _opened(path: Path) -> Iterator[h5py.File | None]:
     """Open a file; None if it is damaged, which xarray then reports."""
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError):
         yield None
         return
@@ -243,5 +243,5 @@ class LazyArray:
                            for key, value in dataset.attrs.items() if key not in OWN_ATTRIBUTES}
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        with h5py.File(self.path, "r", locking=False) as file:
+        with h5py.File(self.path, "r") as file:
             return file[self.name][index]

@@ -92,7 +92,7 @@ def find_times(parts: Sequence[Part]) -> tuple[list[Part], list[Clock] | None]:
     if first.axes.time is not None:
         return list(parts), clocks
     time = clocks[0].name if clocks else next(name for name in ("time", "frame", "file_number")
-                                             if name not in first.dataset.variables)
+                                             if name not in {*first.dataset.variables, *first.dataset.dims})
     differing = {name for name, value in first.dataset.variables.items() if value.ndim == 0 and _differs(parts, name)}
     along = {first.name, *differing, *([time] if clocks else ())}
     return [_put_on(part, time, along) for part in parts], clocks
@@ -104,10 +104,10 @@ def _differs(parts: Sequence[Part], name: Any) -> bool:
 
 
 def _put_on(part: Part, time: str, names: set) -> Part:
+    """Give variables a dimension of time, of length one."""
     dataset = part.dataset
-    for name in names & set(dataset.variables):
-        is_coordinate = name in dataset.coords
-        longer = dataset.variables[name].set_dims({time: 1, **dataset.variables[name].sizes})
-        dataset = dataset.drop_vars(name)
-        dataset = dataset.assign_coords({name: longer}) if is_coordinate else dataset.assign({name: longer})
+    coordinates = [name for name in names if name in dataset.coords]
+    longer = {name: dataset.variables[name].set_dims({time: 1, **dataset.variables[name].sizes})
+              for name in names if name in dataset.variables}
+    dataset = dataset.drop_vars(longer).assign(longer).set_coords(coordinates)
     return replace(part, dataset=dataset, axes=replace(part.axes, time=time))

@@ -17,7 +17,8 @@ from hpc_vsr.system.errors import InputError
 
 GAP = 1.5  # a step longer than this many usual ones is a gap
 NEARBY = 11  # steps around one, whose median is the usual one: a cadence may change, or grow slowly
-SHORTEST = 5  # frames of a window; if the pieces between gaps are shorter on average, the times are irregular
+SHORTEST = 5  # frames of a window; if the pieces between many gaps are shorter, the times are irregular
+MANY = 3  # gaps
 FILL = 9.9e36  # NetCDF's value for what was never written
 MOST_SHOWN = 3
 SAME_DATES = {"standard", "proleptic_gregorian"}  # since 1582
@@ -75,7 +76,7 @@ def _describe(clock: Clock, steps: np.ndarray, start: str, is_backwards: bool) -
 
     gaps = find_gaps(steps)
     warnings = ["time goes backwards through the frames"] * is_backwards
-    if len(gaps) and len(clock.stored) / (len(gaps) + 1) < SHORTEST:
+    if _is_irregular(gaps, steps):
         warnings.append(f"the steps of time are irregular, {span(steps)}; frames are taken as they follow each other")
         gaps = gaps[:0]
     lasting = np.delete(steps, gaps)
@@ -99,13 +100,17 @@ def look_at_names(paths: Sequence[Path], lengths: Sequence[int]) -> Times:
     line = f"time: {sum(lengths)} step{'s' * (sum(lengths) != 1)}, without time stamps"
     numbers = numbers_in_names([path.name for path in paths]) if len(paths) > 2 else None
     gaps = find_gaps(np.diff(numbers)) if numbers is not None and (np.diff(numbers) > 0).all() else np.array([], int)
-    if not len(gaps) or sum(lengths) / (len(gaps) + 1) < SHORTEST:
+    if not len(gaps) or _is_irregular(gaps, numbers):
         return Times(line)
     starts = np.cumsum([0, *lengths])
     told = ", ".join(f"{paths[gap].name} and {paths[gap + 1].name}" for gap in gaps[:MOST_SHOWN])
     more = f" and {len(gaps) - MOST_SHOWN} more" if len(gaps) > MOST_SHOWN else ""
     return Times(f"{line}, {_count(gaps)} in the names of the files", tuple(int(starts[gap + 1]) for gap in gaps),
                  (f"a file is missing between {told}{more}, by the numbers in their names; no window crosses a gap",))
+
+
+def _is_irregular(gaps: np.ndarray, steps: np.ndarray) -> bool:
+    return len(gaps) >= MANY and len(gaps) * SHORTEST > len(steps)
 
 
 def _count(gaps: np.ndarray) -> str:
@@ -126,7 +131,8 @@ def _on_one_clock(paths: Sequence[Path], clocks: Sequence[Clock]) -> list[Clock]
         if not is_same or first.decode(0) is None or None in dates or "since" not in first.units:
             raise InputError(f"{path}: {clock.name} is {_how(clock)}, but in the file before it {_how(first)}; all "
                              "files must use the same type of time")
-        dates = [date.replace(calendar=first.calendar) for date in dates]
+        dates = [cftime.datetime(date.year, date.month, date.day, date.hour, date.minute, date.second,
+                                 date.microsecond, calendar=first.calendar) for date in dates]
         made.append(replace(first, stored=np.asarray(cftime.date2num(dates, first.units, first.calendar))))
     return made
 
