@@ -57,6 +57,9 @@ class SourceInfo(Record):
     long_name: str = ABSENT
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
+    masked_by: list[str] = ABSENT
+    zeros: str = ABSENT
+    offset: float = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")

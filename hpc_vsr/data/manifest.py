@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetInfo, ShardEntry
-from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import read_sealed, sha256, write_sealed
 
@@ -65,6 +65,12 @@ class Manifest:
     @property
     def extent(self) -> float:
         return self.info.normalisation.extent
+
+    @property
+    def subtracted(self) -> float:
+        """What was subtracted from the values of a field before they were stored; 0 for most."""
+        offset = self.info.source.offset
+        return 0.0 if offset is ABSENT else offset
 
     @property
     def hr_size(self) -> tuple[int, int]:

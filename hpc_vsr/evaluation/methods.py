@@ -18,7 +18,7 @@ from hpc_vsr.models.network import count_flops
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import DataTerms, Trained, load_trained
+from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.errors import InputError
 
 NUM_SYMMETRIES = 8
@@ -72,7 +72,8 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
     flops = count_flops(trained.network, terms.channels, manifest.lr_size)
     network = trained.network.to(device)
 
-    in_stored_values = functools.partial(_in_stored_values, terms=terms, precision=precision, device=device)
+    in_stored_values = functools.partial(_in_stored_values, offset=terms.offset_after(manifest.subtracted),
+                                         extent=terms.extent, precision=precision, device=device)
     plain = in_stored_values(network.upscale)
     yield Method(name, model, num_parameters, flops, plain)
     if self_ensemble:
@@ -118,15 +119,15 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
         return network.upscale(torch.stack(frames, dim=2))
 
     return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), WINDOW * once + again,
-                  _in_stored_values(twice, terms, precision, device))
+                  _in_stored_values(twice, terms.offset_after(manifest.subtracted), terms.extent, precision, device))
 
 
-def _in_stored_values(upscale: Callable[[Tensor], Tensor], terms: DataTerms, precision: str, device: torch.device
-                      ) -> Callable[[Tensor], Tensor]:
+def _in_stored_values(upscale: Callable[[Tensor], Tensor], offset: float, extent: float, precision: str,
+                      device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return `Method.enlarge` for a network's function of values 0..1."""
     def enlarge(window: Tensor) -> Tensor:
         with autocast(device, precision):
-            return upscale_values(upscale, window[None], terms.offset, terms.extent)[0]
+            return upscale_values(upscale, window[None], offset, extent)[0]
     return enlarge
 
 

@@ -64,7 +64,8 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     frames : range
     scale : int
     frame : callable
-        Returns the enlarged frame of a number, (scale h, scale w) float32 in physical units, NaN where there is none.
+        Returns the enlarged frame of a number, (scale h, scale w) in physical units and the source's `output_dtype`,
+        NaN where there is none.
     history : str
         Line that is put before the history of the source.
     mark : str
@@ -90,12 +91,13 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     values = dask.array.map_blocks(
         lambda block: frame(int(block[0, 0, 0]))[None],
         dask.array.from_array(np.array(frames)[:, None, None], chunks=(1, 1, 1)),
-        dtype=np.float32, chunks=((1,) * len(frames), (size[0],), (size[1],)))
+        dtype=source.output_dtype, chunks=((1,) * len(frames), (size[0],), (size[1],)))
     array = xarray.DataArray(values, dims=(time, rows, columns), attrs=original.attrs)
     # the dimensions, encoding and history of the source
     single = {name: 1 for name in original.dims if name not in array.dims}
     dataset[variable] = array.expand_dims(single).transpose(*original.dims)
-    encoding = _kept_encoding(original.variable) or {"dtype": np.dtype(np.float32), "_FillValue": np.float32(np.nan)}
+    dtype = source.output_dtype
+    encoding = _kept_encoding(original.variable) or {"dtype": dtype, "_FillValue": dtype.type(np.nan)}
     dataset[variable].encoding = encoding
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hpc_vsr.media.field_look import check_values, choose_offset, describe, facts_of, look_at, refuse_late_fill
+from hpc_vsr.media.field_values import FieldFrames, as_stored
 from hpc_vsr.media.order import natural_order
-from hpc_vsr.media.reading import Facts, Periodic
+from hpc_vsr.media.reading import Periodic
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file
 
-LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
 PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # filters that would unpickle a Zarr array
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
@@ -24,6 +23,13 @@ class FieldSource:
     """A (time, y, x) variable of one or more files; see `hpc_vsr.media.source.Source`.
 
     Missing values are filled from the nearest valid one.
+
+    Attributes
+    ----------
+    offset : float
+        What is subtracted from the values in float64, because float32 is too coarse for them; mostly 0.
+    block_bytes : int
+        Most memory that it takes for what it has read of the files.
     """
 
     dtype = "float32"
@@ -37,48 +43,51 @@ class FieldSource:
                 raise InputError(f"{path}: {variable} is {_shape_text(array)}, but in {paths[0].name} "
                                  f"{_shape_text(first)}; all files must have the same grid and unit")
         _check_order(paths, self._arrays)
-        self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
+        self._frames = FieldFrames(paths, self._arrays, variable)
+        self.block_bytes = self._frames.block_bytes
         self.channels = (variable,)
-        self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
-        self.facts = Facts()
+        self.num_frames, (self.height, self.width) = self._frames.num_frames, first.shape[1:]
+        self._look = look_at(self._frames)
+        self.offset = choose_offset(self._look)
+        self.facts = facts_of(self._frames, self._look, self.offset, str(first.attrs.get("units", "1")))
         self.description = {
             "variable": variable,
             "units": str(first.attrs.get("units", "1")),
             "long_name": str(first.attrs.get("long_name", variable)),
             "dimensions": [str(name) for name in first.dims],
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
+            **describe(self._frames, self._look, self.offset),
         }
 
+    @property
+    def output_dtype(self) -> np.dtype:
+        """Type of float that holds an enlarged frame with what was subtracted from it."""
+        return np.dtype(np.float64 if self.offset else np.float32)
+
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
+        """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values.
+
+        If `offset` is not 0, it is subtracted from the physical values.
+        """
         for index in range(start, stop):
-            part = bisect.bisect_right(self._starts, index) - 1
-            path, inside = self.files[part], index - self._starts[part]
-            try:
-                values = self._arrays[part][inside].values.astype(np.float32)
-            except (OSError, RuntimeError, ValueError, TypeError) as error:  # raised by back ends for damaged data
-                raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
-                                 f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
-            if np.isinf(values).any():
-                raise InputError(f"{path}: {self.channels[0]} has infinite values in frame {inside}")
-            valid = ~np.isnan(values)
-            if np.abs(values, where=valid, out=np.zeros_like(values)).max() > LARGEST:
-                raise InputError(f"{path}: {self.channels[0]} is as large as {np.nanmax(np.abs(values)):.3g} in frame "
-                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue; "
-                                 "otherwise choose other units")
-            if valid.all():
-                yield values[None], None
-            elif not valid.any():
-                raise InputError(f"{path}: {self.channels[0]} has no valid value in frame {inside}; "
-                                 "cut the file to the frames that have data")
-            else:
-                yield _fill_from_nearest(values, valid)[None], valid
+            values, missing, _ = self._frames.frame(index)
+            valid = None if missing is None else ~missing
+            if valid is not None and not valid.any():
+                subject, place = self._frames.place(index)
+                raise InputError(f"{subject} has no valid value {place}; cut the file to the frames that have data")
+            seen = values if valid is None else values[valid]
+            check_values(self._frames, index, seen)
+            refuse_late_fill(self._frames, index, seen, self._look)
+            if self.offset:
+                values = values.astype(np.float64) - self.offset
+            values = values.astype(np.float32)
+            yield (values if valid is None else _fill_from_nearest(values, valid))[None], valid
 
     def open_datasets(self) -> list:
         """Open the files as xarray data sets; times stay the numbers that are stored."""
         import xarray
 
-        return [_open_any(xarray, path, decode_times=False) for path in self.files]
+        return [_open_any(xarray, path, decode_times=False, **as_stored(path)) for path in self.files]
 
 
 def list_variables(path: Path) -> list[str]:
@@ -184,9 +193,10 @@ def _import_xarray():
     return xarray
 
 
-def _open_dataset(xarray, path: Path):
+def _open_dataset(xarray, path: Path, variable: str | None = None):
+    """Open a file; the values of `variable` stay as they are stored."""
     try:
-        return _open_any(xarray, path)
+        return _open_any(xarray, path, **as_stored(path, variable))
     except InputError:
         raise
     except Exception as error:  # xarray passes on whatever its back end raises
@@ -195,7 +205,7 @@ def _open_dataset(xarray, path: Path):
 
 
 def _open_variable(path: Path, variable: str):
-    dataset = _open_dataset(_import_xarray(), path)
+    dataset = _open_dataset(_import_xarray(), path, variable)
     if variable not in dataset.data_vars:
         names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
         raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")

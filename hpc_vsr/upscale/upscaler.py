@@ -58,15 +58,17 @@ class Upscaler:
     def precision(self) -> str:
         return self.choice.precision
 
-    def enlarge(self, window: Tensor) -> Tensor:
+    def enlarge(self, window: Tensor, subtracted: float | None = None) -> Tensor:
         """Enlarge the centre frame of a (C, 5, h, w) window of values like those of the training.
 
+        `subtracted` is what was subtracted from the values of a field; if not given, what it was in the training.
         Returns (C, s h, s w) float32 on the CPU.
         """
         terms = self.trained.terms
+        offset = terms.offset if subtracted is None else terms.offset_after(subtracted)
         with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
             return upscale_values(lambda values: self._network.upscale(values, self.tile),
-                                  window[None].to(self.device), terms.offset, terms.extent)[0].cpu()
+                                  window[None].to(self.device), offset, terms.extent)[0].cpu()
 
     def uses_tiles(self, height: int, width: int) -> bool:
         """Return whether frames of that LR size are computed in tiles."""
@@ -135,13 +137,16 @@ class Upscaler:
         find_cuts = self.for_video if find_cuts is None else find_cuts
         shape = (*stacked.shape[:2], *(self.scale * side for side in stacked.shape[2:]))
         out = np.empty(shape, frames.dtype)
-        pictures = (picture.astype(np.float32) * np.float32(factor) for picture in stacked)
+        # of a field with a large mean, that mean is not in the values that the network sees
+        mean = self.trained.terms.was_subtracted
+        pictures = ((picture - mean if mean else picture).astype(np.float32) * np.float32(factor)
+                    for picture in stacked)
         for index, window in enumerate(windows(pictures, 0, range(len(stacked)), len(stacked),
                                                to_luma if find_cuts else None)):
             frame = self.enlarge(torch.from_numpy(np.stack(window, 1))).numpy() / factor
             if frames.dtype.kind == "u":
                 frame = np.rint(np.clip(frame, 0, white))
-            out[index] = frame
+            out[index] = frame.astype(np.float64) + mean if mean else frame
         return out if frames.ndim == 4 else out[:, 0]
 
     def _check(self, frames: np.ndarray, white: float | None) -> float | None:

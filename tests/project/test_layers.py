@@ -19,7 +19,7 @@ ONLY_USERS = {
     "h5py": {"data/shards"},
     "mpi4py": {"system/mpi"},
     "av": {"media/video_file", "media/video_join", "media/video_sink", "media/video_source"},
-    "xarray": {"media/field_sink", "media/field_source"},
+    "xarray": {"media/field_sink", "media/field_source", "media/field_values"},
     "submitit": {"cluster/jobs", "cluster/local", "cluster/submit"},
     "matplotlib": {"report/figures", "report/pictures"},
     "skimage": {"metrics/image"},
