@@ -60,6 +60,7 @@ class SourceInfo(Record):
     masked_by: list[str] = ABSENT
     zeros: str = ABSENT
     offset: float = ABSENT
+    periodic: Literal["x", "y", "xy"] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")

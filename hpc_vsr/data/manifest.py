@@ -67,6 +67,12 @@ class Manifest:
         return self.info.normalisation.extent
 
     @property
+    def periodic(self) -> str:
+        """Axes at whose ends the frames go on at the other side: "", "x", "y" or "xy"."""
+        periodic = self.info.source.periodic
+        return "" if periodic is ABSENT else periodic
+
+    @property
     def subtracted(self) -> float:
         """What was subtracted from the values of a field before they were stored; 0 for most."""
         offset = self.info.source.offset

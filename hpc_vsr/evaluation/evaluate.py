@@ -54,7 +54,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     check_shards(manifest, {settings.split, "val"})
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
-    noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
+    noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma, manifest.periodic)
     precision = _choose_precision(trained, manifest, settings, device)
     methods = [*baselines(manifest, noise, device),
                *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc_vsr.media.field_look import check_values, choose_offset, describe, facts_of, look_at, refuse_late_fill
+from hpc_vsr.media.field_periodic import fill_from_nearest, find_periodic, join_facts
 from hpc_vsr.media.field_values import FieldFrames, as_stored
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.media.reading import Periodic
@@ -34,7 +35,7 @@ class FieldSource:
 
     dtype = "float32"
 
-    def __init__(self, paths: Sequence[Path], variable: str):
+    def __init__(self, paths: Sequence[Path], variable: str, periodic: Periodic = "auto"):
         self.files = list(paths)
         self._arrays = [_open_variable(path, variable) for path in paths]
         first = self._arrays[0]
@@ -49,10 +50,12 @@ class FieldSource:
         self.num_frames, (self.height, self.width) = self._frames.num_frames, first.shape[1:]
         self._look = look_at(self._frames)
         self.offset = choose_offset(self._look)
-        self.facts = facts_of(self._frames, self._look, self.offset, str(first.attrs.get("units", "1")))
+        units = str(first.attrs.get("units", "1"))
+        self.facts = join_facts(facts_of(self._frames, self._look, self.offset, units),
+                                find_periodic(first, periodic, str(paths[0])))
         self.description = {
             "variable": variable,
-            "units": str(first.attrs.get("units", "1")),
+            "units": units,
             "long_name": str(first.attrs.get("long_name", variable)),
             "dimensions": [str(name) for name in first.dims],
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
@@ -81,7 +84,7 @@ class FieldSource:
             if self.offset:
                 values = values.astype(np.float64) - self.offset
             values = values.astype(np.float32)
-            yield (values if valid is None else _fill_from_nearest(values, valid))[None], valid
+            yield (values if valid is None else fill_from_nearest(values, valid, self.facts.periodic))[None], valid
 
     def open_datasets(self) -> list:
         """Open the files as xarray data sets; times stay the numbers that are stored."""
@@ -108,6 +111,8 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
     variable : str, optional
         A variable with the dimensions (time, y, x); others of length one are dropped. It may be left out if there is
         only one.
+    periodic : {"auto", "none", "x", "y", "xy"}
+        Directions in which it goes on at the other side; auto finds longitudes around the globe.
 
     Raises
     ------
@@ -119,7 +124,7 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
     for file in files:
         if not file.is_dir():  # a Zarr store is a folder
             check_input_file(file, "a NetCDF, HDF5 or Zarr file")
-    return FieldSource(files, variable or _only_variable(path))
+    return FieldSource(files, variable or _only_variable(path), periodic)
 
 
 def _only_variable(path: Path) -> str:
@@ -245,10 +250,3 @@ def _open_any(xarray, path: Path, **options):
         if path.suffix not in (".h5", ".hdf5", ".he5"):
             raise
         return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
-
-
-def _fill_from_nearest(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt  # slow to import, and most fields have no gaps
-
-    nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return values[tuple(nearest)]

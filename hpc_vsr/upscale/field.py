@@ -124,7 +124,8 @@ class FieldUpscaling:
                 return np.full([upscaler.scale * side for side in (source.height, source.width)], np.nan, dtype)
             around = window_around(number, *piece_around(number, source.num_frames, source.facts.breaks))
             window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
-            out = project(upscaler.enlarge(window, source.offset), window[:, REACH]).numpy()[0].astype(dtype)
+            enlarged = upscaler.enlarge(window, source.offset, source.facts.periodic)
+            out = project(enlarged, window[:, REACH]).numpy()[0].astype(dtype)
             if source.offset:
                 out += source.offset
             # gaps of the input are gaps of the output
@@ -161,5 +162,6 @@ def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: Fiel
 
     def project(sr: Tensor, lr: Tensor) -> Tensor:
         with torch.inference_mode():
-            return back_project(sr[None], lr[None], reduce, bicubic, settings.back_projection)[0]
+            return back_project(sr[None], lr[None], reduce, bicubic, settings.back_projection,
+                                source.facts.periodic)[0]
     return project

@@ -58,28 +58,41 @@ class Upscaler:
     def precision(self) -> str:
         return self.choice.precision
 
-    def enlarge(self, window: Tensor, subtracted: float | None = None) -> Tensor:
+    def enlarge(self, window: Tensor, subtracted: float | None = None, periodic: str = "") -> Tensor:
         """Enlarge the centre frame of a (C, 5, h, w) window of values like those of the training.
 
         `subtracted` is what was subtracted from the values of a field; if not given, what it was in the training.
-        Returns (C, s h, s w) float32 on the CPU.
+        `periodic` has the axes at whose ends a field goes on at the other side. Returns (C, s h, s w) float32 on the
+        CPU.
         """
         terms = self.trained.terms
         offset = terms.offset if subtracted is None else terms.offset_after(subtracted)
         with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
             return upscale_values(lambda values: self._network.upscale(values, self.tile),
-                                  window[None].to(self.device), offset, terms.extent)[0].cpu()
+                                  window[None].to(self.device), offset, terms.extent, self.margin(periodic),
+                                  periodic)[0].cpu()
 
     def uses_tiles(self, height: int, width: int) -> bool:
         """Return whether frames of that LR size are computed in tiles."""
         return 0 < self.tile < max(height, width)
 
-    def find_reach(self, height: int, width: int) -> int | None:
+    def margin(self, periodic: str) -> int:
+        """Return the LR pixels of the other side that the network sees of periodic frames; 0 if they are not."""
+        return self._network.find_wrap(self.channels) if periodic else 0
+
+    def size_seen(self, height: int, width: int, periodic: str) -> tuple[int, int]:
+        """Return the LR size of frames with what the network sees of their other side."""
+        margin = 2 * self.margin(periodic)
+        return height + margin * ("y" in periodic), width + margin * ("x" in periodic)
+
+    def find_reach(self, height: int, width: int, periodic: str = "") -> int | None:
         """Return how many LR pixels the network sees around an output pixel, if frames of that LR size need tiles.
 
-        This takes a second; one process may find it and send it to the others, which set `reach`.
+        Periodic frames need it, too. This takes a second; one process may find it and send it to the others, which set
+        `reach`.
         """
-        return self._network.find_core_reach(self.channels) if self.uses_tiles(height, width) else self.reach
+        is_needed = self.uses_tiles(height, width) or periodic
+        return self._network.find_core_reach(self.channels) if is_needed else self.reach
 
     @property
     def reach(self) -> int | None:
