@@ -103,7 +103,7 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
         hr = crop_to_multiple(frame, degradation.scale)
         if valid is not None:
             valid = crop_to_multiple(valid[None], degradation.scale)[0]
-        yield degrade(hr, degradation), hr, valid
+        yield degrade(hr, degradation, plan.source.facts.periodic), hr, valid
 
 
 def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]

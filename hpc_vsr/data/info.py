@@ -70,6 +70,10 @@ class SourceInfo(Record):
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
     selection: dict[str, Any] = ABSENT
+    masked_by: list[str] = ABSENT
+    zeros: str = ABSENT
+    offset: float = ABSENT
+    periodic: Literal["x", "y", "xy"] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")

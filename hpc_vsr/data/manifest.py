@@ -80,6 +80,18 @@ class Manifest:
         return self.info.normalisation.extent
 
     @property
+    def periodic(self) -> str:
+        """Axes at whose ends the frames go on at the other side: "", "x", "y" or "xy"."""
+        periodic = self.info.source.periodic
+        return "" if periodic is ABSENT else periodic
+
+    @property
+    def subtracted(self) -> float:
+        """What was subtracted from the values of a field before they were stored; 0 for most."""
+        offset = self.info.source.offset
+        return 0.0 if offset is ABSENT else offset
+
+    @property
     def hr_size(self) -> tuple[int, int]:
         return self.info.hr_size
 

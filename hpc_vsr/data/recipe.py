@@ -13,6 +13,7 @@ from typing import Any
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
+from hpc_vsr.media.field_periodic import without_cropped
 from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.source import OPTIONS, Channels, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
@@ -146,6 +147,9 @@ def plan_dataset(recipe: Recipe) -> Plan:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
     # sizes and splits
     scale = recipe.degradation.scale
+    if source.facts.periodic:
+        source.facts = without_cropped(source.facts, source.height, source.width, scale, recipe.periodic,
+                                       str(recipe.source_path))
     lr_size = source.height // scale, source.width // scale
     hr_size = lr_size[0] * scale, lr_size[1] * scale
     if min(lr_size) < 8:
@@ -161,6 +165,8 @@ def plan_dataset(recipe: Recipe) -> Plan:
                  "height": source.height, "width": source.width, **source.description}
     if source.facts.breaks:
         described["breaks"] = list(source.facts.breaks)
+    if source.facts.periodic:
+        described["periodic"] = source.facts.periodic
     source_info = from_dict(SourceInfo, described, str(recipe.source_path))
     assert as_dict(source_info) == described, "SourceInfo lacks a field"
     is_grey = source.dtype == "uint8" or "white" in source.description

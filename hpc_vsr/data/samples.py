@@ -185,8 +185,10 @@ class Patches(Dataset):
         sample = int(_order(self.seed, epoch, len(self.frames))[index])
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
         height, width = self.frames.manifest.lr_size
-        top = int(random.integers(height - self.shape[0] + 1))
-        left = int(random.integers(width - self.shape[1] + 1))
+        # where frames go on at the other side, a patch may begin anywhere
+        periodic = self.frames.manifest.periodic
+        top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
+        left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
         patch = self._cut(self.frames.centres[sample], top, left)
         if not self.augment:
             return patch
@@ -196,15 +198,29 @@ class Patches(Dataset):
     def _cut(self, centre: int, top: int, left: int) -> Patch:
         rows, columns = self.shape
         scale = self.frames.manifest.scale
-        hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
-        hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
+        if self.frames.manifest.periodic:
+            size = self.frames.manifest.hr_size
+            hr = self.frames.hr_frame(centre)
+            for axis, first, length in ((1, top, rows), (2, left, columns)):
+                places = torch.arange(scale * (first + 1), scale * (first + length - 1), device=hr.device)
+                hr = hr.index_select(axis, places % size[axis - 1])
+        else:
+            hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+            hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
         lr = self._with_margin(centre, top, left).transpose(0, 1)
         return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
 
     def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
-        """Return (5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
-        (rows, columns), margin = self.shape, self.margin
+        """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""
+        (rows, columns), margin, periodic = self.shape, self.margin, self.frames.manifest.periodic
         height, width = self.frames.manifest.lr_size
+        if periodic:
+            window = self.frames.lr_frames(centre - REACH, centre + REACH + 1)
+            for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
+                places = torch.arange(start - margin, start + length + margin, device=window.device)
+                places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
+                window = window.index_select(axis, places)
+            return window
         first, last = max(top - margin, 0), min(top + rows + margin, height)
         window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
         if margin == 0:

@@ -62,8 +62,9 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
     key = (manifest.fingerprint, settings.split, settings.pictures, device)
+    blur, periodic = manifest.degradation.blur_sigma, manifest.periodic
     noise, known_rows, known_pictures = shared.get(key) or (
-        tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma), [], {})
+        tune_noise(validation_pairs(manifest), manifest.scale, blur, periodic), [], {})
     precision = _choose_precision(trained, manifest, settings, device)
     methods = [*(baselines(manifest, noise, device) if not known_rows else []),
                *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -211,9 +212,10 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
 
 def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
     """Return the RMS difference between SR degraded again and LR, over the LR pixels that see no gap; NaN if none."""
+    again = functools.partial(degrade, degradation=manifest.degradation, periodic=manifest.periodic)
     gaps = np.isnan(hr).astype(np.float32)
-    seen = np.abs(degrade(gaps, manifest.degradation)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
-    difference = (degrade(sr, manifest.degradation) - lr)[~seen].astype(np.float64)
+    seen = np.abs(again(gaps)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
+    difference = (again(sr) - lr)[~seen].astype(np.float64)
     return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
 
 

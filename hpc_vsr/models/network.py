@@ -16,6 +16,7 @@ from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
+FLOW_WRAP = 64  # LR pixels; a multiple of what the levels of the flow's pyramid need
 LOST = 1  # LR pixels that a network loses at each side
 
 
@@ -95,6 +96,14 @@ class Network(nn.Module):
         if self.core_reach is None and not self.has_flow:
             self.core_reach = find_reach(self.core, channels, self.core.scale, self.core.num_frames)
         return self.core_reach
+
+    def find_wrap(self, channels: int) -> int:
+        """Return the LR pixels that a frame needs at each side where it goes on at the other side.
+
+        This is as far as the network sees, so that there is no seam. A network with flow sees the whole frame; the
+        flow at a pixel hardly depends on what is further away than this.
+        """
+        return self.reach + LOST + (FLOW_WRAP if self.has_flow else self.find_core_reach(channels))
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """Return `first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""

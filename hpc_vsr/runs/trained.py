@@ -12,7 +12,7 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.models.settings import WHOLE_SCALES, ModelSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.state import load_checkpoint, load_weights
-from hpc_vsr.system.config import as_dict, check_finite, from_dict
+from hpc_vsr.system.config import ABSENT, as_dict, check_finite, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import sha256
 
@@ -37,6 +37,8 @@ class DataTerms:
         not say.
     bits : int, optional
         Significant bits of that video or those images. Checkpoints of earlier versions do not say; they are of 8 bits.
+    subtracted : float, optional
+        What was subtracted from the values of a field before they were stored, because float32 is too coarse for them.
     """
 
     channels: int
@@ -48,6 +50,7 @@ class DataTerms:
     fingerprint: str
     is_video: bool | None = None
     bits: int | None = None
+    subtracted: float = ABSENT
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -59,7 +62,7 @@ class DataTerms:
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
-                   manifest.bits)
+                   manifest.bits, manifest.info.source.offset)
 
     @property
     def for_video(self) -> bool:
@@ -69,6 +72,14 @@ class DataTerms:
     def rounding_shows(self) -> bool:
         """Whether the values are finer than the 256 grey levels to which those of 8 bits are rounded anyway."""
         return not self.for_video or (self.bits or 8) > 8
+
+    def offset_after(self, subtracted: float) -> float:
+        """Return `offset` for values from which `subtracted` was subtracted, instead of what it was in the training."""
+        return self.offset + (self.was_subtracted - subtracted)
+
+    @property
+    def was_subtracted(self) -> float:
+        return 0.0 if self.subtracted is ABSENT else self.subtracted
 
     def build(self, settings: ModelSettings) -> Network:
         """Return the initialised network for this data."""

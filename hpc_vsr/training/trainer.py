@@ -161,8 +161,9 @@ class Trainer:
         network = self.optimisation.average.network
         upscale = network.upscale_first_stage if first_stage else network.upscale
         self._prepare_tiles()
+        margin = self._prepare_wrap()
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
-                         lambda: stop.name is not None)
+                         lambda: stop.name is not None, margin)
         if found is None:
             raise self._as_stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
@@ -180,6 +181,14 @@ class Trainer:
             network = self.optimisation.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
+    def _prepare_wrap(self) -> int:
+        """Return how many pixels periodic frames need of their other side, which the main rank measures."""
+        if not self.manifest.periodic:
+            return 0
+        network, channels = self.optimisation.average.network, len(self.manifest.channels)
+        network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(channels))
+        return network.find_wrap(channels)
+
     def _data_terms(self, state: dict | None) -> DataTerms:
         """Return the terms of the checkpoint, if there is one, else those of the data.
 
@@ -191,7 +200,8 @@ class Trainer:
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
         return DataTerms.of(manifest, self.ranks.on_main(
-            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
+            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma,
+                               manifest.periodic)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""

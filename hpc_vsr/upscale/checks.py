@@ -49,12 +49,16 @@ def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:
             "about half a grey level of 256; --precision fp32 keeps the depth")
 
 
-def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str) -> str | None:
-    """Return a line if the values of a field's first frame are far from those that the network was trained on."""
+def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str, subtracted: float = 0.0) -> str | None:
+    """Return a line if the values of a field's first frame are far from those that the network was trained on.
+
+    `subtracted` is what was subtracted from the values.
+    """
     terms = upscaler.trained.terms
-    low, high = float(values.min()), float(values.max())
-    is_near = low >= terms.offset - FAR * terms.extent and high <= terms.offset + (1 + FAR) * terms.extent
+    offset = terms.offset_after(0.0)
+    low, high = float(values.min()) + subtracted, float(values.max()) + subtracted
+    is_near = low >= offset - FAR * terms.extent and high <= offset + (1 + FAR) * terms.extent
     if is_near and high - low >= 0.01 * terms.extent:
         return None
     return (f"warning: {variable} is {low:.3g} to {high:.3g} in its first frame, and {upscaler.name} was trained on "
-            f"{terms.offset:.3g} to {terms.offset + terms.extent:.3g}; are the units the same?")
+            f"{offset:.3g} to {offset + terms.extent:.3g}; are the units the same?")

@@ -139,7 +139,8 @@ def _make_missing(work: Upscaling, upscaler: Upscaler, comm: Any) -> None:
     """Make the missing units of this task, all ranks together, and return when all ranks are done."""
     # every rank computes in the precision in which the work was begun, and knows the network's reach
     upscaler.choice = on_main_rank(comm, lambda: work.begin(upscaler))
-    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(work.source.height, work.source.width))
+    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(work.source.height, work.source.width,
+                                                                    work.source.facts.periodic))
     units, neighbours = work.units, ranks_on_node(comm)
     ranks = min(comm.size, len(units))
     with work.lock() if comm.rank == 0 else contextlib.nullcontext():
@@ -176,7 +177,8 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[range]:
 def _describe(work: Upscaling, upscaler: Upscaler, processes: int = 1) -> str:
     """Return one line that says what will be done."""
     height, width = work.source.height, work.source.width
+    seen = upscaler.size_seen(height, width, work.source.facts.periodic)
     return (f"{work.settings.output}: {len(work.frames)} {work.item}s of {work.subject}, {width}x{height} to "
             f"{upscaler.scale * width}x{upscaler.scale * height}{work.coding}; {upscaler.name} in "
             f"{upscaler.precision} on {upscaler.device.type}{work.pieces}; "
-            f"{state_memory(upscaler, height, width, processes)}")
+            f"{state_memory(upscaler, *seen, processes, getattr(work.source, 'block_bytes', 0))}")
