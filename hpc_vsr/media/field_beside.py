@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from pathlib import Path
 
 import dask.array
@@ -14,8 +14,8 @@ from hpc_vsr.media.field_classes import UNKNOWN, Class, Described, Grid, class_o
 from hpc_vsr.media.field_finer import Finer, Position, make_finer
 from hpc_vsr.media.field_grid import share_cells
 from hpc_vsr.media.field_names import correct_names
+from hpc_vsr.media.field_steps import Steps
 from hpc_vsr.media.field_storage import KEPT_ENCODING, LIMITS, PACKING, common_encoding, kept_encoding, limits_of
-from hpc_vsr.system.errors import InputError
 
 BOUNDS_ENDINGS = ("_bnds", "_bounds", "_vertices", "_bnd", "_corners")
 TOPOLOGIES = ("grid_topology", "mesh_topology")  # they tie the sizes of several grids to each other
@@ -41,9 +41,10 @@ class Beside:
 
     def __init__(self, datasets: list[xarray.Dataset], files: list[Path], variable: str, frames: range, grid: Grid):
         self._datasets, self._first, self._grid, self._frames = datasets, datasets[0], grid, frames
-        self._variable, self._path = variable, files[0]
+        self._variable = variable
         self._on_grid = {grid.rows, grid.columns}
         self._has_time = grid.time in self._first[variable].dims
+        self._steps = Steps(datasets, files, variable, frames, grid.time)
         self.left_out: list[str] = []
         self._kept: dict[Hashable, xarray.Variable] = {}
         self._ends = Ends()
@@ -57,13 +58,6 @@ class Beside:
             if name != variable and name not in self._kept and name not in self.left_out:
                 self._keep(name)
         self._finish()
-
-    def _load(self, array: xarray.Variable) -> xarray.Variable:
-        try:
-            return array.load()
-        except (OSError, RuntimeError, ValueError) as error:  # raised by back ends for damaged data
-            raise InputError(f"{self._path}: the data beside {self._variable} cannot be read "
-                             f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
 
     # what lies on the grid
 
@@ -93,12 +87,12 @@ class Beside:
             if found.kind != "position":
                 continue
             dims = tuple(dim for dim in (self._grid.rows, self._grid.columns) if dim in array.dims)
-            steps, is_fixed = self._in_time(name, dims)
+            steps, is_fixed = self._steps.find(name, dims)
             position = Position(str(name), dims, found.measure, steps(0), array.dims == (name,),
                                 at=None if is_fixed else steps)
             if (beside := self._bounds_of(name)) is not None:
                 bounds[name] = beside
-                position.bounds = self._read_bounds(beside, dims) if is_fixed else None
+                position.bounds = self._steps.read_bounds(beside, dims) if is_fixed else None
             positions.append(position)
         finer = make_finer(positions, self._grid)
         for one in positions:
@@ -108,41 +102,6 @@ class Beside:
             self._keep_position(one, finer[one.name], bounds.get(one.name))
         self.left_out += [str(name) for name in bounds.values() if name not in self._kept and name not in self.left_out]
         return [one.name for one in positions if one.name in finer]
-
-    def _in_time(self, name: Hashable, dims: tuple) -> tuple[Callable[[int], np.ndarray], bool]:
-        """Return a function of the step that reads the values over `dims`, and whether all steps are the same."""
-        time = self._grid.time
-
-        def read(step: int) -> np.ndarray:
-            dataset, inside = self._place(self._frames[step])
-            array = dataset.variables[name]
-            array = array.isel({time: inside}) if time in array.dims else array
-            return np.asarray(self._load(array).transpose(*dims).values, np.float64)
-
-        if time not in self._first.variables[name].dims:
-            return read, True
-        first = read(0)
-        return read, all(np.array_equal(read(step), first, equal_nan=True) for step in range(1, len(self._frames)))
-
-    def _place(self, frame: int) -> tuple[xarray.Dataset, int]:
-        for dataset in self._datasets:
-            count = self._length(dataset)
-            if frame < count:
-                return dataset, frame
-            frame -= count
-        raise AssertionError(f"frame {frame} is beyond the files")
-
-    def _length(self, dataset: xarray.Dataset) -> int:
-        return dataset.sizes[self._grid.time] if self._has_time else 1
-
-    def _read_bounds(self, name: Hashable, dims: tuple) -> np.ndarray | None:
-        """Return (n, 2) or (rows, columns, 4) bounds."""
-        array = self._first.variables[name]
-        array = array.isel({self._grid.time: 0}) if self._grid.time in array.dims else array
-        corner = [dim for dim in array.dims if dim not in dims]
-        if len(corner) != 1 or set(array.dims) != {*dims, *corner} or array.sizes[corner[0]] != 2 * len(dims):
-            return None
-        return np.asarray(self._load(array).transpose(*dims, *corner).values, np.float64)
 
     def _keep_position(self, one: Position, finer: Finer, bounds: Hashable | None) -> None:
         array, time = self._first.variables[one.name], self._grid.time
@@ -185,10 +144,10 @@ class Beside:
         array = self._first.variables[name]
         dims = tuple(dim for dim in array.dims if dim != self._grid.time)
         if self._grid.time in array.dims:
-            read, is_fixed = self._in_time(name, dims)
+            read, is_fixed = self._steps.find(name, dims)
             values = np.asarray(read(0), array.dtype)
         else:
-            values, is_fixed = np.asarray(self._load(array).values), True
+            values, is_fixed = np.asarray(self._steps.load(array).values), True
         if not is_fixed or not power and not _is_class(values):
             self.left_out.append(str(name))
             return
@@ -216,13 +175,13 @@ class Beside:
             return
         everywhere = [dataset.variables[name] for dataset in self._datasets if name in dataset.variables]
         if not self._has_time or time not in array.dims:
-            everywhere = [self._load(one) for one in everywhere]
+            everywhere = [self._steps.load(one) for one in everywhere]
         if array.attrs.get("cf_role") in TOPOLOGIES:
             self.left_out.append(str(name))
         elif self._has_time and time in array.dims:
             self._keep_in_time(name, [one.transpose(time, ...) for one in everywhere])
         elif array.ndim == 0 and (not self._has_time and name == time or not _are_equal(everywhere)):
-            self._keep_in_time(name, [one.set_dims({time: self._length(dataset)}) for one, dataset
+            self._keep_in_time(name, [one.set_dims({time: self._steps.length(dataset)}) for one, dataset
                                       in zip(everywhere, self._datasets, strict=False)])
         elif _are_equal(everywhere):
             is_mapping = name in _named_by(self._first[self._variable], "grid_mapping") or any(
@@ -239,7 +198,7 @@ class Beside:
         if len(arrays) < len(self._datasets) or len({one.dims for one in arrays}) > 1:
             self.left_out.append(str(name))
             return
-        joined = xarray.Variable.concat([self._load(one).to_base_variable() for one in arrays], self._grid.time)
+        joined = xarray.Variable.concat([self._steps.load(one).to_base_variable() for one in arrays], self._grid.time)
         joined = joined.isel({self._grid.time: slice(self._frames.start, self._frames.stop)})
         joined.encoding = common_encoding([one.encoding for one in arrays])
         if not any(key in joined.encoding for key in PACKING) and any(key in arrays[0].encoding for key in PACKING):

@@ -183,7 +183,8 @@ def _is_mask(one: Described) -> bool:
     is_named = bool(MASK_NAME.search(one.name) or MASK_NAME.search(one.text("standard_name")))
     is_whole = one.dtype.kind in "iu" and not one.is_packed
     is_count = bool(COUNT_NAME.search(one.name) or COUNT_NAME.search(one.text("standard_name")))
-    return one.text("units").lower() in NO_UNITS and (is_named or is_whole and one.is_coordinate and not is_count)
+    has_unit = one.text("units").lower() not in NO_UNITS
+    return is_named and (is_whole or not has_unit) or is_whole and one.is_coordinate and not (has_unit or is_count)
 
 
 def _amount_of(one: Described, axes: int, measures: Collection[str]) -> Class:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpc_vsr.media.field_classes import Grid
 from hpc_vsr.media.field_grid import (
+    PLAIN,
     Measure,
     find_corners,
     has_pole,
@@ -87,9 +88,9 @@ def _along_axis(one: Position, scale: int) -> Finer | None:
 
 def _groups(positions: list[Position]) -> list[list[Position]]:
     """Put latitudes and longitudes, or x and y, together whose names differ in these words alone."""
-    groups: dict[str, list[Position]] = {}
+    groups: dict[tuple[str, bool], list[Position]] = {}
     for one in positions:
-        groups.setdefault(STEM.sub("", one.name), []).append(one)
+        groups.setdefault((STEM.sub("", one.name), one.measure == PLAIN), []).append(one)
     return [group for found in groups.values() for group in ([found] if len(found) == 2 else [[one] for one in found])]
 
 
