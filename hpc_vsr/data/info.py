@@ -40,6 +40,9 @@ class SourceInfo(Record):
     height: int
     width: int
     breaks: list[int] = ABSENT
+    # images or a video of more than 8 bits: the stored value of white, and the significant bits
+    white: int = ABSENT
+    bits: int = ABSENT
     # a folder of images
     image_type: str = ABSENT
     first: str = ABSENT
@@ -56,8 +59,6 @@ class SourceInfo(Record):
     order: str = ABSENT
     dropped: list[int] = ABSENT
     damaged: list[int] = ABSENT
-    bits: int = ABSENT
-    white: int = ABSENT
     # a field
     variable: str = ABSENT
     units: str = ABSENT
