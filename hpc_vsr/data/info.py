@@ -61,8 +61,6 @@ class SourceInfo(Record):
     order: str = ABSENT
     dropped: list[int] = ABSENT
     damaged: list[int] = ABSENT
-    bits: int = ABSENT
-    white: int = ABSENT
     # a field
     variable: str = ABSENT
     units: str = ABSENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 PLANAR = re.compile(r"(?:gray|yuv(?P<alpha>a)?j?(?P<chroma>4\d\d)p)(?P<bits>9|10|12|14|16)?(?:le)?")
 SUBSAMPLING = {None: (1, 1), "410": (4, 4), "411": (1, 4), "420": (2, 2), "422": (1, 2), "440": (2, 1), "444": (1, 1)}
 GREY = 255.0  # white in the values that a network for videos sees
-BLACK, EXTENT = 16, 219  # 8-bit luma in limited range
+BLACK, EXTENT, CHROMA_EXTENT = 16, 219, 224  # 8-bit luma and chroma in limited range
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,22 @@ class PlaneFormat:
         if self.white is not None:
             return self.white - self.black
         return self.largest if self.full_range else EXTENT << (self.bits - 8)
+
+    @property
+    def grey_chroma(self) -> int:
+        """Code of chroma without colour."""
+        return 1 << (self.bits - 1)
+
+    @property
+    def chroma_extent(self) -> int:
+        """Number of codes from the lowest to the highest chroma."""
+        return self.largest if self.full_range else CHROMA_EXTENT << (self.bits - 8)
+
+    @property
+    def whole(self) -> PlaneFormat:
+        """The same format with chroma of full size and without opacity."""
+        name = re.sub(r"yuva?4\d\dp", "yuv444p", self.name)
+        return dataclasses.replace(self, name=name, rows=1, columns=1, has_alpha=False)
 
     def to_grey(self, luma: np.ndarray) -> np.ndarray:
         """Convert coded luma to float32 grey levels, 0 black and 255 white."""

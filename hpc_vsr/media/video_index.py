@@ -97,7 +97,7 @@ def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refus
     elif seams and rate is None and (given := _join_parts(packets, seams)):
         index = _index_parts(path, packets, seams, given, damaged, num_threads)
     else:
-        index = _index_by_order(path, packets, rate, damaged, num_threads)
+        index = _index_by_order(path, packets, seams, rate, damaged, num_threads)
     return dataclasses.replace(index, warnings=[*count, *index.warnings])
 
 
@@ -128,6 +128,8 @@ def _index_by_stamps(path: Path, packets: Packets, damaged: Damaged, num_threads
     # what lies before is missing from the file's start, as in a recording that begins between key frames
     count = bisect.bisect_left(pictures, begin)
     index = _finish(path, packets, _stamps(packets, pictures[count:], None), bad)
+    if packets.discarded:
+        index.lines.append(f"{len(packets.discarded)} further frames are left out by the file's edit list")
     if count == 0:
         return index
     warning = (f"{path}: begins between key frames: {count} frame{'s' * (count > 1)} at the start cannot be decoded "
@@ -156,7 +158,9 @@ def _join_parts(packets: Packets, seams: Sequence[int]) -> array | None:
         part = packets.pts[first:stop]
         shift = 0 if end is None else end - min(part)
         given.extend(stamp + shift for stamp in part)
-        end = shift + max(stamp + length for stamp, length in zip(part, packets.durations[first:stop], strict=True))
+        usual = int(np.median(np.diff(np.sort(part)))) if len(part) > 1 else 1
+        end = shift + max(stamp + (length or usual)
+                          for stamp, length in zip(part, packets.durations[first:stop], strict=True))
     return given if len(set(given)) == len(given) else None
 
 
@@ -179,7 +183,8 @@ def _index_parts(path: Path, packets: Packets, seams: Sequence[int], given: arra
                                warnings=[*index.warnings, warning])
 
 
-def _index_by_order(path: Path, packets: Packets, rate: float | None, damaged: Damaged, num_threads: int) -> Index:
+def _index_by_order(path: Path, packets: Packets, seams: Sequence[int], rate: float | None, damaged: Damaged,
+                    num_threads: int) -> Index:
     """Number the pictures in the order in which they are shown; they have equal intervals."""
     is_avi = packets.container == "avi" and NO_STAMP not in packets.dts
     if is_avi and rate is not None:
@@ -206,7 +211,14 @@ def _index_by_order(path: Path, packets: Packets, rate: float | None, damaged: D
                         + ("" if rate is not None else "; --rate gives another"))
     if packets.first:
         warnings.append(f"{path}: begins between key frames: {packets.first} frames are left out")
-    return dataclasses.replace(index, description={**index.description, "order": "by decoding"},
+    # parts that were appended to each other
+    breaks = sorted({next(place for place, number in enumerate(order) if number >= seam) for seam in seams
+                     if seam <= max(order)})
+    if breaks:
+        warnings.append(f"{path}: its time stamps jump back before frame {_listed(breaks)}; no window crosses that "
+                        "place, and sound is left out")
+    return dataclasses.replace(index, breaks=breaks or index.breaks, has_clock=not seams,
+                               description={**index.description, "order": "by decoding"},
                                warnings=[*warnings, *index.warnings])
 
 

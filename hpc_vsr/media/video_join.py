@@ -9,6 +9,7 @@ import contextlib
 import functools
 import heapq
 import io
+import operator
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -63,7 +64,7 @@ def check_container(path: Path, codec: str, source: Path, times: Sequence[int] =
     is_fast = len({(2 * time * ticks.numerator + ticks.denominator) // (2 * ticks.denominator) for time in times}
                   ) < len(times)
     fitting = [ending for ending in MUXERS if holds(ending, codec) and not (is_fast and ending == ".mkv")]
-    advice = f"write a {', '.join(fitting[:-1])}{' or ' * (len(fitting) > 1)}{fitting[-1]} file" if fitting else "choose another --codec"
+    advice = f"write {' or '.join(fitting)}" if fitting else "choose another --codec"
     if not holds(path.suffix, codec):
         raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; {advice}")
     if muxer == "matroska" and is_fast:
@@ -121,6 +122,9 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
     muxer, tags = MUXERS[path.suffix.lower()], encoding.tags
     begin, end = (0, None) if is_whole else (times[0], times[-1])
     options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})}
+    if muxer in ("mp4", "mov") and min(map(operator.sub, times[1:], times)) * tags.time_base < 2 * MILLISECOND:
+        # the edit list, in which FFmpeg counts milliseconds by default, would end before the last frame
+        options["movie_timescale"] = str(tags.time_base.denominator)
     with (write_whole(path) as temporary, av.open(str(source), **ONLY_THIS_FILE) as original,
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):

@@ -16,6 +16,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
+from hpc_vsr.media import colour
 from hpc_vsr.media.planes import GREY, PlaneFormat, find_format, read_plane
 from hpc_vsr.media.tags import Codec, VideoTags
 from hpc_vsr.media.video_source import EXACT, MATRICES
@@ -33,7 +34,6 @@ MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 SEGMENT_SUFFIX = {"prores": ".mov", "ffv1": ".mkv"}
 NUM_THREADS = 4  # of the encoder, the same everywhere because its bytes depend on it
 GLOBAL_HEADER = 1 << 22
-DEEP_WHITE = (1 << 16) - 1  # of RGB with 16 bits
 
 
 @dataclass(frozen=True)
@@ -168,16 +168,31 @@ def _make_frame(planes: Sequence[np.ndarray], index: int, encoding: Encoding) ->
 
 
 def planes_of_rgb(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
-    """Convert (3, H, W) RGB in float32 grey levels 0..255 to the planes of `encoding`; opacity is full."""
-    if encoding.planes.bits == 8:
-        stored, name = np.rint(rgb.clip(0, GREY)).astype(np.uint8), "rgb24"
-    else:
-        white = encoding.planes.white or DEEP_WHITE
-        stored, name = np.rint(rgb.clip(0, GREY) * np.float32(white / GREY)).astype(np.uint16), "rgb48le"
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(stored.transpose(1, 2, 0)), format=name)
+    """Convert (3, H, W) RGB in float32 grey levels 0..255 to the planes of `encoding`, which have no opacity."""
+    if encoding.planes.bits > 8:
+        return _deep_planes(rgb, encoding)
+    stored = np.rint(rgb.clip(0, GREY)).astype(np.uint8)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(stored.transpose(1, 2, 0)), format="rgb24")
     matrix = MATRICES.get(encoding.tags.matrix, Colorspace.ITU601)
     frame = frame.reformat(
         format=encoding.planes.name, interpolation=EXACT, threads=1, src_colorspace=matrix, dst_colorspace=matrix,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.JPEG if encoding.planes.full_range else ColorRange.MPEG)
     return [read_plane(plane, encoding.planes.dtype).copy() for plane in frame.planes]
+
+
+def _deep_planes(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
+    planes = encoding.planes
+    luma, *chroma = colour.planes_of_rgb(rgb, planes.whole, encoding.tags.matrix)
+    if planes.name.startswith("gray"):
+        return [luma]
+    if planes == planes.whole:
+        return [luma, *chroma]
+    # only chroma is made smaller
+    frame = VideoFrame(encoding.width, encoding.height, planes.whole.name)
+    for target, plane in zip(frame.planes, (luma, *chroma), strict=True):
+        read_plane(target, planes.dtype)[:] = plane
+    wide = ColorRange.JPEG if planes.full_range else ColorRange.MPEG
+    frame = frame.reformat(format=planes.name, interpolation=EXACT, threads=1, src_color_range=wide,
+                           dst_color_range=wide)
+    return [read_plane(plane, planes.dtype).copy() for plane in frame.planes]

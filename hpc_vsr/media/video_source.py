@@ -12,13 +12,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from hpc_vsr.media.colour import NAMES, select_channels
-from hpc_vsr.media.planes import BLACK, EXTENT, GREY, PlaneFormat, find_format, read_plane
+from hpc_vsr.media.colour import NAMES, rgb_of_planes, select_channels
+from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
+from hpc_vsr.media.planes import BLACK, EXTENT, GREY, PlaneFormat, find_format, nearest_format, read_plane
 from hpc_vsr.media.reading import Damaged, Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.media.tags import read_tags
 from hpc_vsr.media.video_decode import MEND_DAMAGE, Decoder
-from hpc_vsr.media.video_depth import Depth, check_depth, find_depth, given_depth
 from hpc_vsr.media.video_file import find_video, open_container, other_videos
 from hpc_vsr.media.video_index import index_video
 from hpc_vsr.system.errors import InputError
@@ -34,7 +34,6 @@ FULL_RANGE = 2
 # pixel formats whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
-RGB_WHITE = (1 << 16) - 1  # of the RGB to which deep frames are converted
 FEW = 5  # frames that are looked at to find the significant bits
 HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer characteristics, ISO/IEC 23091-2
 
@@ -141,8 +140,10 @@ class VideoSource:
             if (frame.height, frame.width) != (self.height, self.width):
                 raise InputError(f"{path}: the size changes at frame {index} from {self.width}x{self.height} "
                                  f"to {frame.width}x{frame.height}; cut the video there")
-            if self.depth is not None:
-                check_depth(self._stored(frame), self.depth, f"{path}: frame {index}")
+            if self.depth is not None and (largest := int(self._stored(frame).max())) > self.depth.white:
+                raise InputError(f"{path}: frame {index} has the value {largest}, above the white of "
+                                 f"{self.depth.white} ({self.depth.bits} bits); give the significant bits of all "
+                                 "frames with --bits")
             yield frame
 
     def _pictures(self, start: int, stop: int) -> Iterator[VideoFrame]:
@@ -173,9 +174,10 @@ class VideoSource:
         """Find out which stored value is white, describe it, and return a line about it."""
         tags, name = self.tags, self.tags.pixel_format
         if tags.depth == 16 and tags.full_range and (tags.is_rgb or name.startswith(("gray", "ya16"))):
-            few = [self._stored(next(self._pictures(number, number + 1)))
-                   for number in sorted({*range(0, self.num_frames, -(-self.num_frames // FEW)), self.num_frames - 1})]
-            self.depth = find_depth(few) if bits is None else given_depth(bits, few, str(path))
+            few, seen = {*range(0, self.num_frames, -(-self.num_frames // FEW)), self.num_frames - 1}, Seen()
+            for number in sorted(few):
+                seen = seen.with_values(self._stored(next(self._pictures(number, number + 1))))
+            self.depth = seen.depth if bits is None else _given_depth(bits, seen)
             white, significant = self.depth.white, self.depth.bits
         elif tags.depth > 16:
             raise InputError(f"{path}: has floating-point numbers ({name}); write them as a field (NetCDF)")
@@ -204,15 +206,21 @@ class VideoSource:
 
     def _read_deep(self, frame: VideoFrame) -> np.ndarray:
         """Return a frame of more than 8 bits as (C, H, W) float32 grey levels."""
+        if self._channels == "y" and self.depth is not None and not self.tags.is_rgb:
+            return self.depth.to_grey(self._stored(frame))[None]
         if self._channels == "y" and self._has_luma_plane(frame):
             planes = self.planes(frame.format.name)
             return planes.to_grey(read_plane(frame.planes[0], planes.dtype)).clip(0, GREY)[None]
-        if self._channels == "y" and self.tags.pixel_format.startswith(("gray", "ya")):  # the other byte order
-            planes = self.planes("gray16le")
-            return planes.to_grey(self._planes_of(frame, planes)[0]).clip(0, GREY)[None]
-        white = RGB_WHITE if self.depth is None else self.depth.white
-        rgb = self._to_rgb(frame, "rgb48le").astype(np.float32) * np.float32(GREY / white)
-        return select_channels(rgb.clip(0, GREY), self._channels)
+        if self.tags.is_rgb:
+            rgb = (self.depth or full_depth(STORED)).to_grey(self._to_rgb(frame, "rgb48le"))
+        else:
+            name = frame.format.name
+            known = find_format(name, True) is not None
+            planes = self.planes(name if known else nearest_format(name, self.tags.depth, False)).whole
+            stored = self._planes_of(frame, planes)
+            stored = [*stored, *([np.full_like(stored[0], planes.grey_chroma)] * 2)][:3]  # of a grey frame
+            rgb = rgb_of_planes(stored, planes, int(frame.colorspace)).transpose(1, 2, 0)
+        return select_channels(np.ascontiguousarray(rgb), self._channels)
 
     def _planes_of(self, frame: VideoFrame, planes: PlaneFormat) -> list[np.ndarray]:
         """Return views of the planes of a frame in a format."""
@@ -257,6 +265,15 @@ def open_video(path: Path, channels: Channels = "y", num_threads: int = 0, bits:
     """
     check_input_file(path, "a video file")
     return VideoSource(path, channels, num_threads, bits, rate, damaged)
+
+
+def _given_depth(bits: int, seen: Seen) -> Depth:
+    """Return the depth of 16-bit values of which `bits` are significant, at the bottom or moved to the top."""
+    if not 1 <= bits <= STORED:
+        raise InputError(f"--bits: must be 1 to {STORED}, found {bits}")
+    depth, unused = full_depth(bits), STORED - bits
+    is_at_top = seen.largest > depth.white and seen.any_bits & ((1 << unused) - 1) == 0
+    return Depth(bits, depth.white << unused) if is_at_top else depth
 
 
 def _describe(stream, frame: VideoFrame) -> dict:
