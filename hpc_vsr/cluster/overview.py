@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc_vsr.cluster.find import find_data, find_report, find_run
 from hpc_vsr.cluster.record import DATA, RECORD, REPORT, read_record, run_key
-from hpc_vsr.cluster.state import GOING, JobState, RunState, find_data, find_report, find_run
+from hpc_vsr.cluster.state import GOING, JobState, RunState
 from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import FINISHED

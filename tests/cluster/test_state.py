@@ -13,10 +13,11 @@ import torch
 from repository import ROOT
 
 from hpc_vsr.cluster import overview, record
+from hpc_vsr.cluster.find import find_report
 from hpc_vsr.cluster.logs import End, find_logs, read_end
 from hpc_vsr.cluster.overview import read_overview, read_states
 from hpc_vsr.cluster.record import RECORD, run_key
-from hpc_vsr.cluster.state import STATES, JobState, decide_queued, decide_run, find_report
+from hpc_vsr.cluster.state import STATES, JobState, decide_queued, decide_run
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import Progress, read_progress
 from hpc_vsr.experiment.settings import Experiment, TrainSettings
