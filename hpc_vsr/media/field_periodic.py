@@ -97,11 +97,11 @@ def without_cropped(facts: Facts, height: int, width: int, scale: int, asked: Pe
 
 def join_facts(*several: Facts) -> Facts:
     """Return all facts as one: the union of their breaks and empty frames, and all lines and warnings."""
-    return Facts(breaks=sorted({index for facts in several for index in facts.breaks}),
-                 empty=sorted({index for facts in several for index in facts.empty}),
+    return Facts(breaks=tuple(sorted({index for facts in several for index in facts.breaks})),
+                 empty=tuple(sorted({index for facts in several for index in facts.empty})),
                  periodic="".join(axis for axis in "xy" if any(axis in facts.periodic for facts in several)),
-                 lines=[line for facts in several for line in facts.lines],
-                 warnings=[line for facts in several for line in facts.warnings])
+                 lines=tuple(line for facts in several for line in facts.lines),
+                 warnings=tuple(line for facts in several for line in facts.warnings))
 
 
 def fill_from_nearest(values: np.ndarray, valid: np.ndarray, periodic: str = "") -> np.ndarray:

@@ -51,11 +51,11 @@ class FieldSource:
         self.block_bytes = self._frames.block_bytes
         self.channels = (name,)
         self.num_frames, (self.height, self.width) = self._frames.num_frames, first.shape[1:]
+        found = _find_facts(parts, clocks, self._variable)  # before the values: a lost part would look like zeros
         self._look = look_at(self._frames)
         self.offset = choose_offset(self._look)
         units = str(first.attrs.get("units", "1"))
-        self.facts = join_facts(_find_facts(parts, clocks, self._variable),
-                                facts_of(self._frames, self._look, self.offset, units),
+        self.facts = join_facts(found, facts_of(self._frames, self._look, self.offset, units),
                                 find_periodic(first, periodic, str(paths[0])))
         self.description = {
             "variable": self._variable,

@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
             (network, field, tmp_path / "out.txt", ("--variable", "temperature"), ".zarr"),
             (network, field, target, ("--variable", "temperature", "--compare", "true"), "does nothing for a field"),
             (network, tmp_path / "none.nc", target, ("--variable", "temperature"), "not found"),
-            (trained, field, target, ("--variable", "temperature"), "trained on video"),
+            (trained, field, target, ("--variable", "temperature"), "trained on a video or images"),
             (network, clip, tmp_path / "out.mp4", (), "trained on a field")):
         assert_refused(upscale(run, source, to, *more), words)
     assert not list(tmp_path.iterdir())
