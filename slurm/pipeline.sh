@@ -32,6 +32,7 @@ read -ra measure <<<"$measured ${REPORT_OPTIONS:-}"
 count=$(python -m hpc_vsr job points --config "$@")
 name=$(basename "$1" .toml)
 
+data=
 [ -z "${RECIPE:-}" ] || python -m hpc_vsr.preprocess --recipe "$RECIPE" --dry-run >/dev/null
 
 jobs=()
@@ -41,7 +42,7 @@ undo() {
 trap undo ERR
 after=()
 if [ -n "${RECIPE:-}" ]; then
-    data=$(bash slurm/submit.sh "${preprocess[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
+    data=$(bash slurm/submit.sh --job-name="preprocess-$name" "${preprocess[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
     jobs+=("$data")
     echo "data set  job $data"
     # Without its data set a training would wait for ever: it is cancelled instead.
@@ -54,4 +55,7 @@ echo "training  job $training, $count run$([ "$count" -eq 1 ] || echo s)"
 report=$(bash slurm/submit.sh --job-name="report-$name" --dependency="afterany:$training" "${measure[@]}" \
     slurm/report.sbatch "$@")
 echo "report    job $report"
+# so that status and launch know these jobs
+python -m hpc_vsr job record --submitted "${data:+preprocessing=$data,}training=$training,report=$report" \
+    --config "$@"
 echo "watch     python -m hpc_vsr.status --config $* --watch 60"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from hpc_vsr.cluster.logs import SAY_LAST
 from hpc_vsr.cluster.site import Queue, Site
 from hpc_vsr.experiment.resources import Resources, slurm_memory
 from hpc_vsr.system.sbatch import Options, format_options, merge, parse_options
@@ -112,7 +113,7 @@ def _as_parameters(stage: Stage, name: str, resources: Resources, site: Site) ->
     options = stage_options(stage, resources, site)
     known = {option.replace("-", "_"): options.pop(option) for option in OF_SUBMITIT}
     return {
-        **known, "job_name": name, "wckey": None, "setup": [*site.setup, *SETUP],
+        **known, "job_name": name, "wckey": None, "setup": [SAY_LAST, *site.setup, *SETUP],
         # many clusters do not requeue after a preemption or a node failure unless asked to
         "additional_parameters": {**options, "requeue": True},
     }

@@ -189,6 +189,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_time(path: Path) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def check_input_file(path: Path, what: str) -> None:
     """Raise `InputError` unless `path` is a readable file that is not empty."""
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above cannot be searched

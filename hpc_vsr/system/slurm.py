@@ -29,14 +29,17 @@ class Queued:
     state : str
         PENDING, RUNNING, COMPLETING and so on.
     reason : str
-        Why it waits, or the nodes that it runs on.
+        Why it waits, in parentheses, or the nodes that it runs on.
     name : str
+    after : str
+        The jobs that it waits for, such as ``afterok:12(unfulfilled)``; empty if it waits for none.
     """
 
     job: str
     state: str
     reason: str
     name: str
+    after: str = ""
 
 
 def has_slurm() -> bool:
@@ -51,9 +54,10 @@ def read_queue() -> dict[str, Queued]:
     Failed
         If SLURM does not answer.
     """
-    text = run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
-    jobs = [Queued(*line.strip().split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
-    return {job.job: job for job in jobs}
+    text = run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%E|%j")
+    fields = [line.strip().split("|", 4) for line in text.splitlines() if line.count("|") >= 4]
+    return {job: Queued(job, state, reason, name, "" if after == "(null)" else after)
+            for job, state, reason, after, name in fields}
 
 
 def this_job() -> str | None:
