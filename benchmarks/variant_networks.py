@@ -31,6 +31,10 @@ class Seeing(Network):
 
     sees = "deconvolved"
 
+    @property
+    def reach(self) -> int:
+        return max(super().reach, self.softer.reach) if self.sees == "two noises" else super().reach
+
     def _core_input(self, lr: Tensor) -> Tensor:
         sharp = super()._core_input(lr)
         first = (lr.shape[2] - self.frames) // 2

@@ -55,7 +55,6 @@ def build(variant: Variant, manifest: Manifest, noise: float) -> Network:
     network.sees = variant.sees
     if variant.sees == "two noises":
         network.softer = Enlarge("wiener", scale, sigma, noise / 10)
-        network.reach = max(network.reach, network.softer.reach)
     return network
 
 

@@ -56,12 +56,20 @@ class SourceInfo(Record):
     colour_matrix: str = ABSENT
     colour_range: str = ABSENT
     luma: str = ABSENT
+    stream: int = ABSENT
+    left_out: int = ABSENT
+    order: str = ABSENT
+    dropped: list[int] = ABSENT
+    damaged: list[int] = ABSENT
+    bits: int = ABSENT
+    white: int = ABSENT
     # a field
     variable: str = ABSENT
     units: str = ABSENT
     long_name: str = ABSENT
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
+    selection: dict[str, Any] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")

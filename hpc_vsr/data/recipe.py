@@ -155,7 +155,8 @@ def plan_dataset(recipe: Recipe) -> Plan:
         splits = split_frames(source.num_frames, recipe.split)
         shards = plan_shards(splits, recipe.shards, source.facts.breaks)
     except InputError as error:
-        raise InputError(f"{recipe.source_path}: {error}") from None
+        understood = f" ({'; '.join(source.facts.lines)})" if source.num_frames == 1 and source.facts.lines else ""
+        raise InputError(f"{recipe.source_path}: {error}{understood}") from None
     described = {"name": recipe.source_path.name, "sha256": _hash_files(source.files), "frames": source.num_frames,
                  "height": source.height, "width": source.width, **source.description}
     if source.facts.breaks:

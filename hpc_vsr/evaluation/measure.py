@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -27,6 +28,19 @@ SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affe
 FLOW_FRAMES = 12  # frames of the split on which a learned flow is measured
 
 
+class HrFlow:
+    """The optical flow of HR from a frame to the one before; it is computed once for a pair of frames."""
+
+    def __init__(self):
+        self._pair: tuple[np.ndarray, np.ndarray] | None = None
+        self._flow: np.ndarray | None = None
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if self._pair is None or not all(map(np.array_equal, self._pair, (first, second))):
+            self._pair, self._flow = (first, second), flow_between(to_8bit(second), to_8bit(first))
+        return self._flow
+
+
 class Scores:
     """Figures of one method, frame by frame, in every profile."""
 
@@ -39,8 +53,10 @@ class Scores:
         self.seconds = 0.0
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
-    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> None:
+    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, flow_of_hr: HrFlow) -> None:
         """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values.
+
+        `flow_of_hr` finds the motion in HR once for all methods.
 
         Raises
         ------
@@ -66,8 +82,13 @@ class Scores:
             # motion from the previous frame, only for video
             now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
             if self._before is not None:
-                self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
+                pair = self._before[1], now[1]
+                self.temporal.append(temporal_error((self._before[0], now[0]), pair, flow_of_hr(*pair)))
             self._before = now
+
+    def forget_frame(self) -> None:
+        """Measure no motion from the last frame to the next one: frames are missing between them."""
+        self._before = None
 
     @property
     def num_frames(self) -> int:
@@ -117,11 +138,15 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
     # scores, and the frames that are kept as pictures
     scores = [Scores(method, manifest) for method in methods]
     _warm_up(split, methods, device)
+    flow_of_hr = HrFlow()
     kept = spread_evenly(split.centres, num_pictures)
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
     # enlarge and measure frame by frame; only the enlargement is timed
     with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
-        for centre in split.centres:
+        for before, centre in itertools.pairwise([None, *split.centres]):
+            if centre - 1 != before:
+                for record in scores:
+                    record.forget_frame()
             window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
             hr = split.hr_frame(centre).float().numpy()
             lr = window[:, REACH].float().cpu().numpy()
@@ -130,7 +155,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 sr = record.method.enlarge(window).cpu().numpy()
                 record.seconds += time.perf_counter() - started
                 sr = _fit_gain_and_offset(sr, hr) if record.method.fits_hr else sr
-                record.add(sr, hr, lr)
+                record.add(sr, hr, lr, flow_of_hr)
                 if centre in kept:
                     pictures[record.method.name].append(sr)
             if centre in kept:

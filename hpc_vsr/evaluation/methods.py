@@ -22,6 +22,7 @@ from hpc_vsr.runs.trained import DataTerms, Trained, load_trained
 from hpc_vsr.system.errors import InputError
 
 NUM_SYMMETRIES = 8
+BASELINE = "baseline"  # in the place of a network's name
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Me
     def enlarger(enlarge: Enlarge) -> Callable[[Tensor], Tensor]:
         return lambda window: enlarge(window[None, :, REACH].float())[0]
 
-    return [Method(name, "baseline", 0, 0, enlarger(enlarge.to(device))) for name, enlarge in filters.items()]
+    return [Method(name, BASELINE, 0, 0, enlarger(enlarge.to(device))) for name, enlarge in filters.items()]
 
 
 def network_methods(name: str, trained: Trained, manifest: Manifest, precision: str, device: torch.device,

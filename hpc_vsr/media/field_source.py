@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from hpc_vsr.media.order import natural_order
+from hpc_vsr.media import field_hdf5
+from hpc_vsr.media.field_axes import MustChoose, find_axes, read_selection
+from hpc_vsr.media.field_clock import Clock
+from hpc_vsr.media.field_files import check_file, list_field_files, list_groups, look_at_file, open_group
+from hpc_vsr.media.field_part import Part, find_times, open_part
+from hpc_vsr.media.field_time import look_at_names, look_at_times
 from hpc_vsr.media.reading import Facts, Periodic
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import check_input_file
 
 LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
-PICKLED = r'"id"\s*:\s*"pickle"|numcodecs\.pickle'  # filters that would unpickle a Zarr array
-NETCDF3 = (b"CDF\x01", b"CDF\x02")
 
 
 class FieldSource:
@@ -28,26 +29,32 @@ class FieldSource:
 
     dtype = "float32"
 
-    def __init__(self, paths: Sequence[Path], variable: str):
+    def __init__(self, paths: Sequence[Path], variable: str, wanted: Mapping[str, str] | None = None):
         self.files = list(paths)
-        self._arrays = [_open_variable(path, variable) for path in paths]
+        self._variable, self._wanted = variable.strip("/"), dict(wanted or {})
+        parts, clocks = self._open_parts()
+        self._arrays = [part.array for part in parts]
         first = self._arrays[0]
         for path, array in zip(paths, self._arrays, strict=True):
             if _grid(array) != _grid(first):
                 raise InputError(f"{path}: {variable} is {_shape_text(array)}, but in {paths[0].name} "
                                  f"{_shape_text(first)}; all files must have the same grid and unit")
-        _check_order(paths, self._arrays)
         self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
-        self.channels = (variable,)
+        self.channels = (parts[0].name,)
         self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
-        self.facts = Facts()
+        self.facts = _find_facts(parts, clocks, self._variable)
         self.description = {
-            "variable": variable,
+            "variable": self._variable,
             "units": str(first.attrs.get("units", "1")),
-            "long_name": str(first.attrs.get("long_name", variable)),
+            "long_name": str(first.attrs.get("long_name", parts[0].name)),
             "dimensions": [str(name) for name in first.dims],
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
         }
+        if parts[0].axes.selection:
+            self.description["selection"] = dict(parts[0].axes.selection)
+
+    def _open_parts(self) -> tuple[list[Part], list[Clock] | None]:
+        return find_times([open_part(path, self._variable, self._wanted) for path in self.files])
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
@@ -75,17 +82,46 @@ class FieldSource:
                 yield _fill_from_nearest(values, valid)[None], valid
 
     def open_datasets(self) -> list:
-        """Open the files as xarray data sets; times stay the numbers that are stored."""
-        import xarray
+        """Open the files as xarray data sets; times stay the numbers that are stored.
 
-        return [_open_any(xarray, path, decode_times=False) for path in self.files]
+        The variable is `channels[0]` in them and has the dimensions of the description in that order, perhaps with
+        others of length one; what was chosen of further dimensions is a coordinate without dimension.
+        """
+        return [part.dataset for part in self._open_parts()[0]]
 
 
-def list_variables(path: Path) -> list[str]:
-    """Return the names of the variables over (time, y, x) in a file, or in the first file of a pattern."""
-    xarray, first = _import_xarray(), list_field_files(path)[0]
-    return [str(name) for name, array in _open_dataset(xarray, first).data_vars.items()
-            if _without_single_dimensions(array).ndim == 3 and array.dtype.kind in "fiu"]
+def list_variables(path: Path, wanted: Mapping[str, str] | None = None) -> list[str]:
+    """Return the variables over (time, y, x) in a file, or in the first file of a pattern, with their groups.
+
+    Parameters
+    ----------
+    path : Path
+    wanted : mapping, optional
+        Values that are chosen of further dimensions.
+
+    Returns
+    -------
+    list of str
+        Variables with time if there are any, else those of which a value must be chosen, else those without time.
+    """
+    first, found = list_field_files(path)[0], {"time": [], "choice": [], "frame": []}
+    for group in list_groups(first):
+        dataset = open_group(first, group)
+        bounds = {array.attrs.get(key) for array in dataset.variables.values() for key in ("bounds", "climatology")}
+        for name, array in dataset.data_vars.items():
+            if array.ndim >= 2 and array.dtype.kind in "fiu" and name not in bounds:
+                kind = _kind_of_variable(dataset, name, wanted or {})
+                found.get(kind, []).append(f"{group}/{name}".lstrip("/"))
+    return found["time"] or found["choice"] or found["frame"]
+
+
+def _kind_of_variable(dataset, name: str, wanted: Mapping[str, str]) -> str:
+    try:
+        return "time" if find_axes(dataset, name, wanted).time is not None else "frame"
+    except MustChoose:
+        return "choice"
+    except InputError:
+        return ""
 
 
 def open_field(path: Path, variable: str | None = None, select: str | None = None, periodic: Periodic = "auto"
@@ -97,40 +133,47 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
     path : Path
         A file, a Zarr store, or a pattern such as ``out_*.nc`` for several, which are read in natural order.
     variable : str, optional
-        A variable with the dimensions (time, y, x); others of length one are dropped. It may be left out if there is
-        only one.
+        A variable over time, y and x, in any order, with its groups: tasks/vorticity. It may be left out if there is
+        only one. Each file is one frame if the variable has no time.
+    select : str, optional
+        One value of each further dimension that has more than one, such as "level=500,number=0".
 
     Raises
     ------
     InputError
-        If xarray is not installed, a file cannot be read, the variable is missing or of another shape, or the files
-        are not in order of time.
+        If xarray is not installed, a file cannot be read, has lost a part, the variable is missing or of another
+        shape, a value must be chosen, or the frames are not in order of time.
     """
-    files = list_field_files(path)
+    files, wanted = list_field_files(path), read_selection(select)
     for file in files:
-        if not file.is_dir():  # a Zarr store is a folder
-            check_input_file(file, "a NetCDF, HDF5 or Zarr file")
-    return FieldSource(files, variable or _only_variable(path))
+        check_file(file)
+    return FieldSource(files, variable or _only_variable(path, wanted), wanted)
 
 
-def _only_variable(path: Path) -> str:
-    names = list_variables(path)
+def _only_variable(path: Path, wanted: Mapping[str, str]) -> str:
+    names = list_variables(path, wanted)
     if len(names) != 1:
         raise InputError(f"--variable is missing: {path} has {', '.join(names) or 'no variable over (time, y, x)'}")
     return names[0]
 
 
-def list_field_files(path: Path) -> list[Path]:
-    """Return the files that a path or a pattern names, in natural order; `InputError` if there is none."""
-    if path.exists() or not any(mark in path.name for mark in "*?["):
-        return [path]
-    try:
-        found = natural_order(path.parent.glob(path.name))
-    except ValueError as error:
-        raise InputError(f"{path}: is not a valid pattern ({error})") from None
-    if not found:
-        raise InputError(f"{path}: no file matches this pattern")
-    return found
+def _find_facts(parts: Sequence[Part], clocks: Sequence[Clock] | None, variable: str) -> Facts:
+    """Return what is known of time, order and choice, and warnings of what was lost."""
+    paths, first = [part.path for part in parts], parts[0]
+    times = look_at_times(paths, clocks) if clocks else look_at_names(paths, [len(part.array) for part in parts])
+    lines = [times.line, *first.axes.lines]
+    in_order = [name for name in first.stored if name in first.array.dims]
+    if len(in_order) < 3:
+        lines.append(f"{first.name} has no time, but {' and '.join(in_order)}: each file is one frame")
+    elif in_order != list(first.array.dims):
+        lines.append(f"({', '.join(in_order)}) in the file, read as ({', '.join(map(str, first.array.dims))})")
+    if len(paths) > 1:
+        lines.append(f"{len(paths)} files, from {paths[0].name} to {paths[-1].name}")
+    if paths[0].is_file() and field_hdf5.starts_with(paths[0], field_hdf5.MATLAB):
+        lines.append(field_hdf5.describe_matlab(first.name, first.dataset[first.name].shape))
+    absent = [line for path in paths for line in look_at_file(path, variable)]
+    more = [f"{len(absent) - 3} more files lack values"] if len(absent) > 3 else []
+    return Facts(breaks=times.breaks, lines=lines, warnings=[*times.warnings, *absent[:3], *more])
 
 
 def _grid(array) -> tuple:
@@ -146,23 +189,6 @@ def _shape_text(array) -> str:
     return f"({axes}) in {units}"
 
 
-def _check_order(paths: Sequence[Path], arrays: Sequence) -> None:
-    """Raise `InputError` if a file begins before the previous one ends, by the coordinate of the first dimension."""
-    name = arrays[0].dims[0]
-    if any(name not in array.coords or not len(array) for array in arrays):
-        return
-    for path, array, before in zip(paths[1:], arrays[1:], arrays, strict=False):
-        start, end = array.coords[name].values[0], before.coords[name].values[-1]
-        try:
-            is_later = bool(start > end)
-        except TypeError:
-            raise InputError(f"{path}: {name} is {array.coords[name].dtype}, but in the file before it "
-                             f"{before.coords[name].dtype}; all files must use the same type") from None
-        if not is_later:
-            raise InputError(f"{path}: starts at {name} {start}, before the previous file ends ({end}); "
-                             "name the files in order of time, without overlap")
-
-
 def _describe_axis(array, name) -> dict:
     """Return name, units, size, first and last value of a coordinate; row numbers if it has none."""
     size = array.sizes[name]
@@ -174,67 +200,6 @@ def _describe_axis(array, name) -> dict:
         return {"name": str(name), "units": "grid points", "size": size, "first": 0.0, "last": float(size - 1)}
     return {"name": str(name), "units": str(axis.attrs.get("units", "")), "size": size, "first": float(axis.values[0]),
             "last": float(axis.values[-1])}
-
-
-def _import_xarray():
-    try:
-        import xarray
-    except ModuleNotFoundError:
-        raise InputError("fields need xarray; install it with 'pip install hpc-vsr[fields]'") from None
-    return xarray
-
-
-def _open_dataset(xarray, path: Path):
-    try:
-        return _open_any(xarray, path)
-    except InputError:
-        raise
-    except Exception as error:  # xarray passes on whatever its back end raises
-        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
-                         f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
-
-
-def _open_variable(path: Path, variable: str):
-    dataset = _open_dataset(_import_xarray(), path)
-    if variable not in dataset.data_vars:
-        names = ", ".join(f"{name}{tuple(map(str, array.dims))}" for name, array in dataset.data_vars.items())
-        raise InputError(f"{path}: has no variable {variable!r}; it has: {names or 'none'}")
-    array = _without_single_dimensions(dataset[variable])
-    if array.ndim != 3 or len(set(array.dims)) != 3 or array.dtype.kind not in "fiu":
-        raise InputError(f"{path}: {variable} is {array.dtype} with dimensions {tuple(map(str, array.dims))}; "
-                         "it must hold numbers over (time, y, x)")
-    return array
-
-
-def _without_single_dimensions(array):
-    """Drop dimensions of length one until three are left, but not the first: a file may hold one time step."""
-    for name in array.dims[1:]:
-        if array.ndim > 3 and array.sizes[name] == 1:
-            array = array.squeeze(name, drop=True)
-    if array.ndim > 3 and len(array) == 1:
-        array = array.squeeze(array.dims[0], drop=True)
-    return array
-
-
-def _check_store(path: Path) -> None:
-    """Raise `InputError` if reading a Zarr array would unpickle objects, which can run any code."""
-    for part in (path / ".zmetadata", path / "zarr.json", *path.glob("*/.zarray"), *path.glob("*/zarr.json")):
-        if part.is_file() and re.search(PICKLED, part.read_text(encoding="utf-8", errors="replace")):
-            raise InputError(f"{part}: holds pickled objects, which could run any program; write it without them")
-
-
-def _open_any(xarray, path: Path, **options):
-    _check_store(path)
-    if path.is_file():
-        with path.open("rb") as stream:
-            if stream.read(4) in NETCDF3:  # the netCDF library reads zeros beyond the end of a truncated file
-                return xarray.open_dataset(path, engine="scipy", **options)
-    try:
-        return xarray.open_dataset(path, **options)
-    except Exception:
-        if path.suffix not in (".h5", ".hdf5", ".he5"):
-            raise
-        return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)
 
 
 def _fill_from_nearest(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

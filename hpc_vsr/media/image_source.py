@@ -16,6 +16,7 @@ from hpc_vsr.media.image_file import ImageFrame, list_frames, read_frame
 from hpc_vsr.media.order import Order, order_files
 from hpc_vsr.media.source import Channels
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import no_folder
 from hpc_vsr.system.progress import Progress
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -106,7 +107,7 @@ def _list_images(path: Path) -> Order:
     if path.is_file() and path.suffix.lower() in STACKS:
         return order_files([path])
     if not path.is_dir():
-        raise InputError(f"{path}: is not a folder; --frames takes a folder of images, or one TIFF file")
+        raise InputError(f"{no_folder(path)}; --frames takes a folder of images, or one TIFF file")
     paths = [file for file in path.iterdir()
              if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()]
     if not paths:

@@ -96,7 +96,7 @@ class Kind:
 KINDS = (
     Kind("video", "video_source.open_video", ("channels", "num_threads", "bits", "rate", "damaged")),
     Kind("field", "field_source.open_field", ("variable", "select", "periodic"),
-         (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".zarr")),
+         (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".mat", ".zarr")),
     Kind("frames", "image_source.open_images", ("channels", "bits"), (".tif", ".tiff"), is_folder=True),
 )
 

@@ -118,8 +118,11 @@ def flow_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
 
 
-def temporal_error(sr: tuple[np.ndarray, np.ndarray], hr: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+def temporal_error(sr: tuple[np.ndarray, np.ndarray], hr: tuple[np.ndarray, np.ndarray],
+                   true_flow: np.ndarray | None = None) -> dict[str, float]:
     """Return the errors of motion in a pair of consecutive frames, (H, W) luma in grey levels each.
+
+    `true_flow` is the flow from the second HR frame to the first, if it is known from another method's measurement.
 
     Returns
     -------
@@ -129,7 +132,7 @@ def temporal_error(sr: tuple[np.ndarray, np.ndarray], hr: tuple[np.ndarray, np.n
         ``warp_error``: root mean square difference, in grey levels, between the second SR frame and the first one
         carried along the flow of HR.
     """
-    true_flow = flow_between(to_8bit(hr[1]), to_8bit(hr[0]))
+    true_flow = flow_between(to_8bit(hr[1]), to_8bit(hr[0])) if true_flow is None else true_flow
     difference = flow_between(to_8bit(sr[1]), to_8bit(sr[0])) - true_flow
     height, width = hr[0].shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)

@@ -7,7 +7,8 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from hpc_vsr.models.blocks import RangeOutput, in_full
 from hpc_vsr.models.core import Core
@@ -52,7 +53,10 @@ class Network(nn.Module):
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
         self.frames = frames
         self.core_reach: int | None = None
-        self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
+
+    @property
+    def reach(self) -> int:
+        return max((part.reach for part in (self.skip, self.sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
@@ -138,12 +142,34 @@ class Network(nn.Module):
 def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:
     """Return the floating-point operations for one frame of `lr_size` (height, width).
 
-    A multiplication and an addition count as two. PyTorch counts them on tensors without values.
+    A multiplication and an addition count as two. PyTorch's formulas count them on tensors without values.
     """
     empty = copy.deepcopy(network).to("meta")
-    with FlopCounterMode(display=False) as counter:
+    with _FlopCounter() as counter:
         empty.upscale(torch.empty(1, channels, 5, *lr_size, device="meta"), tile=0)
-    return counter.get_total_flops()
+    return counter.total
+
+
+class _FlopCounter(TorchDispatchMode):
+    """A sum of PyTorch's formulas over all operations.
+
+    PyTorch's `FlopCounterMode` does the same and imports the compiler first, which takes seconds.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def _trim(frames: Tensor, margin: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -21,7 +22,7 @@ from hpc_vsr.runs.history import append_record, drop_records_after
 from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
-from hpc_vsr.system.errors import Stopped
+from hpc_vsr.system.errors import Failed, InputError, Stopped
 from hpc_vsr.system.files import append_text
 from hpc_vsr.system.lock import Lock
 from hpc_vsr.system.progress import Progress, Rate, format_seconds
@@ -78,7 +79,18 @@ class Trainer:
         return self.optimisation.step
 
     def run(self, stop: StopFlag) -> None:
-        """Train from the current step to the last one."""
+        """Train from the current step to the last one; log.txt says how it ended, too."""
+        try:
+            self._train(stop)
+        except Stopped as stopped:
+            self._log_end(f"stopped: by {stop.name or 'a signal to another rank'}: {stopped}")
+            raise
+        except Exception as error:
+            self._note_divergence()
+            self._log_end(f"failed: {' '.join(str(error).split())[:500] or type(error).__name__}")
+            raise
+
+    def _train(self, stop: StopFlag) -> None:
         settings, ranks = self.settings, self.ranks
         # a finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
@@ -125,6 +137,9 @@ class Trainer:
                 # validate and save again, with the score
                 if self._is_validation_due():
                     self._save(self._validate(progress, stop))
+        if self.optimisation.bad_steps and settings.precision != "fp16":
+            self._print_and_log(f"warning: {self.run_folder.path}: diverged: the gradient was not finite in the last "
+                                f"{self.optimisation.bad_steps} steps, whose updates were left out")
         self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
                             f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
@@ -216,6 +231,20 @@ class Trainer:
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)
             append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _log_end(self, text: str) -> None:
+        """Append to log.txt how the training ended, unless another process writes there by now."""
+        if self.ranks.is_main:
+            with contextlib.suppress(OSError, Failed, InputError):
+                self.lock.check()
+                append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _note_divergence(self) -> None:
+        """Append the last bad steps to metrics.jsonl, which has a line only every `log_every` steps."""
+        if self.optimisation.bad_steps:
+            with contextlib.suppress(OSError, Failed, InputError):
+                self._append_figures({"loss": math.nan, "skipped_steps": self.optimisation.skipped,
+                                      "bad_steps": self.optimisation.bad_steps})
 
     def _summary(self) -> str:
         settings = self.settings

@@ -134,7 +134,7 @@ class FieldUpscaling:
             f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}", self.fingerprint)
         if left_out:
             progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and "
-                         "not enlarged")
+                         "not known how to enlarge")
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return True: the field was written as a whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from hpc_vsr.media.tiff_file import encode_with_alpha
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import create_folder, remove_left_together, write_whole
-from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.lock import Held, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.checks import warn_of_blur, warn_of_rounding
 from hpc_vsr.upscale.frames import enlarge_window
@@ -30,6 +31,7 @@ from hpc_vsr.upscale.upscaler import Upscaler
 from hpc_vsr.upscale.windows import CONTEXT, pick_few, windows
 
 RECORD = "upscale.json"
+CHECK_SECONDS = 2.0
 TIFF = (".tif", ".tiff")
 LOSSLESS = (".png", *TIFF)
 
@@ -113,10 +115,19 @@ class ImageUpscaling:
         return join_upscaling(folder / RECORD, self.fingerprint, {}, upscaler,
                               f"{folder}: holds another upscaling; delete it or choose another --output")
 
-    def lock(self) -> contextlib.AbstractContextManager:
-        """Return the lock of this --part, so that the tasks of a job array can work at the same time."""
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of this --part, so that the tasks of a job array can work at the same time.
+
+        Tasks that share the images in another way would write the same ones: they are refused.
+        """
         index, count = self.settings.share()
-        return only_writer(self.settings.output, f".lock-{index + 1}-of-{count}")
+        folder = self.settings.output
+        with only_writer(folder, f".lock-{index + 1}-of-{count}"):
+            for path in folder.glob(".lock-*-of-*"):
+                if not path.name.endswith(f"-of-{count}"):
+                    _check_free(path)
+            yield
 
     def missing(self) -> list[int]:
         return [number for number, name in enumerate(self.names) if not (self.settings.output / name).exists()]
@@ -130,10 +141,25 @@ class ImageUpscaling:
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return whether all images are there, also those of other tasks."""
-        if self.missing():
+        if missing := len(self.missing()):
+            print(f"{self.settings.output}: {len(self.names) - missing} of {len(self.names)} images are there; the "
+                  "command without --part makes what is missing", file=sys.stderr)
             return False
         remove_left_together(self.settings.output / RECORD)
         return True
+
+
+def _check_free(path: Path) -> None:
+    """Raise `Held` if a process holds this lock; remove it if a killed one has left it."""
+    for waits in (True, False):
+        try:
+            if path.exists():
+                with only_writer(path.parent, path.name):
+                    return
+        except Held:
+            if not waits:
+                raise
+            time.sleep(CHECK_SECONDS)  # another task may be looking, as this one does
 
 
 def _output_name(path: Path) -> str:

@@ -12,7 +12,8 @@ from stages import assert_refused, run_stage
 from trainings import train_tiny
 from upscaling import upscale
 
-from hpc_vsr.media.field_sink import split_bounds, split_cells, write_field
+from hpc_vsr.media.field_grid import split_bounds, split_cells
+from hpc_vsr.media.field_sink import write_field
 from hpc_vsr.media.field_source import open_field
 
 NUM_FRAMES, HEIGHT, WIDTH = 24, 24, 32

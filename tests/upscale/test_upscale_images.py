@@ -19,6 +19,7 @@ from hpc_vsr.data.recipe import Recipe, plan_dataset
 from hpc_vsr.media.colour import select_channels
 from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import KINDS, Kind
+from hpc_vsr.system.lock import only_writer
 
 
 @pytest.fixture
@@ -86,6 +87,18 @@ def test_ranks_and_tasks_make_the_same_images(trained, folder, tmp_path):
     assert "12 finished before" in upscale(trained, folder, tasks).stderr
     for path in out.glob("*.png"):
         assert path.read_bytes() == (ranks / path.name).read_bytes() == (tasks / path.name).read_bytes()
+
+
+def test_images_are_shared_in_one_way_at_a_time(trained, folder, tmp_path):
+    """Two tasks that share the images differently would write the same ones."""
+    out = tmp_path / "out"
+    done = upscale(trained, folder, out, "--part", "1/4")
+    assert done.returncode == 0 and "3 of 12 images are there; the command without --part makes what" in done.stderr
+    with only_writer(out, ".lock-2-of-4"):  # as an element that still runs
+        assert_refused(upscale(trained, folder, out, "--part", "1/1"), "is writing into it; wait for it")
+    (out / ".lock-3-of-4").touch()  # left by one that was killed
+    assert upscale(trained, folder, out, "--part", "1/1").returncode == 0
+    assert len(list(out.glob("*.png"))) == 12 and not list(out.glob(".lock*"))
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, folder, tmp_path):
