@@ -90,9 +90,13 @@ def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refus
     seams = find_seams(packets)
     if damaged == "refuse":
         refuse_damage(path, packets, seams)
-    if _are_own_stamps_good(packets, seams):
+    is_bare = packets.container in STREAMS_WITHOUT_TIME
+    if _are_own_stamps_good(packets, seams) and not (is_bare and rate is not None):
         if rate is not None:
             raise InputError(f"--rate: {path} has time stamps of its own; leave it out")
+        if is_bare and packets.rate is None:
+            count.append(f"{path}: does not say how many frames it has a second; {ASSUMED_RATE} are assumed; "
+                         "--rate gives another number")
         index = _index_by_stamps(path, packets, damaged, num_threads)
     elif seams and rate is None and (given := _join_parts(packets, seams)):
         index = _index_parts(path, packets, seams, given, damaged, num_threads)
@@ -103,8 +107,8 @@ def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refus
 
 def _are_own_stamps_good(packets: Packets, seams: Sequence[int]) -> bool:
     """Check whether each picture has a time stamp of its own, which says when it is shown."""
-    if packets.container in STREAMS_WITHOUT_TIME or packets.container == "avi" and packets.reorders:
-        return False  # an AVI has the time of decoding
+    if packets.reorders and packets.container in ("avi", *STREAMS_WITHOUT_TIME):
+        return False  # what these have is the time of decoding
     return not seams and NO_STAMP not in packets.pts and len(set(packets.pts)) == len(packets)
 
 
@@ -206,7 +210,8 @@ def _index_by_order(path: Path, packets: Packets, seams: Sequence[int], rate: fl
     warnings = []
     if not is_avi:
         source = "as given" if rate is not None else "as the file says" if packets.rate else "which is only assumed"
-        lacks = "has several frames at one time stamp" if len(stamped) == len(packets) else "has no time stamps"
+        has_stamps = len(stamped) == len(packets) and packets.container not in STREAMS_WITHOUT_TIME
+        lacks = "has several frames at one time stamp" if has_stamps else "has no time stamps"
         warnings.append(f"{path}: {lacks}; its frames are read in their order, at {float(chosen):g} a second, {source}"
                         + ("" if rate is not None else "; --rate gives another"))
     if packets.first:
@@ -217,8 +222,8 @@ def _index_by_order(path: Path, packets: Packets, seams: Sequence[int], rate: fl
     if breaks:
         warnings.append(f"{path}: its time stamps jump back before frame {_listed(breaks)}; no window crosses that "
                         "place, and sound is left out")
-    return dataclasses.replace(index, breaks=breaks or index.breaks, has_clock=not seams,
-                               description={**index.description, "order": "by decoding"},
+    description = {**index.description, **({} if is_avi else {"order": "by decoding"})}
+    return dataclasses.replace(index, breaks=breaks or index.breaks, has_clock=not seams, description=description,
                                warnings=[*warnings, *index.warnings])
 
 
