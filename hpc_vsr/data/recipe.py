@@ -198,7 +198,8 @@ def format_plan(plan: Plan) -> str:
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]
         samples = sum(shard.num_samples for shard in shards)
-        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} samples in {len(shards)} shards")
+        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} sample{'s' * (samples != 1)} in "
+                    f"{len(shards)} shard{'s' * (len(shards) != 1)}")
     return "\n".join(rows)
 
 
