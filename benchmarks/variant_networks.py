@@ -31,6 +31,10 @@ class Seeing(Network):
 
     sees = "deconvolved"
 
+    @property
+    def reach(self) -> int:
+        return max(super().reach, self.softer.reach) if self.sees == "two noises" else super().reach
+
     def _core_input(self, lr: Tensor) -> Tensor:
         sharp = super()._core_input(lr)
         first = (lr.shape[2] - self.frames) // 2
@@ -85,6 +89,33 @@ class Aligned(Split):
         if stop - start == 5:
             return self.windows[start + 2][:, :, rows]
         return super().lr_frames(start, stop, rows)
+
+
+class Noisy(Split):
+    """Frames whose LR has Gaussian noise; `sigma` is in grey levels, or in 255ths of a field's range.
+
+    The noise of a frame follows from its number, and the values are rounded as they are stored.
+    """
+
+    sigma = 0.0
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.noisy = {index: self._add(index) for index in range(self.start, self.stop)}
+
+    def _add(self, index: int) -> Tensor:
+        clean = super().lr_frames(index, index + 1)[0]
+        noise = np.random.default_rng(index).normal(0, self.sigma * self.manifest.extent / 255, clean.shape)
+        noisy = clean.double() + torch.from_numpy(noise)
+        return noisy.round().clamp(0, 255).byte() if clean.dtype == torch.uint8 else noisy.to(clean.dtype)
+
+    def lr_frames(self, start: int, stop: int, rows: slice = slice(None)) -> Tensor:
+        return torch.stack([self.noisy[index] for index in range(start, stop)])[:, :, rows]
+
+
+def noisy_split(sigma: float) -> type[Split]:
+    """Return a class of splits with that noise."""
+    return type("Noisy", (Noisy,), {"sigma": sigma})
 
 
 def cut(frames: Tensor, margin: int) -> Tensor:
@@ -250,6 +281,8 @@ class Variant:
     sees : str
         See `Seeing`.
     frames : int
+    noise : float
+        Noise added to the LR frames; see `Noisy`.
     aligned : bool
         Whether the neighbours are moved onto the centre frame.
     train : dict
@@ -260,7 +293,14 @@ class Variant:
     core: Callable[[int, int], Compact] = body()
     sees: str = "deconvolved"
     frames: int = 5
+    noise: float = 0.0
     aligned: bool = False
+
+    @property
+    def split(self) -> type[Split]:
+        """The class of the splits that it sees."""
+        return Aligned if self.aligned else noisy_split(self.noise) if self.noise else Split
+
     train: dict[str, Any] = field(default_factory=dict)
     times: int = 1
 
@@ -281,7 +321,11 @@ VARIANTS = {
     "3 frames": Variant(body(inputs=3), frames=3),
     "1 frame": Variant(body(inputs=1), frames=1),
     "aligned": Variant(aligned=True),
+    "24x7, aligned": Variant(body(width=24, num_blocks=7), aligned=True),
     "joined in two steps": Variant(InTwoSteps),
+    "24x7, noise 4": Variant(body(width=24, num_blocks=7), noise=4),
+    "24x7, 1 frame, noise 4": Variant(body(width=24, num_blocks=7, inputs=1), frames=1, noise=4),
+    "24x7, 1 frame": Variant(body(width=24, num_blocks=7, inputs=1), frames=1),
     # input
     "plain": Variant(sees="plain"),
     "plain beside": Variant(body(inputs=10), sees="both"),

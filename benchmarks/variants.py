@@ -26,10 +26,10 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from variant_networks import VARIANTS, Aligned, Seeing, Variant  # noqa: E402
+from variant_networks import VARIANTS, Seeing, Variant  # noqa: E402
 
 from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
-from hpc_vsr.data.samples import Patches, Split, choose_memory, load_batches, validation_pairs  # noqa: E402
+from hpc_vsr.data.samples import Patches, choose_memory, load_batches, validation_pairs  # noqa: E402
 from hpc_vsr.evaluation.baselines import tune_noise  # noqa: E402
 from hpc_vsr.experiment.settings import TrainSettings  # noqa: E402
 from hpc_vsr.models.blocks import count_parameters, initialise  # noqa: E402
@@ -55,14 +55,13 @@ def build(variant: Variant, manifest: Manifest, noise: float) -> Network:
     network.sees = variant.sees
     if variant.sees == "two noises":
         network.softer = Enlarge("wiener", scale, sigma, noise / 10)
-        network.reach = max(network.reach, network.softer.reach)
     return network
 
 
 def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) -> dict[str, Any]:
     """Train a variant and return its figures."""
     variant = VARIANTS[name]
-    split = Aligned if variant.aligned else Split
+    split = variant.split
     with join_ranks("cpu") as ranks:
         torch.set_num_threads(ranks.num_threads)
         torch.manual_seed(settings.seed)
@@ -117,9 +116,10 @@ def main() -> None:
     keep_freed_memory()
     for folder in arguments.data:
         manifest = read_manifest(folder)
-        noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
         for name in arguments.variants:
             found = []
+            pairs = validation_pairs(manifest, split=VARIANTS[name].split)
+            noise = tune_noise(pairs, manifest.scale, manifest.degradation.blur_sigma)
             for seed in arguments.seeds:
                 found.append(train(name, manifest, settings_of(VARIANTS[name], arguments, seed), noise))
                 if arguments.out:

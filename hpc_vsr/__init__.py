@@ -9,6 +9,7 @@ Run a stage with ``python -m hpc_vsr.STAGE`` or ``hpc-vsr STAGE``; see ``hpc-vsr
 from __future__ import annotations
 
 import os
+import sys
 import typing
 
 # Let torch's threads sleep while they wait for each other. By default they spin, and on a machine with other work a
@@ -20,6 +21,23 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["load"]
 __version__ = "0.1.0"
+
+
+def _on_import_error(kind: type[BaseException], error: BaseException, trace: typing.Any) -> None:
+    """Print one line if a command lacks its libraries, and end with status 2 as for other wrong input."""
+    from hpc_vsr.system.errors import missing_library
+
+    line = missing_library(error)
+    if line is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+# The commands import their libraries before they can answer an error. "-m": python -m hpc_vsr.COMMAND is starting.
+if sys.argv[:1] == ["-m"] or os.path.basename(sys.argv[0] if sys.argv else "") == "hpc-vsr":  # noqa: PTH119
+    sys.excepthook = _on_import_error
 
 
 def __getattr__(name: str):

@@ -17,6 +17,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from hpc_vsr.cluster.parameters import TRAINING, Stage, format_job
+from hpc_vsr.cluster.record import record_scripts
+from hpc_vsr.cluster.site import fill_in, read_site_of_shell
 from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import choose_point
@@ -56,20 +59,28 @@ def _evaluate_and_report(report: ReportJob, max_requeues: int) -> None:
 
 def build_parser() -> Parser:
     parser = Parser("job", __doc__)
-    parser.add_argument("action", type=Literal["train", "report", "points", "options"],
+    parser.add_argument("action", type=Literal["train", "report", "points", "options", "record"],
                         help="train: train on all ranks; report: evaluate and report all runs, on one rank; points: "
-                             "print the number of runs; options: print [resources] as options of sbatch")
+                             "print the number of runs; options: print what a job asks for as options of sbatch; "
+                             "record: note the jobs of --submitted for status and launch")
+    parser.add_argument("--stage", type=Stage, default=TRAINING, help="the job whose options are printed")
     add_job_file(parser)
     parser.add_argument("--point", type=int | None, default=None, help="which run of a [sweep] to train, from 0")
+    parser.add_argument("--submitted", type=str, default="", metavar="JOBS",
+                        help="of record: preprocessing=N,training=N,report=N, the numbers of the jobs")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    job, experiments, arguments = read_job(build_parser(), argv)
+    parser = build_parser()
+    job, experiments, arguments = read_job(parser, argv)
     if arguments.action == "points":
         print(len(experiments))
     elif arguments.action == "options":
-        print(job.resources.sbatch_options())
+        site = read_site_of_shell()
+        print(format_job(arguments.stage, fill_in(job, site, parser).resources, site))
+    elif arguments.action == "record":
+        record_scripts(job, experiments, arguments.submitted)
     else:
         _run_action(job, experiments, arguments)
 

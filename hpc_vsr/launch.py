@@ -6,7 +6,7 @@ set is made first. With --cluster slurm the command submits all these jobs and r
 
 A job file with a [sweep] stands for many runs. Each point of the grid is trained once: one after the other on this
 machine, or as a job array on SLURM. One report compares all runs. Run `launch` again and it trains only the runs that
-are unfinished and not in the queue.
+are unfinished and not in the queue. With --cancel it takes the jobs of the job file out of SLURM's queue instead.
 """
 
 from __future__ import annotations
@@ -15,25 +15,38 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.cluster.site import Cluster, add_site, read_given_site
+from hpc_vsr.cluster.record import cancel_chain
+from hpc_vsr.cluster.site import Cluster, add_site, fill_in, read_given_site
 from hpc_vsr.experiment.jobfile import add_job_file, read_job
-from hpc_vsr.system.errors import exit_status
+from hpc_vsr.system import slurm
+from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 
 
 def build_parser() -> Parser:
     parser = Parser("launch", __doc__)
     add_job_file(parser)
-    parser.add_argument("--cluster", type=Cluster, required=True,
+    parser.add_argument("--cluster", type=Cluster | None, default=None,
                         help="local: run on this machine; debug: run in this process; slurm: submit to the cluster")
     add_site(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and all scripts; submit nothing")
+    parser.add_argument("--cancel", action="store_true",
+                        help="cancel the jobs of this job file: its data set, all its runs and its report")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    job, experiments, arguments = read_job(build_parser(), argv)
+    parser = build_parser()
+    job, experiments, arguments = read_job(parser, argv)
+    if arguments.cancel:
+        if not slurm.has_slurm():
+            raise InputError("--cancel: squeue is not on this machine; log in to the cluster")
+        print(cancel_chain(job, experiments))
+        return
+    if arguments.cluster is None:
+        raise InputError("--cluster is missing: local, debug or slurm (see --help)")
     site = read_given_site(arguments)
+    job = fill_in(job, site, parser)
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.local import format_launch, launch
 

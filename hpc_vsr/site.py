@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if arguments.site is None:
             raise InputError("--site is missing: name a file of slurm/sites/")
-        text = format_shell(read_given_site(arguments))
+        text = format_shell(read_given_site(arguments), arguments.site, arguments.project)
     except InputError:
         print("false")  # makes eval "$(...)" fail too
         raise

@@ -1,178 +1,151 @@
-"""Show a table of the runs of a job file: the state of each in the queue, its progress, best score and time left.
+"""Show the state of every run of a job file, or of every run of a folder: its job, its progress, best score and log.
 
     python -m hpc_vsr.status --config jobs/ablation_recursion.toml --watch 60
+    python -m hpc_vsr.status                                                    every run in runs/
 
-Each table costs SLURM one query of its queue, and none on a machine without SLURM.
+docs/slurm.md has a table of the states. Each time costs SLURM one query of its queue, and none on a machine without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import shlex
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpc_vsr.cluster.record import DATA, REPORT, read_record, run_key
-from hpc_vsr.experiment.finished import has_finished
-from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
-from hpc_vsr.experiment.settings import Experiment
-from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.history import read_history
+from hpc_vsr.cluster.overview import Status, read_overview, read_status
+from hpc_vsr.cluster.state import FAILED, RunState
+from hpc_vsr.experiment.jobfile import add_job_file, read_job
+from hpc_vsr.experiment.progress import STOPPED
 from hpc_vsr.system import slurm
-from hpc_vsr.system.errors import Failed, InputError, exit_status
-from hpc_vsr.system.lock import is_held, read_lock
+from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 from hpc_vsr.system.progress import format_seconds
 
 HEADS = ("run", "state", "step", "of", "best (dB)", "steps/s", "left", "job", "")
-NUMBERS = (2, 3, 4, 5, 6)
-GOING = ("queued", "running", "ending")
-STATES = {"PENDING": "queued", "REQUEUED": "queued", "REQUEUE_HOLD": "queued", "COMPLETING": "ending"}
+LOG_HEADS = ("run", "state", "step", "of", "best (dB)", "job", "log")
+NUMBERS = ("step", "of", "best (dB)", "steps/s", "left")
 SHORTEST_WATCH = 10
+OPTIONS = ("--watch", "--runs")  # those that name no job file
 
 
-@dataclass(frozen=True)
-class RunStatus:
-    """One line of the table.
+def format_status(status: Status, again: str = "") -> str:
+    """Return the table as aligned text, the number of runs in each state, the other jobs, and how to go on.
 
-    Attributes
-    ----------
-    name, state : str
-        finished, running, queued, ending, failed (it left SLURM's queue unfinished), stopped (it made steps, and no
-        process is training it) or not started.
-    step, steps : int
-    best : float or None
-        Validation PSNR, dB.
-    rate : float or None
-        Steps per second; known while it runs.
-    job : str
-        Number of its SLURM job, if it has one.
-    note : str
-        Why it waits, where it runs, or its last error message.
+    `again` is the command that launches the job file again.
     """
-
-    name: str
-    state: str
-    step: int
-    steps: int
-    best: float | None
-    rate: float | None
-    job: str
-    note: str
-
-    def cells(self) -> list[str]:
-        left = format_seconds((self.steps - self.step) / self.rate) if self.rate else ""
-        return [self.name, self.state, f"{self.step:,}", f"{self.steps:,}",
-                "" if self.best is None else f"{self.best:.2f}", f"{self.rate:.3g}" if self.rate else "", left,
-                self.job, self.note]
+    lines = [_format_table(HEADS, [_cells(state) for state in status.runs]), "", _count(status.runs),
+             *map(str, status.jobs)]
+    if again and any(state.state in (STOPPED, FAILED) for state in (*status.runs, *status.jobs)):
+        lines.append(f"to go on: {again}")
+    return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Status:
-    """The runs of a job file in its order, and lines about its other jobs in SLURM's queue."""
-
-    runs: list[RunStatus]
-    others: list[str]
-
-    @property
-    def is_going(self) -> bool:
-        return bool(self.others) or any(run.state in GOING for run in self.runs)
+def format_overview(states: Sequence[RunState]) -> str:
+    """Return a table of runs with the log of each."""
+    rows = [[str(state.run.path), state.words, *_figures(state), state.job, _log_of(state)] for state in states]
+    return "\n".join([_format_table(LOG_HEADS, rows), "", _count(states)])
 
 
-def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
-    """Return the state of every run."""
-    record = read_record(job.out)
-    numbers = record.get("runs", {})
-    queue = None
-    if slurm.has_slurm():
-        try:
-            queue = slurm.read_queue()
-        except Failed as failed:
-            print(f"{failed}; this table shows only what the run folders say", file=sys.stderr)
-    runs = [_read_run(experiment, numbers.get(run_key(experiment.out), ""), queue, job.logs)
-            for experiment in experiments]
-    ours = {run_key(experiment.out) for experiment in experiments}
-    foreign = [number for run, number in numbers.items() if run not in ours and number in (queue or {})]
-    others = [f"{what} is {STATES.get(queue[number].state, 'running')}: job {number}, {queue[number].reason}"
-              for what, number in (("data set", read_record(job.data).get(DATA)), ("report", record.get(REPORT)))
-              if number in (queue or {})]
-    if foreign:
-        others.append(f"launched here with other settings, and in the queue: {', '.join(foreign)}")
-    return Status(runs, others)
+def _cells(state: RunState) -> list[str]:
+    """Return the cells of a run: its note ends the line, because it may be long."""
+    rate = state.steps_per_second
+    left = format_seconds((state.progress.steps - state.progress.step) / rate) if rate else ""
+    return [state.run.name, state.words, *_figures(state), f"{rate:.3g}" if rate else "", left, state.job, state.note]
 
 
-def _read_run(experiment: Experiment, number: str, queue: dict[str, slurm.Queued] | None, logs: Path) -> RunStatus:
-    run = RunFolder(experiment.out)
-    history = read_history(run.metrics)
-    step = history[-1]["step"] if history else 0
-    scores = [record["validation"]["psnr"] for record in history if record.get("validation", {}).get("psnr")]
-    rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
-    holder = read_lock(run.path)
-    queued = (queue or {}).get(number) or (queue or {}).get(holder.job if holder and holder.job else "")
-    note = ""
-    if has_finished(run, experiment):
-        state, number = "finished", ""
-    elif queued is not None:
-        state, number, note = STATES.get(queued.state, "running"), queued.job, queued.reason
-    elif is_held(run.path):
-        state, note = "running", str(holder)
-    else:
-        ended = bool(number) and queue is not None  # it was submitted and has left the queue
-        note = _last_message(logs, number) if ended else ""
-        state = "failed" if ended else "stopped" if step else "not started"
-    rate = rates[-1] / experiment.train.batch_size if rates and state == "running" else None
-    return RunStatus(run.name, state, step, experiment.train.steps, max(scores, default=None), rate, number, note)
+def _figures(state: RunState) -> list[str]:
+    progress = state.progress
+    return [f"{progress.step:,}", f"{progress.steps:,}", "" if progress.best is None else f"{progress.best:.2f}"]
 
 
-def _last_message(logs: Path, number: str) -> str:
-    """Return the last error in a job's logs: a line of ours, else an exception, else a line of srun or SLURM."""
-    lines = [line for log in sorted(logs.glob(f"{number}_*_log.err")) for line in
-             log.read_text(errors="replace").splitlines()]
-    for wanted in (r"(error|failed): ", r"[\w.]*(Error|Exception)\b", r"(slurmstepd|srun).*: error: "):
-        words = [line for line in lines if re.match(wanted, line)]
-        if words:
-            return words[-1][:160]
-    return f"see {logs}/{number}_*" if lines else f"never started; see 'scontrol show job {number}'"
+def _log_of(state: RunState) -> str:
+    own = state.run.log
+    return str(state.log or (own if own.exists() else ""))
 
 
-def format_status(status: Status) -> str:
-    """Return the table as aligned text, followed by the number of runs in each state and the other queued jobs."""
-    runs = status.runs
-    rows = [list(HEADS), *(run.cells() for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-    lines = ["  ".join(cell.rjust(width) if column in NUMBERS else cell.ljust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-             for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
-    return "\n".join([*lines, "", ", ".join(f"{count} {state}" for state, count in counts.items()), *status.others])
+def _format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rows = [list(heads), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = ["  ".join(cell.rjust(width) if head in NUMBERS else cell.ljust(width)
+                       for head, cell, width in zip(heads, row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in (widths if heads[-1] else widths[:-1])))
+    return "\n".join(lines)
+
+
+def _count(states: Sequence[RunState]) -> str:
+    names = [state.kind for state in states]
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
 
 
 def build_parser() -> Parser:
     parser = Parser("status", __doc__)
     add_job_file(parser)
-    parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
-                        help="repeat every so many seconds (at least 10) until nothing is queued or running")
+    _add_options(parser)
     return parser
 
 
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
+                        help="repeat every so many seconds (at least 10) until nothing waits or runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs"),
+                        help="without a job file: show every run in this folder")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    job, experiments, arguments = read_job(build_parser(), argv)
-    if arguments.watch and arguments.watch < SHORTEST_WATCH:
+    words = sys.argv[1:] if argv is None else list(argv)
+    given = {word.partition("=")[0] for word in words if word.startswith("-")}
+    if given <= set(OPTIONS):  # no job file
+        parser = Parser("status", __doc__)
+        _add_options(parser)
+        _, arguments = parser.parse(words)
+        _watch(arguments.watch, lambda: _show_overview(arguments.runs))
+        return
+    job, experiments, arguments = read_job(build_parser(), words)
+    again = launch_command(words)
+
+    def show() -> tuple[str, bool]:
+        status = read_status(job, experiments)
+        return f"{job.out}\n\n{format_status(status, again)}", status.is_going
+
+    _watch(arguments.watch, show)
+
+
+def _show_overview(folder: Path) -> tuple[str, bool]:
+    states = read_overview(folder)
+    if not states:
+        raise InputError(f"{folder}: has no runs; name a folder with --runs, or a job file with --config")
+    return f"{folder}\n\n{format_overview(states)}", Status(states, []).is_going
+
+
+def _watch(seconds: int, show: Callable[[], tuple[str, bool]]) -> None:
+    """Print what `show` returns, again and again while it says that something is going on."""
+    if seconds and seconds < SHORTEST_WATCH:
         raise InputError(f"--watch: must be at least {SHORTEST_WATCH} seconds, to spare SLURM's controller, "
-                         f"found {arguments.watch}")
+                         f"found {seconds}")
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --watch
         while True:
-            status = read_status(job, experiments)
-            if arguments.watch and sys.stdout.isatty():
+            text, is_going = show()
+            if seconds and sys.stdout.isatty():
                 print("\033[H\033[J", end="")
-            print(f"{time.strftime('%H:%M:%S')}  {job.out}\n\n{format_status(status)}", flush=True)
-            if not arguments.watch or not status.is_going:
+            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+            if not seconds or not is_going:
                 return
-            time.sleep(arguments.watch)
+            time.sleep(seconds)
+
+
+def launch_command(words: Sequence[str]) -> str:
+    """Return the command that launches what this command line of `status` shows."""
+    rest, kept = iter(words), []
+    for word in rest:
+        if word in OPTIONS:
+            next(rest, None)
+        elif not word.startswith(tuple(f"{option}=" for option in OPTIONS)):
+            kept.append(word)
+    where = "slurm" if slurm.has_slurm() else "local"
+    return shlex.join(["python", "-m", "hpc_vsr.launch", *kept, "--cluster", where])
 
 
 if __name__ == "__main__":

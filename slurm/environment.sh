@@ -13,7 +13,10 @@ if [ ! -d hpc_vsr ] || [ ! -d jobs ]; then
     stop "$PWD is not the folder of hpc-vsr: cd to it and submit from there"
 fi
 
-if [ -n "${HPC_VSR_SETUP:-}" ]; then
+# With `sbatch --export=NONE`, or SBATCH_EXPORT=NONE, which is the default of some clusters, only variables that begin with
+# SLURM_ come with the job.
+: "${HPC_VSR_SETUP:=${SLURM_HPC_VSR_SETUP:-}}" "${HPC_VSR_MPI:=${SLURM_HPC_VSR_MPI:-}}"
+if [ -n "$HPC_VSR_SETUP" ]; then
     set +eu                         # lines of a site may use unset variables, and fail without harm
     eval "$HPC_VSR_SETUP"
 elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -f .venv/bin/activate ]; then
@@ -28,6 +31,8 @@ fi
 
 # srun of SLURM 22.05 and later does not take --cpus-per-task from sbatch: every rank would get one core.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
+# After `sbatch --export=NONE` srun would give the ranks neither this PATH nor anything else that was set here.
+export SLURM_EXPORT_ENV=ALL
 # Lines of a log appear as they are printed.
 export PYTHONUNBUFFERED=1
 

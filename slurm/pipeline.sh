@@ -6,32 +6,33 @@
 #
 #   RECIPE      make the data set of this recipe first, under MPI
 #   MAX_RUNS    how many runs of a sweep train at a time (4)
-#   HPC_VSR_GPU, HPC_VSR_CPU   options of sbatch for the two kinds of jobs: eval "$(python -m hpc_vsr.site --site FILE)"
-#   TRAIN_OPTIONS              more of them for the training, such as --exclusive
-# The training asks for what [resources] of the job file says.
+#   eval "$(python -m hpc_vsr.site --site FILE)"     partition, account and other options of your cluster
+#   PREPROCESS_OPTIONS, TRAIN_OPTIONS, REPORT_OPTIONS     more options of sbatch, such as --exclusive
+# The jobs ask for what [resources] of the job file says; `python -m hpc_vsr job options --config JOB_FILE` shows it.
 #
 # `python -m hpc_vsr.launch --cluster slurm` submits the same chain and leaves out what is finished or in the queue; this
 # script is for those who want to see or to change it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Submitted from inside a job, the new ones would inherit its binding and run slower without a word.
-if [ -n "${SLURM_JOB_ID:-}" ]; then
-    for name in $(compgen -e | grep -E '^(SLURM|SBATCH|SRUN|PMI|PMIX)_' | grep -v '^SLURM_CONF$'); do unset "$name"; done
-fi
 source slurm/environment.sh
 set -euo pipefail
 [ -n "${1:-}" ] || stop "name a job file: bash slurm/pipeline.sh jobs/delta.toml"
 command -v sbatch >/dev/null || stop "sbatch is not on this machine: log in to the cluster"
 
-wanted=$(python -m hpc_vsr job options --config "$@")     # [resources] of the job file
-queue=${HPC_VSR_CPU:-}                                    # accounts for GPUs refuse jobs without one
-[[ "$wanted" != *--gpus* ]] || queue=${HPC_VSR_GPU:-}
-read -ra train <<<"$wanted $queue ${TRAIN_OPTIONS:-}"
-read -ra cpu <<<"${HPC_VSR_CPU:-}"
+options() {
+    python -m hpc_vsr job options --stage "$@"
+}
+made=$(options preprocessing --config "$@")
+read -ra preprocess <<<"$made ${PREPROCESS_OPTIONS:-}"
+trained=$(options training --config "$@")
+read -ra train <<<"$trained ${TRAIN_OPTIONS:-}"
+measured=$(options report --config "$@")
+read -ra measure <<<"$measured ${REPORT_OPTIONS:-}"
 count=$(python -m hpc_vsr job points --config "$@")
 name=$(basename "$1" .toml)
 
+data=
 [ -z "${RECIPE:-}" ] || python -m hpc_vsr.preprocess --recipe "$RECIPE" --dry-run >/dev/null
 
 jobs=()
@@ -41,17 +42,20 @@ undo() {
 trap undo ERR
 after=()
 if [ -n "${RECIPE:-}" ]; then
-    data=$(sbatch --parsable "${cpu[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
-    jobs+=("${data%%;*}")
+    data=$(bash slurm/submit.sh --job-name="preprocess-$name" "${preprocess[@]}" slurm/preprocess.sbatch --recipe "$RECIPE")
+    jobs+=("$data")
     echo "data set  job $data"
     # Without its data set a training would wait for ever: it is cancelled instead.
-    after=(--dependency="afterok:${data%%;*}" --kill-on-invalid-dep=yes)
+    after=(--dependency="afterok:$data" --kill-on-invalid-dep=yes)
 fi
-training=$(sbatch --parsable --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${train[@]}" "${after[@]}" \
+training=$(bash slurm/submit.sh --job-name="train-$name" --array="0-$((count - 1))%${MAX_RUNS:-4}" "${train[@]}" "${after[@]}" \
     slurm/ablation.sbatch "$@")
-jobs+=("${training%%;*}")
+jobs+=("$training")
 echo "training  job $training, $count run$([ "$count" -eq 1 ] || echo s)"
-report=$(sbatch --parsable --job-name="report-$name" --dependency="afterany:${training%%;*}" "${cpu[@]}" \
+report=$(bash slurm/submit.sh --job-name="report-$name" --dependency="afterany:$training" "${measure[@]}" \
     slurm/report.sbatch "$@")
 echo "report    job $report"
+# so that status and launch know these jobs
+python -m hpc_vsr job record --submitted "${data:+preprocessing=$data,}training=$training,report=$report" \
+    --config "$@"
 echo "watch     python -m hpc_vsr.status --config $* --watch 60"

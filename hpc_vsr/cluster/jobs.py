@@ -15,12 +15,14 @@ from pathlib import Path
 import submitit
 from submitit.slurm.slurm import SlurmJobEnvironment
 
+from hpc_vsr.cluster.overview import LOGS, ask_queue, read_states
 from hpc_vsr.cluster.requeue import Life
 from hpc_vsr.data.build import format_dataset, preprocess
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.recipe import read_recipe
-from hpc_vsr.evaluation.evaluate import evaluate_if_needed
+from hpc_vsr.evaluation.evaluate import Baselines, evaluate_if_needed
 from hpc_vsr.experiment.jobfile import list_pending
+from hpc_vsr.experiment.progress import FINISHED
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.errors import CAN_CONTINUE, DONE, Failed, InputError, Stopped, exit_status
@@ -28,7 +30,7 @@ from hpc_vsr.system.gpus import VARIABLE as CUDA_VISIBLE_DEVICES
 from hpc_vsr.system.lock import remove_left
 from hpc_vsr.system.mpi import abort_together, connect, on_main_rank
 from hpc_vsr.system.signals import StopFlag, follow_launcher, interrupt_on_sigterm, release_signals
-from hpc_vsr.system.slurm import restarts
+from hpc_vsr.system.slurm import Queued, restarts
 from hpc_vsr.training.train import train
 
 FIRST_PORT, NUM_PORTS = 20000, 12000  # below the ports that the system assigns by itself
@@ -126,13 +128,16 @@ class ReportJob(_Restartable):
         for folder in {folder for experiment in self.experiments for folder in (experiment.data, experiment.out)}:
             remove_left(folder)  # a killed stage leaves its lock, and nothing else removes that of a finished one
         # measure each run; if one fails, the others are still reported
+        shared = Baselines()
         for experiment in self.experiments:
             run = RunFolder(experiment.out)
             try:
+                if experiment.impossible:
+                    raise InputError(experiment.impossible)
                 if not run.config.exists():
                     raise InputError(f"{run.path}: its training has not begun, or ended before its first step; see its "
                                      "log")
-                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate)
+                evaluate_if_needed(run, read_manifest(experiment.data), experiment.evaluate, shared)
             except Stopped:  # the time limit is near; the job goes back to the queue
                 raise
             except InputError as error:
@@ -146,11 +151,23 @@ class ReportJob(_Restartable):
         runs = [RunFolder(experiment.out) for experiment in self.experiments]
         from hpc_vsr.report.write import write_report  # imports matplotlib, which submitting does not need
 
-        write_report(runs, self.out, self.experiments[0].evaluate.split)
+        write_report(runs, self.out, self.experiments[0].evaluate.split, states=self._read_states())
         missing = [RunFolder(experiment.out).name for experiment in list_pending(self.experiments)]
         if missing:
             raise Failed(f"{len(missing)} of {len(runs)} runs are missing or not finished: {', '.join(missing)}; the "
                          f"report in {self.out} has the others; see their logs, then launch again")
+        print(f"report: {self.out / 'index.html'}", file=sys.stderr, flush=True)
+
+    def _read_states(self) -> dict[str, str]:
+        """Return {run: state and reason} of the runs that are not finished, and print them."""
+        folder = self.out.parent
+        states = read_states(folder, self.experiments[0].data, LOGS / folder.absolute().name, self.out / "index.html",
+                             self.experiments, _queue_of_others()).runs[:len(self.experiments)]
+        told = {state.run.name: state.sentence for state in states if state.kind != FINISHED}
+        for state in states:
+            if state.run.name in told:
+                print(f"{state.run.path}: {state.sentence}", file=sys.stderr, flush=True)
+        return told
 
 
 @dataclass(frozen=True)
@@ -172,6 +189,12 @@ class OnGpus:
         return self.work()
 
 
+def _queue_of_others() -> dict[str, Queued] | None:
+    """Return the jobs that are still in SLURM's queue, without those that it is just ending."""
+    queue = ask_queue()
+    return None if queue is None else {number: job for number, job in queue.items() if job.state != "COMPLETING"}
+
+
 def _end_with_launcher() -> None:
     """Let a local stage end at once at SIGTERM, and when the `launch` that waits for it ends."""
     if submitit.JobEnvironment().cluster == "local":
@@ -180,9 +203,12 @@ def _end_with_launcher() -> None:
 
 
 def as_job_result(environment: submitit.JobEnvironment, status: int) -> int:
-    """Return the status as the job's result; on SLURM, raise at a failure, so that SLURM sees the task fail."""
+    """Return the status as the job's result; on SLURM, end the process at a failure, so that SLURM sees the task fail.
+
+    An exception would have submitit print twenty lines behind the one that says what is wrong.
+    """
     if environment.cluster == "slurm" and status not in (DONE, CAN_CONTINUE):
-        raise RuntimeError(f"the stage ended with exit status {status}; see its log")
+        sys.exit(status)
     return status
 
 

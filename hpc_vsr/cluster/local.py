@@ -8,18 +8,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import submitit
 import torch
 
 from hpc_vsr.cluster.jobs import OnGpus, PreprocessJob, ReportJob, TrainJob
+from hpc_vsr.cluster.overview import read_status
 from hpc_vsr.cluster.site import Cluster, Site
 from hpc_vsr.cluster.submit import format_scripts, submit
 from hpc_vsr.experiment.checks import check_batch
 from hpc_vsr.experiment.finished import check_same_settings
 from hpc_vsr.experiment.jobfile import JobFile, MissingSource, list_pending
+from hpc_vsr.experiment.progress import NOT_STARTED, read_progress
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.sweep import check_all
 from hpc_vsr.runs.folder import RunFolder
@@ -54,9 +56,12 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
         If a stage was asked to stop; the same command continues it.
     """
     resources = job.resources
-    check_job(job, experiments, cluster)
+    refused = check_job(job, experiments, cluster)
+    tell_refused(refused)
     if cluster == "slurm":
         print(submit(job, experiments, site), flush=True)
+        for line in read_status(job, experiments).needs_attention:  # what this launch does not mend
+            print(f"warning: {line}", file=sys.stderr, flush=True)
         return
     if resources.nodes > 1:
         raise InputError(f"resources.nodes: {resources.nodes} nodes need --cluster slurm")
@@ -64,8 +69,14 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
     LocalChain(job, experiments, cluster).run()
 
 
-def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> None:
-    """Raise `InputError` for a mistake that can be found before anything is started."""
+def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> dict[Path, str]:
+    """Raise `InputError` for a mistake that can be found before anything is started.
+
+    Returns
+    -------
+    dict
+        {run folder: reason} of the points of a sweep that cannot be trained; the others can.
+    """
     resources = job.resources
     for experiment in experiments:
         check_same_settings(RunFolder(experiment.out), experiment)
@@ -76,14 +87,19 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
     # check the experiments against the data set; if that is yet to be made, check its source instead
     world_size = resources.ranks_per_node * (resources.nodes if cluster == "slurm" else 1)
     if not job.needs_data:
-        check_all(experiments, world_size)
-        return
+        return check_all(experiments, world_size)
     job.check_source()
-    for experiment in experiments:
-        check_batch(experiment.train, world_size)
+    refused = check_all(experiments, world_size, lambda experiment: check_batch(experiment.train, world_size))
     if cluster == "slurm" and resources.preprocess_nodes * resources.preprocess_ranks > 1 and library() is None:
         raise InputError("resources.preprocess_ranks: several ranks need MPI, and mpi4py finds none; "
                          "pip install 'hpc-vsr[mpi]', or set preprocess_ranks to 1")
+    return refused
+
+
+def tell_refused(refused: Mapping[Path, str]) -> None:
+    """Print a line for each point of a sweep that cannot be trained."""
+    for out, reason in refused.items():
+        print(f"warning: {out}: cannot be trained, and the other runs can: {reason}", file=sys.stderr, flush=True)
 
 
 def with_cpu(experiment: Experiment) -> Experiment:
@@ -111,7 +127,7 @@ class LocalChain:
         # make the data set; the experiments can be checked only then
         if job.needs_data:
             self._run_stage(PreprocessJob(job.recipe, job.data), "preprocessing", 1)
-            check_all(self.experiments, resources.ranks_per_node)
+            tell_refused(check_all(self.experiments, resources.ranks_per_node))
         # train the runs that are not finished, one after the other
         pending, is_sweep = list_pending(self.experiments), len(self.experiments) > 1
         if is_sweep:
@@ -209,19 +225,35 @@ def _last_error(log: Path) -> str:
 def format_launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: Site) -> str:
     """Return the plan, and on SLURM the sbatch script of every job, as text for --dry-run."""
     resources = job.resources
-    pending = list_pending(experiments)
-    points = "" if len(experiments) == 1 else "\n".join(
-        [f"sweep    {len(experiments)} runs, {len(experiments) - len(pending)} finished before",
-         *(f"{number:>8} {experiment.out}{'' if experiment in pending else ' (finished)'}"
-           for number, experiment in enumerate(experiments))]) + "\n"
+    points = "" if len(experiments) == 1 else _format_points(experiments) + "\n"
     try:
-        check_job(job, experiments, cluster)
+        tell_refused(check_job(job, experiments, cluster))
     except MissingSource as error:  # the scripts are right all the same
         print(f"warning: {error}", file=sys.stderr)
-    if cluster == "slurm":
-        return points + format_scripts(job, experiments, site)
     ranks = resources.ranks_per_node
-    plan = (f"data     {job.data} is made first, from {job.recipe}" if job.needs_data else
-            format_plan(experiments[0], ranks, on_gpus=bool(ids_for_launch(resources.gpus_per_node))))
+    if cluster == "slurm":
+        plan = _format_plans(job, experiments, ranks * resources.nodes, bool(resources.gpus_per_node))
+        return f"{plan}\n{points}{format_scripts(job, experiments, site)}"
+    plan = _format_plans(job, experiments, ranks, bool(ids_for_launch(resources.gpus_per_node)))
     return (f"{plan}\n{points}launch   {ranks} rank{'s' * (ranks > 1)} on this machine ({cluster}), "
             f"{len(os.sched_getaffinity(0))} cores; then evaluation and report")
+
+
+def _format_points(experiments: list[Experiment]) -> str:
+    """Return a line for each run of a sweep with its state, if it is not new."""
+    progress = [read_progress(RunFolder(experiment.out), experiment) for experiment in experiments]
+    finished = len(experiments) - len(list_pending(experiments))
+    return "\n".join([f"sweep    {len(experiments)} runs, {finished} finished before",
+                      *(f"{number:>8} {experiment.out}{'' if found.state == NOT_STARTED else f' ({found.sentence})'}"
+                        for number, (experiment, found) in enumerate(zip(experiments, progress, strict=True)))])
+
+
+def _format_plans(job: JobFile, experiments: list[Experiment], ranks: int, on_gpus: bool) -> str:
+    """Return the plan of the first run with its memory, which is compared with the memory that the job asks for."""
+    if job.needs_data:
+        return f"data     {job.data} is made first, from {job.recipe}"
+    possible = [experiment for experiment in experiments if not experiment.impossible]
+    plan = format_plan(possible[0], ranks, on_gpus=on_gpus)
+    asked = job.resources.memory_gb
+    return plan + (f"\nasks for {asked:g} GB of memory a node, {job.resources.ranks_per_node} "
+                   f"rank{'s' * (job.resources.ranks_per_node > 1)} a node" if asked else "")

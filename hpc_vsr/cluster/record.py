@@ -6,6 +6,7 @@ that are in the queue are not submitted a second time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import read_json
+from hpc_vsr.system.files import create_folder, read_json, write_json
 
 RECORD = ".submitted.json"
 DATA, TRAINING, REPORT = "preprocessing", "training", "report"
@@ -53,6 +54,62 @@ def read_record(folder: Path) -> dict[str, Any]:
     except InputError:
         return {}
     return record if isinstance(record, dict) and isinstance(record.get("runs", {}), dict) else {}
+
+
+def record_scripts(job: JobFile, experiments: Sequence[Experiment], submitted: str) -> None:
+    """Record the jobs of the scripts of slurm/ as `launch` records its own, so that `status` and `launch` know them.
+
+    Parameters
+    ----------
+    job : JobFile
+    experiments : sequence of Experiment
+        The points of the array, in its order.
+    submitted : str
+        Such as ``preprocessing=12,training=13,report=14``; the training is an array with an element for each run.
+    """
+    numbers = {}
+    for item in submitted.split(","):
+        name, _, number = item.partition("=")
+        if name not in (DATA, TRAINING, REPORT) or not re.fullmatch(r"\d+", number):
+            raise InputError(f"--submitted: expected {DATA}=N,{TRAINING}=N,{REPORT}=N with the numbers of jobs, found "
+                             f"{submitted!r}")
+        numbers[name] = number
+    if DATA in numbers:
+        create_folder(job.data)
+        write_json(job.data / RECORD, {DATA: numbers[DATA]})
+    record = read_record(job.out)
+    if TRAINING in numbers:
+        elements = {run_key(experiment.out): f"{numbers[TRAINING]}_{element}"
+                    for element, experiment in enumerate(experiments)}
+        record["runs"] = {**record.get("runs", {}), **elements}
+    if REPORT in numbers:
+        record[REPORT] = numbers[REPORT]
+    create_folder(job.out)
+    write_json(job.out / RECORD, record)
+
+
+def cancel_chain(job: JobFile, experiments: Sequence[Experiment]) -> str:
+    """Cancel the jobs of a job file that are in SLURM's queue, and return what was cancelled, as text.
+
+    These are the runs, also those that were launched into the same folder with other settings, their report, and the
+    making of their data set unless other job files wait for it.
+    """
+    queued = read_queued_jobs(job, experiments)
+    runs = {**queued.others, **queued.runs}
+    numbers = [*([queued.report] if queued.report else []), *runs.values()]
+    waiting = [entry.job for entry in slurm.read_queue().values() if queued.data and queued.data in entry.after
+               and entry.job not in numbers]
+    if queued.data and not waiting:
+        numbers.append(queued.data)
+    if not numbers:
+        return f"{job.out}: nothing of it is in SLURM's queue"
+    slurm.cancel(numbers)
+    parts = [f"report {queued.report}"] * bool(queued.report)
+    parts += [f"{len(runs)} run{'s' * (len(runs) > 1)} ({', '.join(sorted(runs.values()))})"] * bool(runs)
+    if queued.data:
+        parts.append(f"data set {queued.data}" if not waiting else
+                     f"not the data set {queued.data}, for which {', '.join(waiting)} waits")
+    return f"{job.out}: cancelled: {', '.join(parts)}; a run that was training saves, and launched again it goes on"
 
 
 def read_queued_jobs(job: JobFile, experiments: Sequence[Experiment]) -> QueuedJobs:

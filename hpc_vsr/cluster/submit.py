@@ -16,7 +16,8 @@ import submitit
 from submitit.slurm.slurm import SlurmExecutor
 
 from hpc_vsr.cluster.jobs import PreprocessJob, ReportJob, TrainJob
-from hpc_vsr.cluster.parameters import preprocess_parameters, report_parameters, train_parameters
+from hpc_vsr.cluster.limits import check_limits, check_slices, format_keys
+from hpc_vsr.cluster.parameters import Stage, preprocess_parameters, report_parameters, train_parameters
 from hpc_vsr.cluster.record import DATA, RECORD, REPORT, TRAINING, QueuedJobs, read_queued_jobs, run_key
 from hpc_vsr.cluster.site import Site
 from hpc_vsr.experiment.jobfile import JobFile, list_pending
@@ -34,7 +35,7 @@ PYTHON = f"{shlex.quote(sys.executable)} -m hpc_vsr.signals"
 class Step:
     """One submission to SLURM: its parameters for submitit and its jobs, which form an array if `is_array`."""
 
-    name: str
+    name: Stage
     parameters: dict[str, Any]
     jobs: tuple[Callable[[], int], ...]
     is_array: bool = False
@@ -62,6 +63,11 @@ class Chain:
     def makes_data(self) -> bool:
         """True if the preprocessing must be submitted."""
         return bool(self.pending) and self.job.needs_data and self.queue.data is None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What must be submitted, in this order."""
+        return [*([DATA] if self.makes_data else []), *([TRAINING] if self.pending else []), REPORT]
 
     def data_step(self) -> Step:
         """Return the submission of the preprocessing."""
@@ -102,12 +108,13 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     if queue.report and not chain.pending:
         return (f"{len(queue.runs)} of {len(experiments)} runs and the report (job {queue.report}) are in the queue; "
                 "nothing was submitted")
+    check_limits(chain.stages, job.resources, site)
     create_folder(job.logs)
     create_folder(job.out)
     submitted: list[tuple[str, list[str]]] = []
 
     def send(step: Step) -> str:
-        numbers = _submit_step(step, job.logs, [numbers[0].split("_")[0] for _, numbers in submitted])
+        numbers = _submit_step(step, job, [numbers[0].split("_")[0] for _, numbers in submitted])
         submitted.append((step.name, numbers))
         return numbers[0].split("_")[0]
 
@@ -145,17 +152,17 @@ def _format_submission(job: JobFile, chain: Chain, submitted: Sequence[tuple[str
             f"report: {job.report / 'index.html'}")
 
 
-def _submit_step(step: Step, logs: Path, before: Sequence[str]) -> list[str]:
+def _submit_step(step: Step, job: JobFile, before: Sequence[str]) -> list[str]:
     """Submit a step and return the numbers of its jobs; if sbatch refuses, cancel the jobs in `before`."""
-    executor = submitit.SlurmExecutor(logs, python=PYTHON)
+    executor = submitit.SlurmExecutor(job.logs, python=PYTHON)
     executor.update_parameters(**step.parameters)
     try:
         with slurm.outside_of_job():
             if not step.is_array:
-                return [executor.submit(job).job_id for job in step.jobs]
+                return [executor.submit(work).job_id for work in step.jobs]
             with executor.batch():
-                jobs = [executor.submit(job) for job in step.jobs]
-            return [job.job_id for job in jobs]
+                jobs = [executor.submit(work) for work in step.jobs]
+            return [submitted.job_id for submitted in jobs]
     except submitit.core.utils.FailedJobError as error:  # sbatch refused: a wrong partition, account or size
         reason = str(error).strip().splitlines()[-1]
         # the earlier jobs are useless without this one
@@ -166,13 +173,19 @@ def _submit_step(step: Step, logs: Path, before: Sequence[str]) -> list[str]:
                 slurm.cancel(before)
             except Failed as failed:
                 undone = f"; cancel the jobs submitted before it yourself: {', '.join(before)} ({failed})"
-        raise InputError(f"sbatch refused the {step.name}: {reason}; check --site, --project and [resources]{undone}"
-                         ) from None
+        raise InputError(f"sbatch refused the {step.name}: {reason}; check --site, --project and [resources]: "
+                         f"{format_keys(step.name, job.resources)}{undone}") from None
 
 
 def format_scripts(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
-    """Return the sbatch scripts of all missing submissions, for --dry-run; this needs no SLURM."""
+    """Return the sbatch scripts of all missing submissions, for --dry-run; this needs no SLURM.
+
+    On a cluster, what would never start is told as a warning.
+    """
     chain = Chain(job, experiments, site, QueuedJobs({}))
+    check_slices(job.resources, site)
+    if slurm.has_slurm():
+        check_limits(chain.stages, job.resources, site, refuse=False)
     steps = [chain.data_step()] if chain.makes_data else []
     if chain.pending:
         steps.append(chain.training_step(DATA.upper() if chain.makes_data else None))

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 from hpc_vsr.data.degrade import crop_to_multiple, degrade
-from hpc_vsr.data.info import DatasetInfo, DatasetLayout, Normalisation, ShardEntry
+from hpc_vsr.data.info import DatasetInfo, DatasetLayout, Normalisation, ShardEntry, is_grey
 from hpc_vsr.data.manifest import NAME, Manifest, write_manifest
 from hpc_vsr.data.recipe import Plan, Recipe, plan_dataset, threads_per_rank
 from hpc_vsr.data.shards import list_shard_files, read_attribute, read_entry, write_shard
 from hpc_vsr.data.splits import REACH, ShardPlan
 from hpc_vsr.system import files
-from hpc_vsr.system.config import from_dict
+from hpc_vsr.system.config import ABSENT, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.mpi import on_main_rank
@@ -103,7 +103,7 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
         hr = crop_to_multiple(frame, degradation.scale)
         if valid is not None:
             valid = crop_to_multiple(valid[None], degradation.scale)[0]
-        yield degrade(hr, degradation), hr, valid
+        yield degrade(hr, degradation, plan.source.facts.periodic), hr, valid
 
 
 def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, check: Callable[[], None]
@@ -194,7 +194,7 @@ def _complete(layout: DatasetLayout, shards: list[ShardEntry]) -> DatasetInfo:
     train = [entry for entry in shards if entry.split == "train"]
     low, high = min(entry.hr_min for entry in train), max(entry.hr_max for entry in train)
     extent = high - low if high > low else 1.0
-    normalisation = Normalisation(0.0, 255.0) if layout.dtype == "uint8" else Normalisation(low, extent)
+    normalisation = Normalisation(0.0, 255.0) if is_grey(layout) else Normalisation(low, extent)
     return DatasetInfo(**vars(layout), value_range=(low, high), normalisation=normalisation, shards=shards)
 
 
@@ -211,7 +211,8 @@ def _print_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
     layout = plan.layout
     (height, width), (lr_height, lr_width) = layout.hr_size, layout.lr_size
     finished = f", {num_finished} finished before" if num_finished else ""
-    print(f"{plan.recipe.folder}: {layout.source.frames} frames of {plan.recipe.source_path}, "
+    names = "" if layout.source.first is ABSENT else f" ({layout.source.first} to {layout.source.last})"
+    print(f"{plan.recipe.folder}: {layout.source.frames} frames of {plan.recipe.source_path}{names}, "
           f"{width}x{height} HR, {lr_width}x{lr_height} LR, "
           f"{len(plan.shards)} shards{finished}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
           file=sys.stderr, flush=True)

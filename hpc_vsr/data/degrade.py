@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import cv2
 import numpy as np
 
 from hpc_vsr.data.degradation import Degradation
 
+BLUR_REACH, CUBIC_REACH = 4, 2  # OpenCV's kernels: in sigmas, and in pixels
 PROBE = 200  # pixels; more than the reach of any kernel
 
 
-def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
+def degrade(hr: np.ndarray, degradation: Degradation, periodic: str = "") -> np.ndarray:
     """Make an LR frame: ``cv2.GaussianBlur`` on HR, then ``cv2.INTER_CUBIC`` to 1/scale.
 
     Parameters
@@ -20,6 +22,8 @@ def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
     hr : (C, H, W) array, uint8 (0..255) or float32 (any unit)
         H and W are multiples of the scale. No NaN.
     degradation : Degradation
+    periodic : {"", "x", "y", "xy"}
+        Axes at whose ends the frame goes on at the other side; elsewhere it is mirrored or replicated.
 
     Returns
     -------
@@ -28,6 +32,11 @@ def degrade(hr: np.ndarray, degradation: Degradation) -> np.ndarray:
     """
     height, width = hr.shape[1] // degradation.scale, hr.shape[2] // degradation.scale
     assert (height * degradation.scale, width * degradation.scale) == hr.shape[1:], hr.shape
+    if periodic:
+        margin = 1 + math.ceil((BLUR_REACH * degradation.blur_sigma + CUBIC_REACH) / degradation.scale)
+        rows, columns = (margin * (name in periodic) for name in "yx")
+        around = [(0, 0), *((degradation.scale * side,) * 2 for side in (rows, columns))]
+        return degrade(np.pad(hr, around, "wrap"), degradation)[:, rows : rows + height, columns : columns + width]
     planes = []
     for plane in hr:
         if degradation.kind == "BD":

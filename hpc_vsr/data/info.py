@@ -40,10 +40,15 @@ class SourceInfo(Record):
     height: int
     width: int
     breaks: list[int] = ABSENT
+    # images or a video of more than 8 bits: the stored value of white, and the significant bits
+    white: int = ABSENT
+    bits: int = ABSENT
     # a folder of images
     image_type: str = ABSENT
     first: str = ABSENT
     last: str = ABSENT
+    orientation: str = ABSENT
+    transparency: str = ABSENT
     # a video
     codec: str = ABSENT
     pixel_format: str = ABSENT
@@ -51,6 +56,11 @@ class SourceInfo(Record):
     colour_matrix: str = ABSENT
     colour_range: str = ABSENT
     luma: str = ABSENT
+    stream: int = ABSENT
+    left_out: int = ABSENT
+    order: str = ABSENT
+    dropped: list[int] = ABSENT
+    damaged: list[int] = ABSENT
     # a field
     variable: str = ABSENT
     units: str = ABSENT
@@ -58,6 +68,10 @@ class SourceInfo(Record):
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
     selection: dict[str, Any] = ABSENT
+    masked_by: list[str] = ABSENT
+    zeros: str = ABSENT
+    offset: float = ABSENT
+    periodic: Literal["x", "y", "xy"] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")
@@ -132,6 +146,14 @@ class DatasetInfo(DatasetLayout):
             start, stop = self.splits[entry.split]
             _expect(start <= entry.first_frame and entry.stop_frame <= stop, f"frames of {entry.name}")
             _expect(entry.bytes >= entry.frames * self.bytes_per_frame, f"bytes of {entry.name}")
+
+
+def is_grey(info: Any) -> bool:
+    """Return whether a data set has grey levels, 0 black and 255 white, of any depth, and not the values of a field.
+
+    `info` is a record with its `dtype` and its `source`.
+    """
+    return info.dtype == "uint8" or info.source.white is not ABSENT
 
 
 def check_consistent(info: Any) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.info import FORMAT_VERSION, DatasetInfo, ShardEntry
-from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.data.info import FORMAT_VERSION, DatasetInfo, ShardEntry, is_grey
+from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import read_sealed, sha256, write_sealed
 
@@ -50,8 +50,21 @@ class Manifest:
         return self.degradation.scale
 
     @property
+    def is_grey(self) -> bool:
+        """Whether the values are grey levels, 0 black and 255 white, and not those of a field."""
+        return is_grey(self.info)
+
+    @property
     def is_8bit(self) -> bool:
+        """Whether the grey levels are whole numbers, stored as uint8."""
         return self.info.dtype == "uint8"
+
+    @property
+    def bits(self) -> int | None:
+        """Significant bits of the source; None for a field."""
+        if self.is_8bit:
+            return 8
+        return None if self.info.source.bits is ABSENT else self.info.source.bits
 
     @property
     def units(self) -> str:
@@ -65,6 +78,18 @@ class Manifest:
     @property
     def extent(self) -> float:
         return self.info.normalisation.extent
+
+    @property
+    def periodic(self) -> str:
+        """Axes at whose ends the frames go on at the other side: "", "x", "y" or "xy"."""
+        periodic = self.info.source.periodic
+        return "" if periodic is ABSENT else periodic
+
+    @property
+    def subtracted(self) -> float:
+        """What was subtracted from the values of a field before they were stored; 0 for most."""
+        offset = self.info.source.offset
+        return 0.0 if offset is ABSENT else offset
 
     @property
     def hr_size(self) -> tuple[int, int]:

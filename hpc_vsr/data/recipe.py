@@ -13,6 +13,7 @@ from typing import Any
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
+from hpc_vsr.media.field_periodic import without_cropped
 from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.source import OPTIONS, Channels, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
@@ -29,7 +30,7 @@ class Recipe:
     video : Path
         Video file of any type that FFmpeg reads.
     frames : Path
-        Folder of PNG, TIFF or JPEG images, taken in natural order.
+        Folder of PNG, TIFF or JPEG images, in the order of the numbers in their names; or one TIFF file with pages.
     field : Path
         NetCDF, HDF5 or Zarr file, or a quoted pattern for several, such as "out_*.nc"; needs --variable.
     variable : str
@@ -146,6 +147,9 @@ def plan_dataset(recipe: Recipe) -> Plan:
         raise InputError(f"{recipe.source_path}: cannot be read: {error.strerror or error}") from None
     # sizes and splits
     scale = recipe.degradation.scale
+    if source.facts.periodic:
+        source.facts = without_cropped(source.facts, source.height, source.width, scale, recipe.periodic,
+                                       str(recipe.source_path))
     lr_size = source.height // scale, source.width // scale
     hr_size = lr_size[0] * scale, lr_size[1] * scale
     if min(lr_size) < 8:
@@ -161,15 +165,18 @@ def plan_dataset(recipe: Recipe) -> Plan:
                  "height": source.height, "width": source.width, **source.description}
     if source.facts.breaks:
         described["breaks"] = list(source.facts.breaks)
+    if source.facts.periodic:
+        described["periodic"] = source.facts.periodic
     source_info = from_dict(SourceInfo, described, str(recipe.source_path))
     assert as_dict(source_info) == described, "SourceInfo lacks a field"
+    is_grey = source.dtype == "uint8" or "white" in source.description
     # all that decides the bytes of the shards goes into the fingerprint
     meaning = {
         "format_version": FORMAT_VERSION,
         "source": source_info,
         "channels": list(source.channels),
         "dtype": source.dtype,
-        "units": source.description.get("units", "grey levels" if source.dtype == "uint8" else "1"),
+        "units": source.description.get("units", "grey levels" if is_grey else "1"),
         "degradation": recipe.degradation,
         "lr_size": lr_size,
         "hr_size": hr_size,
@@ -186,11 +193,13 @@ def format_plan(plan: Plan) -> str:
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             *(f"         {line}" for line in plan.source.facts.lines),
+            *(f"         warning: {line}" for line in plan.source.facts.warnings),
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]
         samples = sum(shard.num_samples for shard in shards)
-        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} samples in {len(shards)} shards")
+        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} sample{'s' * (samples != 1)} in "
+                    f"{len(shards)} shard{'s' * (len(shards) != 1)}")
     return "\n".join(rows)
 
 

@@ -54,6 +54,11 @@ class Split:
         If given, all frames are kept there as stored; otherwise they are read from the shards at each use.
     num_frames : int
         Number of its last frames that are used; 0 uses all.
+
+    Attributes
+    ----------
+    centres : list of int
+        Centre frames of its windows, ascending; none lies within two frames of a gap or an end.
     """
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
@@ -66,7 +71,11 @@ class Split:
                          for entry in entries]
         self.start, self.stop = self._readers[0].start, self._readers[-1].stop
         self.first = self.stop - num_frames if num_frames else self.start
-        self.centres = range(self.first + REACH, self.stop - REACH)
+        self.centres = [centre for entry in entries
+                        for centre in range(max(self.first, entry.first_frame) + REACH, entry.stop_frame - REACH)]
+        if not self.centres:
+            raise InputError(f"train.num_frames: the last {num_frames} frames of the split have no window without a "
+                             "gap; give more")
         self._memory: tuple[Tensor, Tensor] | None = None
         if device is not None:
             self._memory = self._load(device)
@@ -103,7 +112,8 @@ class Split:
         kind = torch.uint8 if manifest.is_8bit else torch.float32
         lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
                               device=device) for size in (manifest.lr_size, manifest.hr_size))
-        for reader in self._readers:  # neighbours overlap, so start where the last one ended
+        for reader in self._readers:  # neighbours overlap, so start where the last one ended, or after a gap
+            position = max(position, reader.start)
             while position < reader.stop:
                 stop = min(position + FRAMES_AT_ONCE, reader.stop)
                 here = slice(position - self.start, stop - self.start)
@@ -113,9 +123,10 @@ class Split:
         return lr, hr
 
 
-def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tensor, Tensor]]:
+def validation_pairs(manifest: Manifest, num_frames: int = 8, split: type[Split] = Split
+                     ) -> list[tuple[Tensor, Tensor]]:
     """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split."""
-    split = Split(manifest, "val")
+    split = split(manifest, "val")
     count = min(num_frames, len(split))
     centres = [split.centres[index * len(split) // count] for index in range(count)]
     return [(split.normalise(split.lr_frames(centre, centre + 1)[0]), split.normalise(split.hr_frame(centre)))
@@ -124,8 +135,8 @@ def validation_pairs(manifest: Manifest, num_frames: int = 8) -> list[tuple[Tens
 
 def num_bytes(manifest: Manifest, split: str) -> int:
     """Return the bytes of a split's frames in memory."""
-    start, stop = manifest.info.splits[split]
-    return (stop - start) * manifest.info.bytes_per_frame
+    entries = manifest.shards(split)
+    return (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
 
 
 def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int
@@ -174,8 +185,10 @@ class Patches(Dataset):
         sample = int(_order(self.seed, epoch, len(self.frames))[index])
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
         height, width = self.frames.manifest.lr_size
-        top = int(random.integers(height - self.shape[0] + 1))
-        left = int(random.integers(width - self.shape[1] + 1))
+        # where frames go on at the other side, a patch may begin anywhere
+        periodic = self.frames.manifest.periodic
+        top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
+        left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
         patch = self._cut(self.frames.centres[sample], top, left)
         if not self.augment:
             return patch
@@ -185,15 +198,29 @@ class Patches(Dataset):
     def _cut(self, centre: int, top: int, left: int) -> Patch:
         rows, columns = self.shape
         scale = self.frames.manifest.scale
-        hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
-        hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
+        if self.frames.manifest.periodic:
+            size = self.frames.manifest.hr_size
+            hr = self.frames.hr_frame(centre)
+            for axis, first, length in ((1, top, rows), (2, left, columns)):
+                places = torch.arange(scale * (first + 1), scale * (first + length - 1), device=hr.device)
+                hr = hr.index_select(axis, places % size[axis - 1])
+        else:
+            hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+            hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
         lr = self._with_margin(centre, top, left).transpose(0, 1)
         return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
 
     def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
-        """Return (5, C, rows, columns) of the patch and its margin, replicated beyond the frame."""
-        (rows, columns), margin = self.shape, self.margin
+        """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""
+        (rows, columns), margin, periodic = self.shape, self.margin, self.frames.manifest.periodic
         height, width = self.frames.manifest.lr_size
+        if periodic:
+            window = self.frames.lr_frames(centre - REACH, centre + REACH + 1)
+            for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
+                places = torch.arange(start - margin, start + length + margin, device=window.device)
+                places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
+                window = window.index_select(axis, places)
+            return window
         first, last = max(top - margin, 0), min(top + rows + margin, height)
         window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
         if margin == 0:

@@ -133,7 +133,7 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int, breaks: Seq
     return shards
 
 
-def spread_evenly(frames: range, count: int) -> list[int]:
+def spread_evenly(frames: Sequence[int], count: int) -> list[int]:
     """Return up to `count` of the frames, at equal distances and half of one from both ends."""
     count = min(count, len(frames))
     return [frames[(2 * index + 1) * len(frames) // (2 * count)] for index in range(count)]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from hpc_vsr.models.wrap import wrapped
+
 
 def to_unit(values: Tensor, offset: float, extent: float) -> Tensor:
     """Convert stored values of any type to float32, 0..1 on the training split; the same bits on every device.
@@ -21,6 +23,11 @@ def from_unit(values: Tensor, offset: float, extent: float) -> Tensor:
     return values.float() * extent + offset
 
 
-def upscale_values(upscale: Callable[[Tensor], Tensor], values: Tensor, offset: float, extent: float) -> Tensor:
-    """Apply a network's function of values 0..1 to stored values, and return stored values in float32."""
-    return from_unit(upscale(to_unit(values, offset, extent)), offset, extent)
+def upscale_values(upscale: Callable[[Tensor], Tensor], values: Tensor, offset: float, extent: float,
+                   margin: int = 0, periodic: str = "") -> Tensor:
+    """Apply a network's function of values 0..1 to stored values, and return stored values in float32.
+
+    The frames go on at the other side of the axes in `periodic` ("", "x", "y" or "xy"); the function then sees `margin`
+    pixels of that side.
+    """
+    return from_unit(wrapped(upscale, to_unit(values, offset, extent), margin, periodic), offset, extent)

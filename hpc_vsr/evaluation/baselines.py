@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.wrap import wrapped
 
 NOISE_RANGE = (1e-6, 1e-1)
 
 
-def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float) -> float:
+def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float, periodic: str = "") -> float:
     """Return the noise-to-signal power K with which Wiener deconvolution has the least mean squared error.
 
     Parameters
@@ -24,6 +25,8 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     scale : int
     sigma : float
         Standard deviation of the blur in HR pixels.
+    periodic : {"", "x", "y", "xy"}
+        Axes at whose ends the frames go on at the other side.
 
     Returns
     -------
@@ -37,7 +40,8 @@ def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float
     def error(exponent: float) -> float:
         enlarge = Enlarge("wiener", scale, sigma, 10**exponent)
         with torch.inference_mode():
-            return sum(torch.nanmean((enlarge(lr[None])[0] - hr) ** 2).item() for lr, hr in frames)
+            return sum(torch.nanmean((wrapped(enlarge, lr[None], enlarge.reach, periodic)[0] - hr) ** 2).item()
+                       for lr, hr in frames)
 
     low, high = (math.log10(limit) for limit in NOISE_RANGE)
     best = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 0.01})

@@ -14,9 +14,10 @@ from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.samples import Split, validation_pairs
 from hpc_vsr.evaluation.baselines import tune_noise
 from hpc_vsr.evaluation.measure import measure_flow, measure_split
-from hpc_vsr.evaluation.methods import applied_twice, baselines, network_methods
+from hpc_vsr.evaluation.methods import BASELINE, applied_twice, baselines, network_methods
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, read_evaluation
 from hpc_vsr.experiment.settings import EvaluateSettings
+from hpc_vsr.metrics.image import list_profiles
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
@@ -30,10 +31,16 @@ from hpc_vsr.system.memory import keep_freed_memory
 LOCK = ".evaluate.lock"
 
 
-def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> Evaluation:
+class Baselines(dict):
+    """What the baselines have made of a data set: several runs that are measured one after the other share it."""
+
+
+def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, shared: Baselines | None = None
+             ) -> Evaluation:
     """Measure bicubic, Wiener and the network of `run`, and write the result into its folder.
 
-    A run can be measured while it trains, but two processes cannot measure it at the same time.
+    A run can be measured while it trains, but two processes cannot measure it at the same time. Runs that `shared` is
+    given for measure the baselines only once.
 
     Raises
     ------
@@ -42,10 +49,10 @@ def evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> 
     """
     run.read_config()
     with only_writer(run.path, LOCK):
-        return _evaluate(run, manifest, settings)
+        return _evaluate(run, manifest, settings, Baselines() if shared is None else shared)
 
 
-def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> Evaluation:
+def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, shared: Baselines) -> Evaluation:
     keep_freed_memory()
     run.check_name()
     # check the weights and the data before anything is computed
@@ -54,9 +61,12 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     check_shards(manifest, {settings.split, "val"})
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
-    noise = tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)
+    key = (manifest.fingerprint, settings.split, settings.pictures, device)
+    blur, periodic = manifest.degradation.blur_sigma, manifest.periodic
+    noise, known_rows, known_pictures = shared.get(key) or (
+        tune_noise(validation_pairs(manifest), manifest.scale, blur, periodic), [], {})
     precision = _choose_precision(trained, manifest, settings, device)
-    methods = [*baselines(manifest, noise, device),
+    methods = [*(baselines(manifest, noise, device) if not known_rows else []),
                *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
                                 settings.back_projection, settings.first_stage)]
     if settings.first_stage and not trained.network.core.has_first_stage:
@@ -67,6 +77,12 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) ->
     # measure, and write the pictures before the figures, which make the evaluation complete
     split = Split(manifest, settings.split)
     rows, pictures = measure_split(split, methods, settings.pictures, device)
+    if not known_rows:
+        shared[key] = (noise, [row for row in rows if row.model == BASELINE],
+                       {row.method: pictures[row.method] for row in rows if row.model == BASELINE})
+    rows = sorted([*known_rows, *rows], key=lambda row: list_profiles(manifest.is_8bit, len(manifest.channels)).index(
+        row.profile))  # stable: in each profile the baselines come first
+    pictures = {**pictures, "methods": np.array([*known_pictures, *pictures["methods"]]), **known_pictures}
     flow = measure_flow(trained.network, split, device) if trained.network.has_flow else ABSENT
     evaluation = Evaluation(
         run=run.name, split=settings.split, dataset=DatasetSummary.of(manifest), step=trained.step,
@@ -92,7 +108,8 @@ def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSe
     return choice.precision
 
 
-def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings) -> None:
+def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, shared: Baselines | None = None
+                       ) -> None:
     """Call `evaluate`, unless these weights were already measured with these settings on this data set."""
     with contextlib.suppress(InputError):
         found = read_evaluation(run.evaluation(settings.split), "")
@@ -104,7 +121,7 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
             print(f"{run.path}: already measured", file=sys.stderr)
             remove_left(run.path, LOCK)
             return
-    evaluate(run, manifest, settings)
+    evaluate(run, manifest, settings, shared)
 
 
 def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
@@ -125,7 +142,7 @@ def _check_fit(trained: Trained, manifest: Manifest) -> None:
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
         raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}, but "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")
-    if terms.for_video != manifest.is_8bit:
-        kinds = ("grey levels of a video", "values of a field")
-        trained_for, found = kinds if not manifest.is_8bit else kinds[::-1]
+    if terms.for_video != manifest.is_grey:
+        kinds = ("grey levels of a video or images", "values of a field")
+        trained_for, found = kinds if not manifest.is_grey else kinds[::-1]
         raise InputError(f"{trained.where}: was trained for {trained_for}, but {manifest.folder} has {found}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -27,20 +29,35 @@ SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affe
 FLOW_FRAMES = 12  # frames of the split on which a learned flow is measured
 
 
+class HrFlow:
+    """The optical flow of HR from a frame to the one before; it is computed once for a pair of frames."""
+
+    def __init__(self):
+        self._pair: tuple[np.ndarray, np.ndarray] | None = None
+        self._flow: np.ndarray | None = None
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if self._pair is None or not all(map(np.array_equal, self._pair, (first, second))):
+            self._pair, self._flow = (first, second), flow_between(to_8bit(second), to_8bit(first))
+        return self._flow
+
+
 class Scores:
     """Figures of one method, frame by frame, in every profile."""
 
     def __init__(self, method: Method, manifest: Manifest):
         self.method, self.manifest = method, manifest
-        profiles = list_profiles(manifest.is_8bit, len(manifest.channels))
+        profiles = list_profiles(manifest.is_grey, len(manifest.channels))
         self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
         self.temporal: list[dict] = []
         self.spectra: list[dict] = []
         self.seconds = 0.0
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
-    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> None:
+    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, flow_of_hr: HrFlow) -> None:
         """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values.
+
+        `flow_of_hr` finds the motion in HR once for all methods.
 
         Raises
         ------
@@ -59,15 +76,20 @@ class Scores:
                 self.spectra.append(power_spectra(sr, hr))
                 recorded.append(figures)
             else:
-                pair = [sr, hr] if manifest.is_8bit else [(values - manifest.offset) / manifest.extent
+                pair = [sr, hr] if manifest.is_grey else [(values - manifest.offset) / manifest.extent
                                                           for values in (sr, hr)]
-                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_8bit))
-        if manifest.is_8bit:
+                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_grey, manifest.is_8bit))
+        if manifest.is_grey:
             # motion from the previous frame, only for video
-            now = luma("paper", sr).astype(np.uint8), luma("paper", hr).astype(np.uint8)
+            now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
             if self._before is not None:
-                self.temporal.append(temporal_error((self._before[0], now[0]), (self._before[1], now[1])))
+                pair = self._before[1], now[1]
+                self.temporal.append(temporal_error((self._before[0], now[0]), pair, flow_of_hr(*pair)))
             self._before = now
+
+    def forget_frame(self) -> None:
+        """Measure no motion from the last frame to the next one: frames are missing between them."""
+        self._before = None
 
     @property
     def num_frames(self) -> int:
@@ -80,7 +102,7 @@ class Scores:
         columns = {key: [frame[key] for frame in frames] for key in frames[0]}
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
-        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_8bit else 1.0)
+        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_grey else 1.0)
         figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
                    "psnr_pooled": psnr(means["mse"], data_range)}
         if profile == "field":
@@ -117,11 +139,15 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
     # scores, and the frames that are kept as pictures
     scores = [Scores(method, manifest) for method in methods]
     _warm_up(split, methods, device)
+    flow_of_hr = HrFlow()
     kept = spread_evenly(split.centres, num_pictures)
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
     # enlarge and measure frame by frame; only the enlargement is timed
     with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
-        for centre in split.centres:
+        for before, centre in itertools.pairwise([None, *split.centres]):
+            if centre - 1 != before:
+                for record in scores:
+                    record.forget_frame()
             window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
             hr = split.hr_frame(centre).float().numpy()
             lr = window[:, REACH].float().cpu().numpy()
@@ -130,7 +156,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 sr = record.method.enlarge(window).cpu().numpy()
                 record.seconds += time.perf_counter() - started
                 sr = _fit_gain_and_offset(sr, hr) if record.method.fits_hr else sr
-                record.add(sr, hr, lr)
+                record.add(sr, hr, lr, flow_of_hr)
                 if centre in kept:
                     pictures[record.method.name].append(sr)
             if centre in kept:
@@ -138,7 +164,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 pictures["hr"].append(hr)
             progress.advance()
     # rows and pictures
-    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_8bit, len(manifest.channels))
+    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_grey, len(manifest.channels))
             for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
     return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
@@ -186,9 +212,10 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
 
 def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
     """Return the RMS difference between SR degraded again and LR, over the LR pixels that see no gap; NaN if none."""
+    again = functools.partial(degrade, degradation=manifest.degradation, periodic=manifest.periodic)
     gaps = np.isnan(hr).astype(np.float32)
-    seen = np.abs(degrade(gaps, manifest.degradation)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
-    difference = (degrade(sr, manifest.degradation) - lr)[~seen].astype(np.float64)
+    seen = np.abs(again(gaps)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
+    difference = (again(sr) - lr)[~seen].astype(np.float64)
     return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
 
 

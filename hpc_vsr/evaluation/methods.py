@@ -17,11 +17,13 @@ from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.network import count_flops
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
+from hpc_vsr.models.wrap import wrapped
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import DataTerms, Trained, load_trained
+from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.errors import InputError
 
 NUM_SYMMETRIES = 8
+BASELINE = "baseline"  # in the place of a network's name
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Me
                "wiener": Enlarge("wiener", manifest.scale, manifest.degradation.blur_sigma, noise)}
 
     def enlarger(enlarge: Enlarge) -> Callable[[Tensor], Tensor]:
-        return lambda window: enlarge(window[None, :, REACH].float())[0]
+        return lambda window: wrapped(enlarge, window[None, :, REACH].float(), enlarge.reach, manifest.periodic)[0]
 
-    return [Method(name, "baseline", 0, 0, enlarger(enlarge.to(device))) for name, enlarge in filters.items()]
+    return [Method(name, BASELINE, 0, 0, enlarger(enlarge.to(device))) for name, enlarge in filters.items()]
 
 
 def network_methods(name: str, trained: Trained, manifest: Manifest, precision: str, device: torch.device,
@@ -72,7 +74,10 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
     flops = count_flops(trained.network, terms.channels, manifest.lr_size)
     network = trained.network.to(device)
 
-    in_stored_values = functools.partial(_in_stored_values, terms=terms, precision=precision, device=device)
+    in_stored_values = functools.partial(_in_stored_values, offset=terms.offset_after(manifest.subtracted),
+                                         extent=terms.extent, precision=precision, device=device,
+                                         margin=network.find_wrap(terms.channels) if manifest.periodic else 0,
+                                         periodic=manifest.periodic)
     plain = in_stored_values(network.upscale)
     yield Method(name, model, num_parameters, flops, plain)
     if self_ensemble:
@@ -85,7 +90,8 @@ def network_methods(name: str, trained: Trained, manifest: Manifest, precision: 
         reduce = Reduce(manifest.scale, manifest.degradation.blur_sigma).to(device)
         bicubic = Enlarge("bicubic", manifest.scale).to(device)
         yield Method(f"{name} bp", model, num_parameters, flops, lambda window: back_project(
-            plain(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection)[0])
+            plain(window)[None], window[None, :, REACH].float(), reduce, bicubic, back_projection,
+            manifest.periodic)[0])
     if first_stage and network.core.has_first_stage:
         part = in_stored_values(network.upscale_first_stage)
         yield Method(f"{name} 2D", model, num_parameters, flops, part)
@@ -118,15 +124,17 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
         return network.upscale(torch.stack(frames, dim=2))
 
     return Method(f"{run.name} twice", trained.settings.name, count_parameters(network), WINDOW * once + again,
-                  _in_stored_values(twice, terms, precision, device))
+                  _in_stored_values(twice, terms.offset_after(manifest.subtracted), terms.extent, precision, device,
+                                    2 * network.find_wrap(terms.channels) if manifest.periodic else 0,
+                                    manifest.periodic))
 
 
-def _in_stored_values(upscale: Callable[[Tensor], Tensor], terms: DataTerms, precision: str, device: torch.device
-                      ) -> Callable[[Tensor], Tensor]:
+def _in_stored_values(upscale: Callable[[Tensor], Tensor], offset: float, extent: float, precision: str,
+                      device: torch.device, margin: int, periodic: str) -> Callable[[Tensor], Tensor]:
     """Return `Method.enlarge` for a network's function of values 0..1."""
     def enlarge(window: Tensor) -> Tensor:
         with autocast(device, precision):
-            return upscale_values(upscale, window[None], terms.offset, terms.extent)[0]
+            return upscale_values(upscale, window[None], offset, extent, margin, periodic)[0]
     return enlarge
 
 

@@ -153,9 +153,9 @@ def _holds_weights(run: RunFolder, weights: dict[str, Tensor]) -> bool:
 def _check_data(data: Path) -> None:
     """Raise `InputError` unless these weights can be measured on the data set."""
     manifest = read_manifest(data)
-    if (manifest.scale, len(manifest.channels), manifest.is_8bit) != (SCALE, 1, True):
+    if (manifest.scale, len(manifest.channels), manifest.is_grey) != (SCALE, 1, True):
         raise InputError(f"{data}: has {len(manifest.channels)} channels of {manifest.info.dtype} for "
-                         f"{manifest.scale} times; these weights are for luma of 8 bit and {SCALE} times")
+                         f"{manifest.scale} times; these weights are for luma in grey levels and {SCALE} times")
 
 
 def _state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent
+from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent, is_grey
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.system.config import ABSENT, Record, from_dict
@@ -19,7 +19,7 @@ from hpc_vsr.system.files import read_sealed
 BASELINES = ("bicubic", "wiener")
 FIELD_FIGURES = ("rmse", "bias", "q99_error", "q999_error", "lr_consistency", "log_spectral_distance", "band_large",
                  "band_medium", "band_small", "effective_resolution", "spectrum")
-DTYPES = {"sr": "uint8", "field": "float32"}  # profiles of one kind of data
+OF_GREY_LEVELS = {"sr": True, "field": False}  # profiles of one kind of data
 MOST_PIXELS = 2**31
 Figure = float | None  # null if it is infinite or could not be measured
 
@@ -163,11 +163,12 @@ class Evaluation(Record):
     flow: Flow = ABSENT
 
     def __post_init__(self):
+        grey = is_grey(self.dataset)
         # each profile has the baselines and the run, and all its methods the same frames and wavenumbers
         for profile in {row.profile: None for row in self.rows} or {"": None}:
             own = {row.method: row for row in self.rows if row.profile == profile}
             right = ({*BASELINES, self.run} <= own.keys()
-                     and DTYPES.get(profile, self.dataset.dtype) == self.dataset.dtype
+                     and OF_GREY_LEVELS.get(profile, grey) == grey
                      and all(row.axes == own["wiener"].axes for row in own.values()))
             if not right:
                 raise InputError(f"rows: wrong ones of profile {profile!r}")

@@ -10,6 +10,8 @@ from hpc_vsr.system.errors import InputError
 
 def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> None:
     """Raise `InputError` if the settings do not suit the data or the number of ranks."""
+    if experiment.impossible:
+        raise InputError(experiment.impossible)
     settings = experiment.train
     check_scale(experiment.model, manifest.scale)
     if settings.first_stage_steps and experiment.model.name != "previous":

@@ -40,13 +40,16 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
     """Raise `InputError` if the folder holds a run with a checkpoint and other settings."""
     begun = read_begun(run_folder)
-    if begun is None:
-        return
-    found = decisive_settings(begun)
-    differing = _differences(found, _as_begun(decisive_settings(as_dict(experiment)), found))
+    differing = [] if begun is None else differing_settings(begun, experiment)
     if differing:
         raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "
                          "choose another --out or delete that folder")
+
+
+def differing_settings(config: dict[str, Any], experiment: Experiment) -> list[str]:
+    """Return in which settings an experiment differs from the configuration of a run: 'train.lr is 0.1 there, ...'."""
+    found = decisive_settings(config)
+    return _differences(found, _as_begun(decisive_settings(as_dict(experiment)), found))
 
 
 def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
@@ -69,7 +72,7 @@ def read_begun(run_folder: RunFolder) -> dict[str, Any] | None:
 def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
     """Return whether the run folder holds this experiment, trained to its last step on the present data set."""
     newest = run_folder.checkpoints.newest()
-    if newest is None or run_folder.checkpoints.step_of(newest) < experiment.train.steps:
+    if experiment.impossible or newest is None or run_folder.checkpoints.step_of(newest) < experiment.train.steps:
         return False
     try:
         if read_facts(newest).get("validation_due"):
@@ -77,8 +80,7 @@ def has_finished(run_folder: RunFolder, experiment: Experiment) -> bool:
         config = run_folder.read_config()
     except InputError:  # a damaged file, which the training reports
         return False
-    found = decisive_settings(config)
-    return (found == _as_begun(decisive_settings(as_dict(experiment)), found)
+    return (not differing_settings(config, experiment)
             and config["data_fingerprint"] == read_manifest(experiment.data).fingerprint)
 
 

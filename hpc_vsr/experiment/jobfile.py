@@ -22,6 +22,7 @@ from hpc_vsr.experiment.sweep import SECTION, SWEPT, expand, read_sweep
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import not_found
 from hpc_vsr.system.parser import Parser
 
 
@@ -77,7 +78,7 @@ class JobFile(Experiment):
         """Raise `MissingSource` if the source of the recipe does not exist."""
         recipe, source = self.recipe_of_data, self.recipe_of_data.source_path
         if not glob.has_magic(str(source)) and not source.exists():
-            raise MissingSource(f"{self.recipe}: {recipe.source_setting}: {source}: not found; put it there, or "
+            raise MissingSource(f"{self.recipe}: {recipe.source_setting}: {not_found(source)}; put it there, or "
                                 "preprocess another source yourself and name its data set with --data")
 
 

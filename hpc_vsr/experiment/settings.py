@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hpc_vsr.data.splits import WINDOW
 from hpc_vsr.models.settings import ModelSettings, Precision
@@ -198,3 +198,18 @@ class Experiment:
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
+
+    impossible: ClassVar[str] = ""  # why it cannot be trained; see `ImpossiblePoint`
+
+
+@dataclass(frozen=True)
+class ImpossiblePoint(Experiment):
+    """A point of a sweep whose settings contradict each other: it fails by itself, and the other points are trained.
+
+    Attributes
+    ----------
+    impossible : str
+        Why; the other fields are those of the job file without the point's settings.
+    """
+
+    impossible: str = ""  # type: ignore[misc]

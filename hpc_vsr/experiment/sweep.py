@@ -15,14 +15,15 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.finished import NEUTRAL, decisive_settings
-from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.settings import Experiment, ImpossiblePoint
 from hpc_vsr.runs.folder import RESERVED
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict
 from hpc_vsr.system.errors import InputError
@@ -97,7 +98,7 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
             point = dict(zip(grid, values, strict=True))
             name = point.pop(OUT, None)
             changed = _apply_point(experiment, point, where)
-            mark = _short_fingerprint(changed)
+            mark = fingerprint(point)[:8] if changed.impossible else _short_fingerprint(changed)
             if mark not in found:
                 # a run that exists keeps its folder, whatever its name is before the fingerprint
                 known = [] if name else sorted(experiment.out.glob(f"*-{mark}"))
@@ -105,15 +106,40 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
                 found[mark] = dataclasses.replace(changed, out=out)
             if len(found) > MAX_POINTS:
                 raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
+    if found and all(run.impossible for run in found.values()):
+        raise InputError(next(iter(found.values())).impossible)
     if len({run.out for run in found.values()}) < len(found):
         raise InputError(f"{where}: [{SECTION}] {OUT}: two runs have the same name; give each its own")
     return list(found.values())
 
 
-def check_all(experiments: list[Experiment], world_size: int) -> None:
-    """Raise `InputError` if one of the experiments does not suit its data or the number of ranks."""
+def check_all(experiments: list[Experiment], world_size: int, check: Callable[[Experiment], None] | None = None
+              ) -> dict[Path, str]:
+    """Return {run folder: reason} of the experiments that do not suit their data or the number of ranks.
+
+    Each of them fails by itself. `check` checks an experiment in another way, where there are no data yet.
+
+    Raises
+    ------
+    InputError
+        If none of the experiments can be trained; the message is that of the first.
+    """
+    refused: dict[Path, str] = {}
     for experiment in experiments:
-        check_fit(experiment, read_manifest(experiment.data), world_size)
+        try:
+            if experiment.impossible:
+                raise InputError(experiment.impossible)
+            if check is None:
+                check_fit(experiment, read_manifest(experiment.data), world_size)
+            else:
+                check(experiment)
+        except InputError as error:
+            if not (experiment.data / MANIFEST).exists() and check is None:
+                raise
+            refused[experiment.out] = str(error)
+    if len(refused) == len(experiments):
+        raise InputError(next(iter(refused.values())))
+    return refused
 
 
 def choose_point(experiments: list[Experiment], point: int | None, where: str) -> Experiment:
@@ -165,7 +191,10 @@ def _short_fingerprint(experiment: Experiment) -> str:
 
 
 def _apply_point(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:
-    """Return the experiment with the settings of a point."""
+    """Return the experiment with the settings of a point; an `ImpossiblePoint` if they contradict each other.
+
+    Raises `InputError` for a key that is no setting, and for a value of another type: the file is wrong then.
+    """
     values = as_dict(experiment)
     for key, value in point.items():
         *sections, name = key.split(".")
@@ -176,7 +205,15 @@ def _apply_point(experiment: Experiment, point: dict[str, Any], where: str) -> E
             valid = ", ".join(sorted(table)) if isinstance(table, dict) else ", ".join(SWEPT)
             raise InputError(f"{where}: [{SECTION}] {key!r}: is not a setting; valid are: {valid}")
         table[name] = value
-    return from_dict(Experiment, values, f"{where}: [{SECTION}]")
+    before = f"{where}: [{SECTION}]"
+    try:
+        return from_dict(Experiment, values, before)
+    except InputError as error:
+        if str(error).startswith(before):
+            raise
+        return ImpossiblePoint(**{field.name: getattr(experiment, field.name) for field in
+                                  dataclasses.fields(Experiment)},
+                               impossible=f"{before} {_readable_name(point)}: {error}")
 
 
 def _readable_name(point: dict[str, Any]) -> str:

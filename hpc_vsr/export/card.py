@@ -26,8 +26,9 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
     evaluation = _read_evaluation(run, trained)
     for_video = terms.for_video
     kind = "video" if for_video else "fields of a simulation"
+    less = f", after {terms.was_subtracted:.10g} is subtracted" if terms.was_subtracted else ""
     values = ("grey levels 0..255" if for_video else
-              f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there")
+              f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there{less}")
     blur = (f"a Gaussian blur of {terms.sigma:g} pixels (standard deviation, in pixels of the result) and reduction "
             f"by {terms.scale} with OpenCV's INTER_CUBIC" if terms.sigma else
             f"reduction by {terms.scale} with OpenCV's INTER_CUBIC, without blur")

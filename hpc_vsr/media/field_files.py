@@ -11,7 +11,7 @@ from hpc_vsr.media import field_hdf5, field_zarr
 from hpc_vsr.media.field_axes import kind_of_name
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import check_input_file
+from hpc_vsr.system.files import check_input_file, looked_in
 
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
 MOST_LISTED = 30  # variables in a message
@@ -26,7 +26,7 @@ def list_field_files(path: Path) -> list[Path]:
     except ValueError as error:
         raise InputError(f"{path}: is not a valid pattern ({error})") from None
     if not found:
-        raise InputError(f"{path}: no file matches this pattern")
+        raise InputError(f"{path}: no file matches this pattern{looked_in(path)}")
     return found
 
 

@@ -1,6 +1,6 @@
 """Writes an enlarged field as NetCDF or Zarr.
 
-It keeps everything that the source has beside the variable, and refines the coordinates cell by cell.
+`hpc_vsr.media.field_beside` gathers what the source has beside the variable.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import dask.array
 import numpy as np
 import xarray
 
+from hpc_vsr.media.field_beside import Beside
+from hpc_vsr.media.field_classes import Grid
 from hpc_vsr.media.field_source import FieldSource
+from hpc_vsr.media.field_storage import kept_encoding
 from hpc_vsr.system.errors import Failed, InputError, storage_failure
-from hpc_vsr.system.files import partial_path, write_whole
+from hpc_vsr.system.files import no_folder, partial_path, write_whole
 
 SUFFIXES = (".nc", ".nc4", ".zarr")
 MARK = "hpc_vsr_upscaling"  # attribute that identifies the input, network and settings of an enlarged field
-KEPT_ENCODING = ("dtype", "_FillValue", "missing_value")  # of floats; the chunks are chosen anew
-CLOCK = ("units", "calendar")
-PACKING = ("scale_factor", "add_offset")
-LONGITUDE = ("degrees_east", "degree_east", "degreesE", "degrees_E")
 
 
 def is_written(path: Path, mark: str) -> bool:
@@ -37,7 +36,7 @@ def is_written(path: Path, mark: str) -> bool:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a field is written as {', '.join(SUFFIXES)}; choose one of these endings")
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: is not a folder; create it or choose another --output")
+        raise InputError(f"{no_folder(path.parent)}; create it or choose another --output")
     if "\\" in str(path.absolute()) and path.suffix.lower() != ".zarr":
         raise InputError(f"{path.absolute()}: the NetCDF library cannot write to a path with a backslash; choose "
                          "another --output, or .zarr")
@@ -64,7 +63,8 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     frames : range
     scale : int
     frame : callable
-        Returns the enlarged frame of a number, (scale h, scale w) float32 in physical units, NaN where there is none.
+        Returns the enlarged frame of a number, (scale h, scale w) in physical units, NaN where there is none; float32,
+        or float64 if an offset was subtracted from the source.
     history : str
         Line that is put before the history of the source.
     mark : str
@@ -73,29 +73,29 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     Returns
     -------
     list of str
-        Variables of the source that are left out, because they lie on its grid.
+        Variables and attributes of the source that are left out, because they belong to its grid.
     """
-    try:
-        # what the source has beside the variable
-        dataset, left_out = _beside_variable(source, frames, scale)
-        dataset.load()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{source.files[0]}: the data beside {source.channels[0]} cannot be read "
-                         f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
     variable = source.channels[0]
-    # the variable as a lazy array: a frame is computed when the library writes its chunk
-    original = source.open_datasets()[0][variable]
+    datasets = _on_one_clock(source.open_datasets())
+    original = datasets[0][variable]
     time, rows, columns = source.description["dimensions"]
+    grid = Grid(time, rows, columns, source.height, source.width, scale)
+    beside = Beside(datasets, source.files, variable, frames, grid)
+    dataset = beside.dataset
+    # the variable as a lazy array: a frame is computed when the library writes its chunk
+    encoding = _encoding(original.variable, "offset" in source.description)
+    dtype, fill = encoding["dtype"], encoding["_FillValue"]
     size = scale * source.height, scale * source.width
     values = dask.array.map_blocks(
-        lambda block: frame(int(block[0, 0, 0]))[None],
+        lambda block: _beside_fill(np.asarray(frame(int(block[0, 0, 0]))), dtype, fill)[None],
         dask.array.from_array(np.array(frames)[:, None, None], chunks=(1, 1, 1)),
-        dtype=np.float32, chunks=((1,) * len(frames), (size[0],), (size[1],)))
-    array = xarray.DataArray(values, dims=(time, rows, columns), attrs=original.attrs)
-    # the dimensions, encoding and history of the source
-    single = {name: 1 for name in original.dims if name not in array.dims}
-    dataset[variable] = array.expand_dims(single).transpose(*original.dims)
-    encoding = _kept_encoding(original.variable) or {"dtype": np.dtype(np.float32), "_FillValue": np.float32(np.nan)}
+        dtype=dtype, chunks=((1,) * len(frames), (size[0],), (size[1],)))
+    array = xarray.DataArray(values, dims=(time, rows, columns), attrs=beside.attrs)
+    # dimensions of length one stay where they are, if time, rows and columns are in this order
+    single = {dim: 1 for dim in original.dims if dim not in array.dims}
+    order = original.dims if tuple(dim for dim in original.dims if dim in array.dims) == array.dims else (
+        time, *single, rows, columns)
+    dataset[variable] = array.expand_dims(single).transpose(*order)
     dataset[variable].encoding = encoding
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
@@ -105,12 +105,12 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
         if path.suffix.lower() == ".zarr":
             _write_zarr(dataset, path)
         else:
-            chunks = (*(1 for _ in original.dims[:-2]), *size)
+            chunks = (*(1 for _ in order[:-2]), *size)
             with write_whole(path) as temporary, _netcdf_refusals(path):
                 dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4",
-                                  unlimited_dims=_unlimited(source, time),
+                                  unlimited_dims=_unlimited(datasets[0], time),
                                   encoding={variable: {**encoding, "chunksizes": chunks}})
-    return left_out
+    return beside.left_out
 
 
 @contextlib.contextmanager
@@ -146,38 +146,33 @@ def _write_zarr(dataset: xarray.Dataset, path: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unlimited(source: FieldSource, time: Hashable) -> list[Hashable]:
-    return [time] if time in source.open_datasets()[0].encoding.get("unlimited_dims", ()) else []
+def _unlimited(dataset: xarray.Dataset, time: Hashable) -> list[Hashable]:
+    return [time] if time in dataset.encoding.get("unlimited_dims", ()) else []
 
 
-def _beside_variable(source: FieldSource, frames: range, scale: int) -> tuple[xarray.Dataset, list[str]]:
-    """Return all that the source has beside the variable: attributes, refined coordinates, variables off the grid."""
-    datasets = _on_one_clock(source.open_datasets())
-    first, variable = datasets[0], source.channels[0]
-    time, rows, columns = source.description["dimensions"]
-    grid = {rows, columns}
-    # variables over time, which may be spread over several files
-    on_time = {name: xarray.concat([dataset[name] for dataset in datasets], time)[frames.start : frames.stop]
-               for name, array in first.variables.items() if time in array.dims and not grid & set(array.dims)}
-    for name, array in on_time.items():
-        array.encoding = _common_encoding([dataset.variables[name].encoding for dataset in datasets])
-    # sort the rest: keep what is off the grid, refine coordinates and bounds, leave out other data on the grid
-    kept, left_out, coordinates = {}, [], []
-    bounds = {array.attrs.get("bounds") for name, array in first.variables.items() if grid & set(array.dims)}
-    for name, array in first.variables.items():
-        if name == variable:
+def _encoding(array: xarray.Variable, is_double: bool) -> dict:
+    """Return how the field is stored: as a float of the source, with its fill value; otherwise float32, and NaN.
+
+    A fill value of 0 would hide zeros. NetCDF knows one fill value; a missing_value beside it has to be the same.
+    """
+    kept = kept_encoding(array)
+    dtype = np.dtype(kept.get("dtype", np.float32)).newbyteorder("=")
+    dtype = np.dtype(np.float64) if is_double else max(dtype, np.dtype(np.float32), key=lambda one: one.itemsize)
+    for key in ("_FillValue", "missing_value"):
+        try:
+            fill = dtype.type(np.ravel(kept[key])[0])
+        except (KeyError, IndexError, ValueError, TypeError):
             continue
-        if name in first.coords:
-            coordinates.append(name)
-        if name in on_time:
-            kept[name] = on_time[name].variable
-        elif not grid & set(array.dims):
-            kept[name] = array
-        elif time not in array.dims and (name in first.coords or name in bounds):
-            kept[name] = _refine(array, grid, scale, name in bounds)
-        else:
-            left_out.append(str(name))
-    return xarray.Dataset(kept, attrs=first.attrs).set_coords([name for name in coordinates if name in kept]), left_out
+        if fill != 0:
+            same = {"missing_value": fill} if "missing_value" in kept else {}
+            return {"dtype": dtype, "_FillValue": fill, **same}
+    return {"dtype": dtype, "_FillValue": dtype.type(np.nan)}
+
+
+def _beside_fill(values: np.ndarray, dtype: np.dtype, fill: np.floating) -> np.ndarray:
+    """Return the values in the type of the output; one that equals the fill value moves to the next number."""
+    values = values.astype(dtype)
+    return np.where(values == fill, np.nextafter(fill, dtype.type(0)), values) if (values == fill).any() else values
 
 
 def _on_one_clock(datasets: list[xarray.Dataset]) -> list[xarray.Dataset]:
@@ -187,60 +182,3 @@ def _on_one_clock(datasets: list[xarray.Dataset]) -> list[xarray.Dataset]:
     if all(clock == clocks[0] for clock in clocks):
         return datasets
     return [xarray.decode_cf(dataset, mask_and_scale=False, decode_timedelta=False) for dataset in datasets]
-
-
-def _common_encoding(encodings: list[dict]) -> dict:
-    """Return how a variable over time is stored: as in the first file.
-
-    If the files differ, only the units and calendar of its times are kept.
-    """
-    kept = [{key: encoding[key] for key in (*KEPT_ENCODING, *PACKING) if key in encoding} for encoding in encodings]
-    clock = {key: encodings[0][key] for key in CLOCK if key in encodings[0]}
-    return {**clock, **(kept[0] if all(str(one) == str(kept[0]) for one in kept) else {})}
-
-
-def _kept_encoding(array: xarray.Variable) -> dict:
-    """Return how floats are stored; empty for integers and packed values, whose range new values may leave."""
-    encoding = {key: value for key, value in array.encoding.items() if key in KEPT_ENCODING}
-    encoding.setdefault("dtype", array.dtype)
-    packed = np.dtype(encoding["dtype"]).kind != "f" or any(key in array.encoding for key in PACKING)
-    return {} if packed else encoding
-
-
-def _refine(array: xarray.Variable, grid: set, scale: int, is_bounds: bool) -> xarray.Variable:
-    """Refine a coordinate or its bounds along the axes of the grid; longitudes may cross the end of the circle."""
-    values, turns = np.asarray(array.values, np.float64), array.attrs.get("units") in LONGITUDE
-    for axis, name in enumerate(array.dims):
-        if name in grid:
-            along = np.unwrap(values, period=360, axis=axis) if turns else values
-            along = np.moveaxis(along, axis, 0)
-            refined = split_bounds(along, scale) if is_bounds else split_cells(along, scale)
-            values = np.moveaxis(refined, 0, axis)
-    if turns and array.values.size:
-        lowest = array.values.min() - 180.0 if array.values.min() < 0 else 0.0
-        values = np.where(values >= lowest + 360, values - 360, values) if array.ndim > 1 else values
-    kept = _kept_encoding(array)
-    return xarray.Variable(array.dims, values.astype(kept.get("dtype", np.float64)), array.attrs,
-                           kept or {"_FillValue": None})
-
-
-def split_cells(centres: np.ndarray, parts: int) -> np.ndarray:
-    """Split cells, given by their centres along the first axis, into `parts` each, and return the new centres.
-
-    The outer edges stay. An edge lies half way between two centres; the outermost edges lie as far beyond the last
-    centre as the neighbouring edge lies before it.
-    """
-    if len(centres) == 1:
-        return np.repeat(centres, parts, 0)
-    inner = (centres[1:] + centres[:-1]) / 2
-    edges = np.concatenate([2 * centres[:1] - inner[:1], inner, 2 * centres[-1:] - inner[-1:]])
-    begin, width = edges[:-1], np.diff(edges, axis=0)
-    return np.stack([begin + width * (part + 0.5) / parts for part in range(parts)], 1).reshape(-1, *centres.shape[1:])
-
-
-def split_bounds(bounds: np.ndarray, parts: int) -> np.ndarray:
-    """Split (n, 2) bounds of cells into the bounds of `parts` parts of each."""
-    begin, width = bounds[:, :1], np.diff(bounds, axis=1)
-    edges = [np.concatenate([begin + width * part / parts, begin + width * (part + 1) / parts], 1)
-             for part in range(parts)]
-    return np.stack(edges, 1).reshape(-1, 2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,48 +11,67 @@ from hpc_vsr.media import field_hdf5
 from hpc_vsr.media.field_axes import MustChoose, find_axes, read_selection
 from hpc_vsr.media.field_clock import Clock
 from hpc_vsr.media.field_files import check_file, list_field_files, list_groups, look_at_file, open_group
+from hpc_vsr.media.field_look import check_values, choose_offset, describe, facts_of, look_at, refuse_late_fill
 from hpc_vsr.media.field_part import Part, find_times, open_part
+from hpc_vsr.media.field_periodic import fill_from_nearest, find_periodic, join_facts
 from hpc_vsr.media.field_time import look_at_names, look_at_times
+from hpc_vsr.media.field_values import FieldFrames, as_stored
 from hpc_vsr.media.reading import Facts, Periodic
 from hpc_vsr.system.errors import InputError
-
-LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
 
 
 class FieldSource:
     """A (time, y, x) variable of one or more files; see `hpc_vsr.media.source.Source`.
 
     Missing values are filled from the nearest valid one.
+
+    Attributes
+    ----------
+    offset : float
+        What is subtracted from the values in float64, because float32 is too coarse for them; mostly 0.
+    block_bytes : int
+        Most memory that it takes for what it has read of the files.
     """
 
     dtype = "float32"
 
-    def __init__(self, paths: Sequence[Path], variable: str, wanted: Mapping[str, str] | None = None):
+    def __init__(self, paths: Sequence[Path], variable: str, wanted: Mapping[str, str] | None = None,
+                 periodic: Periodic = "auto"):
         self.files = list(paths)
         self._variable, self._wanted = variable.strip("/"), dict(wanted or {})
-        parts, clocks = self._open_parts()
-        self._arrays = [part.array for part in parts]
-        first = self._arrays[0]
-        for path, array in zip(paths, self._arrays, strict=True):
+        parts, clocks = self._open_parts(stored=True)
+        arrays = [part.array for part in parts]
+        first = arrays[0]
+        for path, array in zip(paths, arrays, strict=True):
             if _grid(array) != _grid(first):
                 raise InputError(f"{path}: {variable} is {_shape_text(array)}, but in {paths[0].name} "
                                  f"{_shape_text(first)}; all files must have the same grid and unit")
-        self._starts = [0, *itertools.accumulate(len(array) for array in self._arrays)]
-        self.channels = (parts[0].name,)
-        self.num_frames, (self.height, self.width) = self._starts[-1], first.shape[1:]
-        self.facts = _find_facts(parts, clocks, self._variable)
+        name = parts[0].name
+        self._frames = FieldFrames(paths, arrays, name)
+        self.block_bytes = self._frames.block_bytes
+        self.channels = (name,)
+        self.num_frames, (self.height, self.width) = self._frames.num_frames, first.shape[1:]
+        found = _find_facts(parts, clocks, self._variable)  # before the values: a lost part would look like zeros
+        self._look = look_at(self._frames)
+        self.offset = choose_offset(self._look)
+        units = str(first.attrs.get("units", "1"))
+        self.facts = join_facts(found, facts_of(self._frames, self._look, self.offset, units),
+                                find_periodic(first, periodic, str(paths[0])))
         self.description = {
             "variable": self._variable,
-            "units": str(first.attrs.get("units", "1")),
-            "long_name": str(first.attrs.get("long_name", parts[0].name)),
+            "units": units,
+            "long_name": str(first.attrs.get("long_name", name)),
             "dimensions": [str(name) for name in first.dims],
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
+            **describe(self._frames, self._look, self.offset),
         }
         if parts[0].axes.selection:
             self.description["selection"] = dict(parts[0].axes.selection)
 
-    def _open_parts(self) -> tuple[list[Part], list[Clock] | None]:
-        parts = [open_part(path, self._variable, self._wanted) for path in self.files]
+    def _open_parts(self, stored: bool) -> tuple[list[Part], list[Clock] | None]:
+        """Open the files; the values of the variable stay as they are `stored`, or are decoded by xarray."""
+        name = self._variable.rpartition("/")[2] if stored else None
+        parts = [open_part(path, self._variable, self._wanted, **as_stored(path, name)) for path in self.files]
         try:
             return find_times(parts)
         except InputError:
@@ -63,30 +80,29 @@ class FieldSource:
             raise InputError(f"{self.files[0]}: the time stamps beside {self._variable} cannot be read "
                              f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
 
+    @property
+    def output_dtype(self) -> np.dtype:
+        """Type of float that holds an enlarged frame with what was subtracted from it."""
+        return np.dtype(np.float64 if self.offset else np.float32)
+
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values."""
+        """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values.
+
+        If `offset` is not 0, it is subtracted from the physical values.
+        """
         for index in range(start, stop):
-            part = bisect.bisect_right(self._starts, index) - 1
-            path, inside = self.files[part], index - self._starts[part]
-            try:
-                values = self._arrays[part][inside].values.astype(np.float32)
-            except (OSError, RuntimeError, ValueError, TypeError) as error:  # raised by back ends for damaged data
-                raise InputError(f"{path}: frame {inside} of {self.channels[0]} cannot be read "
-                                 f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
-            if np.isinf(values).any():
-                raise InputError(f"{path}: {self.channels[0]} has infinite values in frame {inside}")
-            valid = ~np.isnan(values)
-            if np.abs(values, where=valid, out=np.zeros_like(values)).max() > LARGEST:
-                raise InputError(f"{path}: {self.channels[0]} is as large as {np.nanmax(np.abs(values)):.3g} in frame "
-                                 f"{inside}; if that stands for a missing value, give the variable a _FillValue; "
-                                 "otherwise choose other units")
-            if valid.all():
-                yield values[None], None
-            elif not valid.any():
-                raise InputError(f"{path}: {self.channels[0]} has no valid value in frame {inside}; "
-                                 "cut the file to the frames that have data")
-            else:
-                yield _fill_from_nearest(values, valid)[None], valid
+            values, missing, _ = self._frames.frame(index)
+            valid = None if missing is None else ~missing
+            if valid is not None and not valid.any():
+                subject, place = self._frames.place(index)
+                raise InputError(f"{subject} has no valid value {place}; cut the file to the frames that have data")
+            seen = values if valid is None else values[valid]
+            check_values(self._frames, index, seen)
+            refuse_late_fill(self._frames, index, seen, self._look)
+            if self.offset:
+                values = values.astype(np.float64) - self.offset
+            values = values.astype(np.float32)
+            yield (values if valid is None else fill_from_nearest(values, valid, self.facts.periodic))[None], valid
 
     def open_datasets(self) -> list:
         """Open the files as xarray data sets; times stay the numbers that are stored.
@@ -94,7 +110,7 @@ class FieldSource:
         The variable is `channels[0]` in them and has the dimensions of the description in that order, perhaps with
         others of length one; what was chosen of further dimensions is a coordinate without dimension.
         """
-        return [part.dataset for part in self._open_parts()[0]]
+        return [part.dataset for part in self._open_parts(stored=False)[0]]
 
 
 def list_variables(path: Path, wanted: Mapping[str, str] | None = None) -> list[str]:
@@ -145,6 +161,8 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
         only one. Each file is one frame if the variable has no time.
     select : str, optional
         One value of each further dimension that has more than one, such as "level=500,number=0".
+    periodic : {"auto", "none", "x", "y", "xy"}
+        Directions in which it goes on at the other side; auto finds longitudes around the globe.
 
     Raises
     ------
@@ -155,7 +173,7 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
     files, wanted = list_field_files(path), read_selection(select)
     for file in files:
         check_file(file)
-    return FieldSource(files, variable or _only_variable(path, wanted), wanted)
+    return FieldSource(files, variable or _only_variable(path, wanted), wanted, periodic)
 
 
 def _only_variable(path: Path, wanted: Mapping[str, str]) -> str:
@@ -210,8 +228,3 @@ def _describe_axis(array, name) -> dict:
             "last": float(axis.values[-1])}
 
 
-def _fill_from_nearest(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt  # slow to import, and most fields have no gaps
-
-    nearest = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return values[tuple(nearest)]

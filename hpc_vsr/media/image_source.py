@@ -1,105 +1,194 @@
-"""Reads a folder of images as frames, in natural order (frame2 before frame10)."""
+"""Reads images as frames: those of a folder in the order of the numbers in their names, or the pages of TIFF files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from hpc_vsr.media.colour import NAMES, select_channels
-from hpc_vsr.media.order import natural_order
-from hpc_vsr.media.reading import Facts
+from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
+from hpc_vsr.media.image_facts import find_facts
+from hpc_vsr.media.image_file import ImageFrame, list_frames, read_frame
+from hpc_vsr.media.order import Order, order_files
 from hpc_vsr.media.source import Channels
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import no_folder
+from hpc_vsr.system.progress import Progress
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+STACKS = (".tif", ".tiff")  # files that hold several frames
+TYPES = ("uint8", "uint16", "float32")
+MOST_CHANNELS = 7  # in the files of a microscope
 
 
 class ImageSource:
-    """A folder with one image per frame; see `hpc_vsr.media.source.Source`.
+    """Images of one size and type; see `hpc_vsr.media.source.Source`.
 
-    8-bit images stay uint8, others become float32. Upscaling needs the attributes below and `images` too, from every
-    source of the kind "frames".
+    The headers of all images are read when it is opened. 8-bit images stay uint8; deeper ones become float32 grey
+    levels, 0 black and 255 white; float32 images stay as they are. Upscaling needs the attributes below and `images`
+    too, from every source of the kind "frames".
 
     Attributes
     ----------
     names : list of str
-        Names of the images, after which their outputs are named.
+        Names of the frames, after which their outputs are named.
     stored : np.dtype
         Type of the values of `images`.
+    white : int or None
+        Stored value of white; None for float images.
     is_gray : bool
+        Whether all images are gray.
     """
 
-    def __init__(self, folder: Path, channels: Channels):
-        self.files = _list_images(folder)
+    def __init__(self, path: Path, channels: Channels, bits: int | None = None):
+        order = _list_images(path)
+        frames, labels = _list_all_frames(order.paths)
+        _check_alike(frames)
+        # one image of each kind, so that what cannot be decoded is known now
+        for frame in {(frame.path.suffix, frame.header): frame for frame in reversed(frames)}.values():
+            self.stored = read_frame(frame).dtype
+        self.files = list(dict.fromkeys(frame.path for frame in frames))
         self.channels = NAMES[channels]
         self._channels: Channels = channels
-        first = _read_image(self.files[0])
-        self._shape, self.stored = first.shape, first.dtype
-        self.is_gray = _decode(self.files[0]).ndim == 2
-        self.names = [path.name for path in self.files]
-        self.num_frames = len(self.files)
-        self.height, self.width = first.shape[:2]
-        self.dtype = "uint8" if first.dtype == np.uint8 else "float32"
-        self.description = {"image_type": str(first.dtype), "first": self.files[0].name, "last": self.files[-1].name}
-        self.facts = Facts()
+        self._frames = frames
+        self.names = [frame.name for frame in frames]
+        self.num_frames = len(frames)
+        self.height, self.width = frames[0].header.size
+        self.dtype = "uint8" if self.stored == np.uint8 else "float32"
+        self.is_gray = all(frame.header.is_gray for frame in frames)
+        self._depth = _find_depth(frames, self.stored, bits)
+        self.white = self._depth and self._depth.white
+        self.description = _describe(frames, self.stored, self._depth)
+        self.facts = find_facts(frames, labels, order, self._depth, bits is not None)
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
         """Yield the images start..stop-1, each (C, H, W), and None: no value is missing."""
         for image in self.images(start, stop):
-            yield select_channels(image.astype(self.dtype, copy=False), self._channels), None
+            image = image[..., :3]
+            if self.stored == np.uint16:
+                image = self._depth.to_grey(image)
+            yield select_channels(np.ascontiguousarray(image), self._channels), None
 
     def images(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the images start..stop-1 as they are stored, each (H, W, 3) RGB."""
-        for path in self.files[start:stop]:
-            image = _read_image(path)
-            if (image.shape, image.dtype) != (self._shape, self.stored):
-                raise InputError(f"{path}: is {_shape_text(image.shape)} {image.dtype}, but the first image is "
-                                 f"{_shape_text(self._shape)} {self.stored}; all images must be alike")
+        """Yield the images start..stop-1 in the stored type, upright, each (H, W, 3) RGB or (H, W, 4) with alpha.
+
+        Black is 0 and white is `white`.
+        """
+        for frame in self._frames[start:stop]:
+            image = read_frame(frame)
             if image.dtype.kind == "f" and not np.isfinite(image).all():
-                raise InputError(f"{path}: has NaN or infinite values; use --field for data with gaps")
+                raise InputError(f"{frame.path}: has NaN or infinite values; use --field for data with gaps")
+            image = np.dstack([image] * 3) if image.ndim == 2 else image
+            colours = image[..., :3]
+            if self.white is not None and self.stored != np.uint8 and colours.max() > self.white:
+                raise InputError(f"{frame.path}: has the value {colours.max()}, above the white of {self.white}; give "
+                                 "the significant bits of all images with --bits")
+            if frame.header.min_is_white:
+                colours[:] = self.white - colours
             yield image
 
 
-def open_images(folder: Path, channels: Channels = "y", bits: int | None = None) -> ImageSource:
-    """Open a folder of PNG, TIFF or JPEG files; `InputError` if it has none or the first cannot be read."""
-    return ImageSource(folder, channels)
+def open_images(path: Path, channels: Channels = "y", bits: int | None = None) -> ImageSource:
+    """Open a folder of PNG, TIFF or JPEG files, or one TIFF file with pages.
+
+    Raises
+    ------
+    InputError
+        If there are none, a header cannot be read, or they differ in size or depth.
+    """
+    return ImageSource(path, channels, bits)
 
 
-def _list_images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder; --frames takes a folder of images")
-    paths = [path for path in folder.iterdir()
-             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
+def _list_images(path: Path) -> Order:
+    if path.is_file() and path.suffix.lower() in STACKS:
+        return order_files([path])
+    if not path.is_dir():
+        raise InputError(f"{no_folder(path)}; --frames takes a folder of images, or one TIFF file")
+    paths = [file for file in path.iterdir()
+             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()]
     if not paths:
-        raise InputError(f"{folder}: has no images; it must hold files named {', '.join(SUFFIXES)}")
-    return natural_order(paths)
+        raise InputError(f"{path}: has no images; it must hold files named {', '.join(SUFFIXES)}")
+    order = order_files(paths)
+    stems: dict[str, Path] = {}
+    for file in order.paths:
+        if (other := stems.setdefault(file.stem, file)) is not file:
+            raise InputError(f"{path}: has {other.name} and {file.name}, whose names differ only in their endings; "
+                             "each frame must be there once")
+    return order
 
 
-def _decode(path: Path) -> np.ndarray:
-    try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except (OSError, cv2.error) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    if image is None:
-        raise InputError(f"{path}: cannot be read as an image; it may be truncated")
-    return image
+def _list_all_frames(paths: Sequence[Path]) -> tuple[list[ImageFrame], list[str]]:
+    """Return the frames of all files, and how each file labels the direction of its pages."""
+    frames, labels, same = [], [], {}
+    for path in paths:
+        found, label = list_frames(path)
+        labels.append(label)
+        # headers that are equal are one object, so that a million of them take little memory
+        frames += [dataclasses.replace(frame, header=same.setdefault(frame.header, frame.header)) for frame in found]
+        if len(paths) > 1 and label == "C" and len(found) <= MOST_CHANNELS:
+            raise InputError(f"{path}: has {len(found)} channels on pages of their own, which are no frames; write the "
+                             "images of one channel into a folder of their own")
+    return frames, labels
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """Read an image as (H, W, 3) RGB, uint8, uint16 or float32; gray is repeated, transparency is dropped."""
-    image = _decode(path)
-    if image.dtype not in (np.uint8, np.uint16, np.float32):
-        raise InputError(f"{path}: has {image.dtype} pixels; they must be 8 bit, 16 bit or float32")
-    if image.ndim == 3 and image.shape[2] not in (3, 4):
-        raise InputError(f"{path}: has {image.shape[2]} channels; it must be gray, RGB or RGBA")
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+def _check_alike(frames: Sequence[ImageFrame]) -> None:
+    """Raise `InputError` unless all images have one size and a type that is read."""
+    first = frames[0].header
+    for frame in frames:
+        header = frame.header
+        if header.dtype not in TYPES:
+            raise InputError(f"{frame.path}: has {header.dtype} pixels; they must be 8 bit, 16 bit or float32")
+        if (header.size, header.dtype, header.bits) != (first.size, first.dtype, first.bits):
+            page = f" (page {frame.name})" if frame.name != frame.path.name else ""
+            raise InputError(f"{frame.path}{page}: is {_text(header)}, but the first image is {_text(first)}; all "
+                             "images must be alike")
 
 
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+def _text(header) -> str:
+    height, width = header.size
+    bits = f" of {header.bits} bits" if header.bits not in (8, 16, 32) else ""
+    return f"{width}x{height} {header.dtype}{bits}"
+
+
+def _find_depth(frames: Sequence[ImageFrame], stored: np.dtype, bits: int | None) -> Depth | None:
+    """Return the significant bits and white of the images; None if they are float.
+
+    If neither `bits` nor the headers tell, all images are looked at until one shows that all 16 bits are used.
+    """
+    declared = frames[0].header.bits
+    if bits is not None and stored != np.uint16:
+        raise InputError(f"--bits {bits}: is for images of more than 8 bits, and {frames[0].path} has {stored} pixels; "
+                         "leave it out")
+    if bits is not None and not 8 <= bits <= declared:
+        raise InputError(f"--bits {bits}: {frames[0].path} has {declared} bits; give 8 to {declared}")
+    if stored != np.uint16:
+        return full_depth(8) if stored == np.uint8 else None
+    if bits is not None or declared < STORED:
+        return full_depth(bits or declared)
+    seen = Seen()
+    with Progress(len(frames), "looking for the significant bits", "image") as progress:
+        for frame in frames:
+            image = read_frame(frame)
+            seen = seen.with_values(image if image.ndim == 2 else image[..., :3])
+            if seen.is_settled:
+                return full_depth(STORED)
+            progress.advance()
+    return seen.depth
+
+
+def _describe(frames: Sequence[ImageFrame], stored: np.dtype, depth: Depth | None) -> dict:
+    description = {"image_type": str(stored), "first": frames[0].path.name, "last": frames[-1].path.name}
+    if stored == np.uint16:
+        description.update(white=depth.white, bits=depth.bits)
+    # what earlier versions read otherwise, so that their data sets are not taken for these
+    if turned := collections.Counter(frame.header.orientation for frame in frames
+                                     if frame.header.orientation > 1 and frame.place is None):
+        description["orientation"] = ", ".join(f"{count} of {kind}" for kind, count in sorted(turned.items()))
+    if stored == np.uint8 and any(frame.header.has_alpha and not frame.header.is_gray and frame.place
+                                  for frame in frames):
+        description["transparency"] = "left out"
+    return description

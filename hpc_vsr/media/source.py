@@ -34,7 +34,8 @@ class Source(Protocol):
     channels : tuple of str
         ("Y",), ("R", "G", "B") or the name of the variable.
     dtype : str
-        "uint8" (values 0..255) or "float32" (physical units).
+        "uint8" (values 0..255), or "float32": grey levels 0..255 with fractions if `description` has "white", physical
+        units if not.
     description : dict
         Other facts for a reader of the data set (JSON values): codec, colour matrix, units, ... All that decides the
         values of the frames is among them, because the fingerprint of a data set covers it.
@@ -96,7 +97,7 @@ KINDS = (
     Kind("video", "video_source.open_video", ("channels", "num_threads", "bits", "rate", "damaged")),
     Kind("field", "field_source.open_field", ("variable", "select", "periodic"),
          (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".mat", ".zarr")),
-    Kind("frames", "image_source.open_images", ("channels", "bits"), is_folder=True),
+    Kind("frames", "image_source.open_images", ("channels", "bits"), (".tif", ".tiff"), is_folder=True),
 )
 
 

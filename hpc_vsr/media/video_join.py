@@ -6,25 +6,43 @@ Every frame gets the time stamp of its source, and what the source has beside it
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import io
+import operator
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from hpc_vsr.media.video_file import ONLY_THIS_FILE
+from hpc_vsr.media.video_file import ONLY_THIS_FILE, find_video
 from hpc_vsr.media.video_sink import ENCODERS, MUXERS, Encoding
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_whole
 
+MILLISECOND = Fraction(1, 1000)
 CONTAINER_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id")
 STATISTICS_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # Matroska's, which do not hold for the copy
 
 
-def check_container(path: Path, codec: str, source: Path) -> list[str]:
-    """Check that a file named `path` can hold the codec and what the source has beside its pictures.
+def check_container(path: Path, codec: str, source: Path, times: Sequence[int] = (), time_base: Fraction = MILLISECOND,
+                    has_clock: bool = True) -> list[str]:
+    """Check that a file named `path` can hold the codec, the times and what the source has beside its pictures.
+
+    Parameters
+    ----------
+    path : Path
+        The output.
+    codec : str
+    source : Path
+        The video that is upscaled.
+    times : sequence of int
+        Time stamps of its frames in `time_base`.
+    time_base : Fraction
+        Seconds.
+    has_clock : bool
+        Whether the sound of the source fits to these times; else it is left out.
 
     Returns
     -------
@@ -34,20 +52,28 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
     Raises
     ------
     InputError
-        If its type is not one of `MUXERS`, or it cannot hold the codec, an audio stream or a subtitle stream.
+        If its type is not one of `MUXERS`, or it cannot hold the codec, an audio stream or a subtitle stream, or tell
+        the times of two frames apart.
     """
     # the container and the codec of the pictures
     muxer = MUXERS.get(path.suffix.lower())
     if muxer is None:
         raise InputError(f"{path}: a video is written as {', '.join(MUXERS)}; choose one of these endings")
-    with av.open(io.BytesIO(), "w", format=muxer) as target:
-        supported = target.supported_codecs - ({"av1"} if muxer == "mov" else set())  # FFmpeg lists it, and fails
-    if av.codec.Codec(ENCODERS[codec], "w").canonical_name not in supported:
-        raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv file")
+    supported = _supported(muxer)
+    ticks = 1000 * time_base
+    is_fast = len({(2 * time * ticks.numerator + ticks.denominator) // (2 * ticks.denominator) for time in times}
+                  ) < len(times)
+    fitting = [ending for ending in MUXERS if holds(ending, codec) and not (is_fast and ending == ".mkv")]
+    advice = f"write {' or '.join(fitting)}" if fitting else "choose another --codec"
+    if not holds(path.suffix, codec):
+        raise InputError(f"{path}: a {path.suffix} file cannot hold {codec}; {advice}")
+    if muxer == "matroska" and is_fast:
+        raise InputError(f"{path}: a {path.suffix} file counts milliseconds, and {source.name} has several frames in "
+                         f"one; {advice}")
     with av.open(str(source), **ONLY_THIS_FILE) as container:
         # sound and subtitles of the source
-        beside = [stream for stream in container.streams if stream is not container.streams.video[0]]
-        kept = _sound_and_subtitles(container)
+        beside = [stream for stream in container.streams if stream is not find_video(container)]
+        kept = _sound_and_subtitles(container) if has_clock else []
         for stream in kept:
             if stream.codec_context.codec.canonical_name not in supported:
                 raise InputError(f"{path}: a {path.suffix} file cannot hold {stream.type} stream {stream.index} of "
@@ -55,12 +81,24 @@ def check_container(path: Path, codec: str, source: Path) -> list[str]:
         return [f"{stream.type} stream {stream.index}" for stream in beside if stream not in kept]
 
 
+def holds(ending: str, codec: str) -> bool:
+    """Return whether a file with an ending of `MUXERS` can hold a codec of `ENCODERS`."""
+    muxer = MUXERS.get(ending.lower())
+    return muxer is not None and av.codec.Codec(ENCODERS[codec], "w").canonical_name in _supported(muxer)
+
+
+@functools.cache
+def _supported(muxer: str) -> frozenset[str]:
+    with av.open(io.BytesIO(), "w", format=muxer) as target:
+        return frozenset(target.supported_codecs - ({"av1"} if muxer == "mov" else set()))  # FFmpeg lists it, and fails
+
+
 def _sound_and_subtitles(container) -> list:
     return [stream for stream in container.streams if stream.type in ("audio", "subtitle")]
 
 
 def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, source: Path, times: Sequence[int],
-                  is_whole: bool, comment: str) -> None:
+                  is_whole: bool, comment: str, has_clock: bool = True) -> None:
     """Join segments into one video with the time stamps, sound, subtitles, chapters and tags of its source.
 
     Parameters
@@ -78,10 +116,15 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
         Whether these are all frames of the source; otherwise the output begins at time 0.
     comment : str
         Comment for the file's metadata.
+    has_clock : bool
+        Whether the sound of the source fits to these times; else it is left out.
     """
     muxer, tags = MUXERS[path.suffix.lower()], encoding.tags
     begin, end = (0, None) if is_whole else (times[0], times[-1])
     options = {"fflags": "+bitexact", **({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})}
+    if muxer in ("mp4", "mov") and min(map(operator.sub, times[1:], times)) * tags.time_base < 2 * MILLISECOND:
+        # the edit list, in which FFmpeg counts milliseconds by default, would end before the last frame
+        options["movie_timescale"] = str(tags.time_base.denominator)
     with (write_whole(path) as temporary, av.open(str(source), **ONLY_THIS_FILE) as original,
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
@@ -89,10 +132,11 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
         # as it is, because the decoder of av1 has another name than its encoder
         video = target.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = tags.time_base
-        _copy_description(original.streams.video[0], video)
+        _copy_description(find_video(original), video)
         if tags.rotation:
             video.set_display_rotation(tags.rotation)
-        beside = {stream.index: target.add_stream_from_template(stream) for stream in _sound_and_subtitles(original)}
+        beside = {stream.index: target.add_stream_from_template(stream)
+                  for stream in (_sound_and_subtitles(original) if has_clock else [])}
         for index, stream in beside.items():
             _copy_description(original.streams[index], stream)
         target.metadata.update({key: value for key, value in original.metadata.items() if key not in CONTAINER_TAGS})

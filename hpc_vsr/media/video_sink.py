@@ -16,7 +16,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from hpc_vsr.media.planes import PlaneFormat, find_format, read_plane
+from hpc_vsr.media import colour
+from hpc_vsr.media.planes import GREY, PlaneFormat, find_format, read_plane
 from hpc_vsr.media.tags import Codec, VideoTags
 from hpc_vsr.media.video_source import EXACT, MATRICES
 from hpc_vsr.system.errors import InputError
@@ -26,7 +27,8 @@ ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": 
 # constant rate factors at which a loss is hard to see; prores has its own quality, and ffv1 loses nothing
 QUALITY = {"h264": 16, "hevc": 18, "av1": 20}
 WHOLE_CHROMA = ("h264", "hevc")  # these refuse a size that cuts a chroma pixel
-QUIET = {"hevc": {"x265-params": "log-level=error"}}
+PARAMETERS = {"h264": "x264-params", "hevc": "x265-params", "av1": "svtav1-params"}  # options of the encoder's own
+WITH_ALPHA = ("prores", "ffv1")  # of hevc, few decoders read the layer that holds it
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 # containers for what the codec itself does not hold, such as the colours of ffv1
 SEGMENT_SUFFIX = {"prores": ".mov", "ffv1": ".mkv"}
@@ -63,18 +65,23 @@ class Encoding:
         return SEGMENT_SUFFIX.get(self.codec, ".nut")
 
     @property
+    def keeps_hdr(self) -> bool:
+        """Whether the stream itself can hold the metadata of HDR10."""
+        return self.codec in PARAMETERS
+
+    @property
     def rate(self) -> Fraction:
         """Frames per second while a segment is encoded; for ffv1, which ignores it, one that Matroska can count."""
         return Fraction(25) if self.codec == "ffv1" else self.tags.rate
 
 
-def choose_codec(codec: Codec, name: str, height: int, width: int) -> tuple[str, str]:
+def choose_codec(codec: Codec, name: str, height: int, width: int, is_hdr: bool = False) -> tuple[str, str]:
     """Return (codec, pixel format) for frames of a size.
 
-    "auto" takes the most common codec that keeps depth and subsampling of `name`.
+    "auto" takes the most common codec that keeps depth, subsampling and opacity of `name`; for HDR10 that is hevc.
     """
     if codec == "auto":
-        return next((candidate, name) for candidate in ("h264", "hevc", "ffv1")
+        return next((candidate, name) for candidate in (("hevc", "h264") if is_hdr else ("h264", "hevc")) + ("ffv1",)
                     if _takes(candidate, name, height, width))
     bits = find_format(name, full_range=True).bits
     depth = "" if bits == 8 else f"{bits}le"
@@ -85,8 +92,15 @@ def choose_codec(codec: Codec, name: str, height: int, width: int) -> tuple[str,
                      "--codec auto finds one that does")
 
 
+def keeps_alpha(codec: str, name: str) -> bool:
+    """Return whether a codec can hold the pixel format `name`, which has opacity."""
+    return codec in WITH_ALPHA and name in _pixel_formats(codec)
+
+
 def _takes(codec: str, name: str, height: int, width: int) -> bool:
     planes = find_format(name, full_range=True)
+    if planes.has_alpha and codec not in WITH_ALPHA:
+        return False
     is_whole = height % planes.rows == width % planes.columns == 0
     return name in _pixel_formats(codec) and (is_whole or codec not in WHOLE_CHROMA)
 
@@ -107,8 +121,10 @@ def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: 
 
 def _open_encoder(container, encoding: Encoding):
     options = {"crf": str(encoding.quality)} if encoding.quality is not None else {}
-    stream = container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate,
-                                  options={**options, **QUIET.get(encoding.codec, {})})
+    parameters = [*(["log-level=error"] if encoding.codec == "hevc" else []), *_hdr_parameters(encoding)]
+    if parameters:
+        options[PARAMETERS[encoding.codec]] = ":".join(parameters)
+    stream = container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate, options=options)
     context, tags = stream.codec_context, encoding.tags
     stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.planes.name
     context.thread_count = NUM_THREADS
@@ -119,6 +135,24 @@ def _open_encoder(container, encoding: Encoding):
     if tags.pixel_aspect:
         context.sample_aspect_ratio = tags.pixel_aspect
     return stream
+
+
+def _hdr_parameters(encoding: Encoding) -> list[str]:
+    """Return the metadata of HDR10 as the encoder wants them: x264 and x265 in 1/50000 and 1/10000 cd/m2, SVT plain."""
+    hdr, codec, parameters = encoding.tags.hdr, encoding.codec, []
+    if not hdr or not encoding.keeps_hdr:
+        return []
+    if hdr.display is not None:
+        place, light = (1, 1) if codec == "av1" else (50_000, 10_000)
+        text = [f"{float(value * unit):.6g}" if codec == "av1" else str(round(value * unit))
+                for value, unit in zip(hdr.display, [*[place] * 8, light, light], strict=True)]
+        red, green, blue, white = (",".join(text[at : at + 2]) for at in (0, 2, 4, 6))
+        name = "master-display" if codec == "hevc" else "mastering-display"
+        parameters.append(f"{name}=G({green})B({blue})R({red})WP({white})L({text[9]},{text[8]})")
+    if hdr.light is not None:
+        name = {"hevc": "max-cll", "h264": "cll", "av1": "content-light"}[codec]
+        parameters.append(f"{name}={hdr.light[0]},{hdr.light[1]}")
+    return ["hdr10=1", *parameters] if codec == "hevc" else parameters
 
 
 def _make_frame(planes: Sequence[np.ndarray], index: int, encoding: Encoding) -> VideoFrame:
@@ -134,11 +168,31 @@ def _make_frame(planes: Sequence[np.ndarray], index: int, encoding: Encoding) ->
 
 
 def planes_of_rgb(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
-    """Convert (3, H, W) uint8 RGB to the planes of `encoding`."""
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)), format="rgb24")
+    """Convert (3, H, W) RGB in float32 grey levels 0..255 to the planes of `encoding`, which have no opacity."""
+    if encoding.planes.bits > 8:
+        return _deep_planes(rgb, encoding)
+    stored = np.rint(rgb.clip(0, GREY)).astype(np.uint8)
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(stored.transpose(1, 2, 0)), format="rgb24")
     matrix = MATRICES.get(encoding.tags.matrix, Colorspace.ITU601)
     frame = frame.reformat(
         format=encoding.planes.name, interpolation=EXACT, threads=1, src_colorspace=matrix, dst_colorspace=matrix,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.JPEG if encoding.planes.full_range else ColorRange.MPEG)
     return [read_plane(plane, encoding.planes.dtype).copy() for plane in frame.planes]
+
+
+def _deep_planes(rgb: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
+    planes = encoding.planes
+    luma, *chroma = colour.planes_of_rgb(rgb, planes.whole, encoding.tags.matrix)
+    if planes.name.startswith("gray"):
+        return [luma]
+    if planes == planes.whole:
+        return [luma, *chroma]
+    # only chroma is made smaller
+    frame = VideoFrame(encoding.width, encoding.height, planes.whole.name)
+    for target, plane in zip(frame.planes, (luma, *chroma), strict=True):
+        read_plane(target, planes.dtype)[:] = plane
+    wide = ColorRange.JPEG if planes.full_range else ColorRange.MPEG
+    frame = frame.reformat(format=planes.name, interpolation=EXACT, threads=1, src_color_range=wide,
+                           dst_color_range=wide)
+    return [read_plane(plane, planes.dtype).copy() for plane in frame.planes]

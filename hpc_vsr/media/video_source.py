@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import bisect
-import contextlib
-import itertools
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from hpc_vsr.media.colour import NAMES, select_channels
-from hpc_vsr.media.planes import BLACK, EXTENT, PlaneFormat, find_format, read_plane
+from hpc_vsr.media.colour import NAMES, rgb_of_planes, select_channels
+from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
+from hpc_vsr.media.planes import BLACK, EXTENT, GREY, PlaneFormat, find_format, nearest_format, read_plane
 from hpc_vsr.media.reading import Damaged, Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.media.tags import read_tags
-from hpc_vsr.media.video_file import index_packets, open_container
+from hpc_vsr.media.video_decode import MEND_DAMAGE, Decoder
+from hpc_vsr.media.video_file import find_video, open_container, other_videos
+from hpc_vsr.media.video_index import index_video
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file
 
@@ -27,153 +28,208 @@ from hpc_vsr.system.files import check_input_file
 EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
          | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP)
 MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
-            7: Colorspace.SMPTE240M}  # ISO/IEC 23091-2 code to libswscale's
+            7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}  # ISO/IEC 23091-2 code to libswscale's
 UNTAGGED_MATRIX, RGB_MATRIX = 2, 0
 FULL_RANGE = 2
 # pixel formats whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
-SEEK_ATTEMPTS = 2
+FEW = 5  # frames that are looked at to find the significant bits
+HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer characteristics, ISO/IEC 23091-2
 
 
 class VideoSource:
-    """Frames of the first video stream in presentation order; see `hpc_vsr.media.source.Source`.
+    """Frames of a video in presentation order; see `hpc_vsr.media.source.Source`.
 
-    Frame numbers come from the time stamps of the packets, which are read without decoding. Reading starts at the key
-    frame before the requested range.
+    Frame numbers come from the packets, which are read without decoding; see `hpc_vsr.media.video_index`. Reading
+    starts at the key frame before the requested range.
     """
 
-    dtype = "uint8"
-
-    def __init__(self, path: Path, channels: Channels, num_threads: int = 0):
+    def __init__(self, path: Path, channels: Channels, num_threads: int = 0, bits: int | None = None,
+                 rate: float | None = None, damaged: Damaged = "refuse"):
         self.files = [path]
         self.channels = NAMES[channels]
         self._channels: Channels = channels
-        self._num_threads = num_threads
-        self._index = index_packets(path)
-        self._timestamps, self._key_packets = self._index.timestamps, self._index.keys
-        self._key_timestamps = sorted(self._key_packets)
+        self._index = index_video(path, rate, damaged, num_threads)
+        self._is_tolerant = damaged == "repeat"
+        self._decoder = Decoder(path, self._index.stamps, num_threads, self._is_tolerant)
+        self.num_frames = len(self._index.shown)
+        self.depth: Depth | None = None
+        first = next(self._pictures(0, 1))
+        self.height, self.width = first.height, first.width
         with open_container(path) as container:
-            stream = container.streams.video[0]
-            first = self._next_frame(container.decode(stream), 0)
-            self.height, self.width = first.height, first.width
+            stream, others = find_video(container), other_videos(container)
             self.description = _describe(stream, first)
-            self.tags = read_tags(stream, first, _is_full_range(first))
-            if channels == "y":
-                self.description["luma"] = "as coded" if _has_luma_plane(first) else "from RGB"
-        self.num_frames = len(self._timestamps)
-        self.facts = Facts()
-        last = max(0, self.num_frames - 1)
+            self.tags = dataclasses.replace(read_tags(stream, first, _is_full_range(first)),
+                                            time_base=self._index.time_base, rate=self._index.rate)
+            warnings = _warn_of(path, stream, first, others)
+            if others:
+                self.description["stream"] = stream.index
+        is_deep = self.tags.depth > 8
+        self.dtype = "float32" if is_deep else "uint8"
+        self.description |= {**({"frames_per_second": str(self._index.rate)} if rate is not None else {}),
+                             **self._index.description}
+        if channels == "y":
+            self.description["luma"] = "as coded" if self._has_luma_plane(first) else "from RGB"
+        lines = [*self._index.lines, *(self._find_depth(path, bits) if is_deep else [])]
+        if not is_deep and bits not in (None, 8):
+            raise InputError(f"--bits: {path} has 8 bits; leave it out")
+        self.facts = Facts(self._index.breaks, lines=lines, warnings=[*warnings, *self._index.warnings])
         # files break at their end: decode the last frame now, so that the error does not come after hours
+        last = max(0, self.num_frames - 1)
         for _ in self._decode(last, last + 1):
             pass
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, None]]:
-        """Yield the frames start..stop-1, each (C, H, W) uint8 0..255, and None: no value is missing."""
+        """Yield the frames start..stop-1 and None, because no value is missing.
+
+        Each is (C, H, W) uint8 0..255, or float32 grey levels 0..255 with fractions if the video has more than 8 bits.
+        """
         for frame in self._decode(start, stop):
-            if self._channels == "y" and _has_luma_plane(frame):
+            if self.dtype == "float32":
+                yield self._read_deep(frame), None
+            elif self._channels == "y" and self._has_luma_plane(frame):
                 yield _read_luma_plane(frame)[None], None
             else:
-                yield select_channels(self._to_rgb(frame), self._channels), None
+                yield select_channels(self._to_rgb(frame, "rgb24"), self._channels), None
 
     @property
     def times(self) -> list[int]:
         """Time stamps of all frames, then the end of the last frame, in `tags.time_base`."""
-        return [*self._timestamps, self._timestamps[-1] + self._index.last_duration]
+        return list(self._index.times)
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the time stamps are those of the file, so that its sound fits to them."""
+        return self._index.has_clock
 
     def planes(self, name: str) -> PlaneFormat:
         """Return the format of the planes that `read_planes` gives for FFmpeg's pixel format `name`."""
         found = find_format(name, self.tags.full_range)
         assert found is not None, name
+        if self.depth is not None and found.bits == 16 and found.full_range:
+            return dataclasses.replace(found, white=self.depth.white)
         return found
 
     def read_planes(self, start: int, stop: int, name: str) -> Iterator[list[np.ndarray]]:
-        """Yield the (H, W) planes of luma and chroma of the frames start..stop-1 in the pixel format `name`."""
+        """Yield the (H, W) planes (luma, chroma, opacity) of the frames start..stop-1 in the pixel format `name`."""
         planes = self.planes(name)
         for frame in self._decode(start, stop):
-            if frame.format.name.replace("yuvj", "yuv") != name:
-                frame = self._reformat(frame, name, ColorRange.JPEG if planes.full_range else ColorRange.MPEG)
-            yield [read_plane(plane, planes.dtype).copy() for plane in frame.planes]
+            yield [plane.copy() for plane in self._planes_of(frame, planes)]
+
+    def is_transparent(self) -> bool:
+        """Return whether some pixel lets the background through; decodes up to the first one."""
+        if not self.tags.has_alpha:
+            return False
+        name = self.tags.pixel_format
+        largest = (1 << (16 if self.tags.depth > 8 else 8)) - 1
+        for frame in self._decode(0, self.num_frames):
+            if name.startswith("yuva"):
+                planes = find_format(name, True)
+                alpha, largest = read_plane(frame.planes[3], planes.dtype), planes.largest
+            else:
+                alpha = self._to_rgb(frame, "rgba64le" if self.tags.depth > 8 else "rgba")[..., 3]
+            if int(alpha.min()) < largest:
+                return True
+        return False
 
     def _decode(self, start: int, stop: int) -> Iterator[VideoFrame]:
-        """Yield the frames start..stop-1; `InputError` if one is missing, damaged or of another size."""
+        """Yield the frames start..stop-1; `InputError` if one is missing, damaged or of another size or format."""
         path = self.files[0]
-        frames = self._frames_from(start)
-        for index in range(start, stop):
-            frame = self._next_frame(frames, index)
-            if frame.pts != self._timestamps[index]:
-                raise InputError(f"{path}: frame {index} (time stamp {self._timestamps[index]}) is missing after "
-                                 "decoding; the file is damaged, re-encode it")
-            if frame.is_corrupt:
-                raise InputError(f"{path}: frame {index} is damaged; cut the video before it or re-encode it")
+        for index, frame in enumerate(self._pictures(start, stop), start):
             if (frame.height, frame.width) != (self.height, self.width):
                 raise InputError(f"{path}: the size changes at frame {index} from {self.width}x{self.height} "
                                  f"to {frame.width}x{frame.height}; cut the video there")
+            if self.depth is not None and (largest := int(self._stored(frame).max())) > self.depth.white:
+                raise InputError(f"{path}: frame {index} has the value {largest}, above the white of "
+                                 f"{self.depth.white} ({self.depth.bits} bits); give the significant bits of all "
+                                 "frames with --bits")
             yield frame
 
-    def _frames_from(self, index: int) -> Iterator[VideoFrame]:
-        """Decode so that the first frame is number `index`: from a key frame before it, or else from the start.
-
-        An attempt counts only if it starts at a whole picture and reaches the requested frame.
-        """
-        timestamp = self._timestamps[index]
-        before = bisect.bisect_right(self._key_timestamps, timestamp)
-        # try the nearest key frames before it, the last first
-        for key in reversed(self._key_timestamps[1:before][-SEEK_ATTEMPTS:]):
-            frames = self._after_seek(key, timestamp)
-            with contextlib.suppress(av.error.FFmpegError):
-                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= timestamp), None)
-                if first is not None and first.pts == timestamp and not first.is_corrupt:
-                    yield first
-                    yield from frames
-                    return
-        with open_container(self.files[0]) as container:
-            # no seek was exact: decode from the start
-            frames = container.decode(self._threaded(container))
-            yield from (frame for frame in frames if frame.pts is not None and frame.pts >= timestamp)
-
-    def _after_seek(self, key: int, timestamp: int) -> Iterator[VideoFrame]:
-        """Yield the frames from a key frame on; none if the seek did not land exactly on a key packet of the index.
-
-        In an MPEG program stream a seek lands somewhere near, with time stamps that are guessed anew. With intra
-        refresh a "key" packet is a picture like the others, and the pictures after it would lack what they refer to.
-        """
-        with open_container(self.files[0]) as container:
-            stream = self._threaded(container)
-            container.seek(key, stream=stream, backward=True)
-            packets = container.demux(stream)
-            first = next(packets, None)
-            # check that the first packet is a key packet of the index, byte for byte
-            if first is None or first.pts is None or first.pts > timestamp \
-                    or self._key_packets.get(first.pts) != (first.pos, first.size):
-                return
-            frames = (frame for packet in itertools.chain([first], packets) for frame in packet.decode())
-            start = next((frame for frame in frames if frame.pts is not None and frame.pts >= first.pts), None)
-            # check that it decodes to a whole picture
-            if start is None or start.pts != first.pts or start.pict_type != PictureType.I:
-                return
-            yield start
-            yield from frames
-
-    def _threaded(self, container):
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self._num_threads
-        return stream
+    def _pictures(self, start: int, stop: int) -> Iterator[VideoFrame]:
+        """Yield what the decoder has for the frames start..stop-1: the same picture again where one stands in."""
+        path, shown = self.files[0], self._index.shown
+        frames, frame = self._decoder.frames_from(shown[start]), None
+        for index in range(start, stop):
+            while frame is None or frame.pts != shown[index]:
+                frame = self._next_frame(frames, index)
+                if frame.pts != shown[index] and not (self._is_tolerant and frame.pts < shown[index]):
+                    raise InputError(f"{path}: frame {index} (time stamp {shown[index]}) is missing after decoding; "
+                                     "the file is damaged, re-encode it")
+                if frame.is_corrupt and frame.pts == shown[index]:
+                    raise InputError(f"{path}: frame {index} is damaged; {MEND_DAMAGE}")
+            yield frame
 
     def _next_frame(self, frames: Iterator[VideoFrame], index: int) -> VideoFrame:
         path = self.files[0]
         try:
             return next(frames)
         except StopIteration:
-            raise InputError(f"{path}: ends before frame {index} of {len(self._timestamps)}; "
+            raise InputError(f"{path}: ends before frame {index} of {self.num_frames}; "
                              "the file is truncated, copy it again") from None
         except av.error.FFmpegError as error:
-            raise InputError(f"{path}: frame {index} cannot be decoded ({error.strerror}); "
-                             "the file is damaged, copy it again or re-encode it") from None
+            raise InputError(f"{path}: frame {index} cannot be decoded ({error.strerror}); {MEND_DAMAGE}") from None
 
-    def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
-        return self._reformat(frame, "rgb24", ColorRange.JPEG).to_ndarray()
+    def _find_depth(self, path: Path, bits: int | None) -> list[str]:
+        """Find out which stored value is white, describe it, and return a line about it."""
+        tags, name = self.tags, self.tags.pixel_format
+        if tags.depth == 16 and tags.full_range and (tags.is_rgb or name.startswith(("gray", "ya16"))):
+            few, seen = {*range(0, self.num_frames, -(-self.num_frames // FEW)), self.num_frames - 1}, Seen()
+            for number in sorted(few):
+                seen = seen.with_values(self._stored(next(self._pictures(number, number + 1))))
+            self.depth = seen.depth if bits is None else _given_depth(bits, seen)
+            white, significant = self.depth.white, self.depth.bits
+        elif tags.depth > 16:
+            raise InputError(f"{path}: has floating-point numbers ({name}); write them as a field (NetCDF)")
+        elif bits not in (None, tags.depth):
+            raise InputError(f"--bits {bits}: {path} says that it has {tags.depth} bits ({name}); leave it out")
+        else:
+            significant = tags.depth
+            white = (1 << significant) - 1 if tags.full_range else (BLACK + EXTENT) << (significant - 8)
+        self.description |= {"bits": significant, "white": white}
+        how = "" if self.depth is None else " (as given)" if bits else f" (found in {len(few)} frames)"
+        return [f"depth: {significant} bits in {name}{how}; white is {white}"]
+
+    def _stored(self, frame: VideoFrame) -> np.ndarray:
+        """Return the values of a frame of grey or RGB with 16 bits as they are stored."""
+        if self.tags.is_rgb:
+            return self._to_rgb(frame, "rgb48le")
+        return self._planes_of(frame, find_format("gray16le", full_range=True))[0]
+
+    def _has_luma_plane(self, frame: VideoFrame) -> bool:
+        """Check whether the coded frame has Y of BT.601 as a plane, so that no colour conversion is needed."""
+        name = frame.format.name
+        if name.startswith("gray") and find_format(name, True):
+            return True
+        is_planar = name in WITH_LUMA_PLANE if self.tags.depth == 8 else find_format(name, True) is not None
+        return is_planar and MATRICES.get(int(frame.colorspace), Colorspace.ITU601) == Colorspace.ITU601
+
+    def _read_deep(self, frame: VideoFrame) -> np.ndarray:
+        """Return a frame of more than 8 bits as (C, H, W) float32 grey levels."""
+        if self._channels == "y" and self.depth is not None and not self.tags.is_rgb:
+            return self.depth.to_grey(self._stored(frame))[None]
+        if self._channels == "y" and self._has_luma_plane(frame):
+            planes = self.planes(frame.format.name)
+            return planes.to_grey(read_plane(frame.planes[0], planes.dtype)).clip(0, GREY)[None]
+        if self.tags.is_rgb:
+            rgb = (self.depth or full_depth(STORED)).to_grey(self._to_rgb(frame, "rgb48le"))
+        else:
+            name = frame.format.name
+            known = find_format(name, True) is not None
+            planes = self.planes(name if known else nearest_format(name, self.tags.depth, False)).whole
+            stored = self._planes_of(frame, planes)
+            stored = [*stored, *([np.full_like(stored[0], planes.grey_chroma)] * 2)][:3]  # of a grey frame
+            rgb = rgb_of_planes(stored, planes, int(frame.colorspace)).transpose(1, 2, 0)
+        return select_channels(np.ascontiguousarray(rgb), self._channels)
+
+    def _planes_of(self, frame: VideoFrame, planes: PlaneFormat) -> list[np.ndarray]:
+        """Return views of the planes of a frame in a format."""
+        if frame.format.name.replace("yuvj", "yuv") != planes.name:
+            frame = self._reformat(frame, planes.name, ColorRange.JPEG if planes.full_range else ColorRange.MPEG)
+        return [read_plane(plane, planes.dtype) for plane in frame.planes]
+
+    def _to_rgb(self, frame: VideoFrame, name: str) -> np.ndarray:
+        return self._reformat(frame, name, ColorRange.JPEG).to_ndarray()
 
     def _reformat(self, frame: VideoFrame, name: str, colour_range: ColorRange) -> VideoFrame:
         matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
@@ -194,14 +250,30 @@ def open_video(path: Path, channels: Channels = "y", num_threads: int = 0, bits:
     channels : {"y", "rgb"}
     num_threads : int
         Threads of the decoder; 0 lets it choose.
+    bits : int, optional
+        Significant bits of grey or RGB values that are stored in 16 bits; found from a few frames if not given.
+    rate : float, optional
+        Frames per second of a video without usable time stamps.
+    damaged : {"refuse", "repeat"}
+        Whether a damaged frame is an error, or the frame before it is shown again.
 
     Raises
     ------
     InputError
-        If it is not a video, has no video stream, is truncated, or its frames have no time stamps.
+        If it is not a video, has no video stream or no decoder, is cut off or damaged, or if `bits` or `rate` do not
+        fit to it.
     """
     check_input_file(path, "a video file")
-    return VideoSource(path, channels, num_threads)
+    return VideoSource(path, channels, num_threads, bits, rate, damaged)
+
+
+def _given_depth(bits: int, seen: Seen) -> Depth:
+    """Return the depth of 16-bit values of which `bits` are significant, at the bottom or moved to the top."""
+    if not 1 <= bits <= STORED:
+        raise InputError(f"--bits: must be 1 to {STORED}, found {bits}")
+    depth, unused = full_depth(bits), STORED - bits
+    is_at_top = seen.largest > depth.white and seen.any_bits & ((1 << unused) - 1) == 0
+    return Depth(bits, depth.white << unused) if is_at_top else depth
 
 
 def _describe(stream, frame: VideoFrame) -> dict:
@@ -217,11 +289,32 @@ def _describe(stream, frame: VideoFrame) -> dict:
     }
 
 
-def _has_luma_plane(frame: VideoFrame) -> bool:
-    """Check whether the coded frame has Y of BT.601 as a plane, so that no colour conversion is needed."""
-    name = frame.format.name
-    return name == "gray" or (name in WITH_LUMA_PLANE
-                              and MATRICES.get(int(frame.colorspace), Colorspace.ITU601) == Colorspace.ITU601)
+def _warn_of(path: Path, stream, frame: VideoFrame, others: list[str]) -> list[str]:
+    """Return what the user should know of the first frame and of what is beside the video."""
+    warnings, matrix = [], int(frame.colorspace)
+    if others:
+        warnings.append(f"{path}: has several videos; stream {stream.index} ({frame.width}x{frame.height}) is read, "
+                        f"and not {', '.join(others)}")
+    if matrix not in (*MATRICES, UNTAGGED_MATRIX, RGB_MATRIX) and not frame.format.is_rgb:
+        warnings.append(f"{path}: its colour matrix (code {matrix} of ISO/IEC 23091-2) is not known here, and its "
+                        "colours are read as those of BT.601")
+    if frame.interlaced_frame:
+        warnings.append(f"{path}: is interlaced, and a network sharpens its combs; deinterlace it first, such as with "
+                        f"'ffmpeg -i {path.name} -vf bwdif ...'")
+    if "alpha_mode" in {key.lower() for key in stream.metadata} and not frame.format.name.startswith("yuva"):
+        warnings.append(f"{path}: has transparency in a second layer, which is not read")
+    elif any(component.is_alpha for component in frame.format.components) and _lets_through(frame):
+        warnings.append(f"{path}: has transparency; its colours are taken as they are stored, also where they are "
+                        "not seen")
+    if int(frame.color_trc) in HDR_CURVES:
+        warnings.append(f"{path}: its values are coded for HDR ({HDR_CURVES[int(frame.color_trc)]}); they are taken as "
+                        "they are, and a network that was trained on other videos may not suit them")
+    return warnings
+
+
+def _lets_through(frame: VideoFrame) -> bool:
+    """Check whether some pixel of a frame is not opaque."""
+    return bool((frame.reformat(format="rgba").to_ndarray()[..., 3] < 255).any())
 
 
 def _read_luma_plane(frame: VideoFrame) -> np.ndarray:

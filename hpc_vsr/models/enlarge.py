@@ -8,7 +8,8 @@ pixel.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from hpc_vsr.models.blocks import correlate
 
 CUBIC_REACH = 2  # LR pixels that cubic interpolation sees at each side
-KERNEL_REACH = 16  # in sigmas; for a noise of 1e-4 and more, within 0.004 dB of a Fourier transform of the frame
-LONG_REACH, LITTLE_NOISE = 24, 1e-4  # the reach below that noise, where the filter rings further
+REACHES = range(16, 33)  # of the Wiener filter in sigmas; the less the noise, the further it rings
+TAIL = 0.02  # most that is cut off the Wiener filter: the sum of the absolute values, where the whole sum is 1
 
 
 class Enlarge(nn.Module):
@@ -44,9 +45,11 @@ class Enlarge(nn.Module):
         super().__init__()
         self.scale = scale
         response = _wiener(sigma, noise) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64)
-        kernels = _polyphase(response, scale)
-        self.reach = kernels.shape[-1] // 2
-        self.register_buffer("kernels", kernels.float())
+        self.register_buffer("kernels", _polyphase(response, scale).float())
+
+    @property
+    def reach(self) -> int:
+        return self.kernels.shape[-1] // 2
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.inner(F.pad(lr, (self.reach,) * 4, mode="replicate"))
@@ -68,17 +71,49 @@ class Enlarge(nn.Module):
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
 
 
+def adopt_lengths(network: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give the fixed filters of a network the length that they have in a state dict.
+
+    A trained network keeps the filters that it was trained with; earlier versions cut them at other places.
+    """
+    for name, module in network.named_modules():
+        stored = weights.get(f"{name}.kernels")
+        if isinstance(module, Enlarge) and isinstance(stored, Tensor) and stored.ndim == 4:
+            own, side = module.kernels, stored.shape[-1]
+            if side % 2 and stored.shape == (*own.shape[:2], side, side):
+                module.kernels = own.new_zeros(stored.shape)
+
+
 def _wiener(sigma: float, noise: float) -> Tensor:
-    """Return the Wiener filter of a Gaussian blur, (K, K) with K odd; it sums to 1, so that flat areas stay."""
-    reach = math.ceil((KERNEL_REACH if noise >= LITTLE_NOISE else LONG_REACH) * sigma)
-    size = max(512, 8 * reach)
-    frequency = torch.fft.fftfreq(size, dtype=torch.float64)
-    blur = torch.exp(-2 * (math.pi * sigma * frequency) ** 2)
+    """Return the Wiener filter of a Gaussian blur, (K, K) with K odd; it sums to 1, so that flat areas stay.
+
+    It is as short as `TAIL` allows.
+    """
+    size = max(512, math.ceil(4 * REACHES[-1] * sigma))
+    blur = _gaussian_response(sigma, size)
     blur = blur[:, None] * blur[None, :]
     kernel = torch.fft.fftshift(torch.fft.ifft2(blur / (blur**2 + noise)).real)
     middle = size // 2
+    # the sum of the absolute values within each square around the middle
+    distance = (torch.arange(size) - middle).abs()
+    squares = torch.maximum(distance[:, None], distance[None, :]).flatten()
+    within = torch.bincount(squares, (kernel / kernel.sum()).abs().flatten()).cumsum(0)
+    reaches = [math.ceil(sigmas * sigma) for sigmas in REACHES]
+    reach = next((reach for reach in reaches if within[-1] - within[reach] <= TAIL), reaches[-1])
     kernel = kernel[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
     return kernel / kernel.sum()
+
+
+def _gaussian_response(sigma: float, size: int) -> Tensor:
+    """Return the frequency response of a Gaussian that is sampled at pixels, as a blur of pixels is; (size,), 1 at 0.
+
+    Unlike that of a continuous Gaussian it has no kink at the highest frequency, which for a sigma near 1 would make
+    the filter ring without end.
+    """
+    pixels = torch.arange(-math.ceil(9 * sigma), math.ceil(9 * sigma) + 1, dtype=torch.float64)
+    weights = torch.exp(-((pixels / sigma) ** 2) / 2)
+    frequency = torch.fft.fftfreq(size, dtype=torch.float64)
+    return torch.cos(2 * math.pi * frequency[:, None] * pixels) @ (weights / weights.sum())
 
 
 def _polyphase(kernel: Tensor, scale: int) -> Tensor:

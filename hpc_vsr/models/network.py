@@ -7,7 +7,8 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from hpc_vsr.models.blocks import RangeOutput, in_full
 from hpc_vsr.models.core import Core
@@ -15,6 +16,7 @@ from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
+FLOW_WRAP = 64  # LR pixels; a multiple of what the levels of the flow's pyramid need
 LOST = 1  # LR pixels that a network loses at each side
 
 
@@ -52,7 +54,10 @@ class Network(nn.Module):
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
         self.frames = frames
         self.core_reach: int | None = None
-        self.reach = max((part.reach for part in (skip, sharpen) if part is not None), default=0)
+
+    @property
+    def reach(self) -> int:
+        return max((part.reach for part in (self.skip, self.sharpen) if part is not None), default=0)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
@@ -91,6 +96,14 @@ class Network(nn.Module):
         if self.core_reach is None and not self.has_flow:
             self.core_reach = find_reach(self.core, channels, self.core.scale, self.core.num_frames)
         return self.core_reach
+
+    def find_wrap(self, channels: int) -> int:
+        """Return the LR pixels that a frame needs at each side where it goes on at the other side.
+
+        This is as far as the network sees, so that there is no seam. A network with flow sees the whole frame; the
+        flow at a pixel hardly depends on what is further away than this.
+        """
+        return self.reach + LOST + (FLOW_WRAP if self.has_flow else self.find_core_reach(channels))
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """Return `first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
@@ -138,12 +151,34 @@ class Network(nn.Module):
 def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:
     """Return the floating-point operations for one frame of `lr_size` (height, width).
 
-    A multiplication and an addition count as two. PyTorch counts them on tensors without values.
+    A multiplication and an addition count as two. PyTorch's formulas count them on tensors without values.
     """
     empty = copy.deepcopy(network).to("meta")
-    with FlopCounterMode(display=False) as counter:
+    with _FlopCounter() as counter:
         empty.upscale(torch.empty(1, channels, 5, *lr_size, device="meta"), tile=0)
-    return counter.get_total_flops()
+    return counter.total
+
+
+class _FlopCounter(TorchDispatchMode):
+    """A sum of PyTorch's formulas over all operations.
+
+    PyTorch's `FlopCounterMode` does the same and imports the compiler first, which takes seconds.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def _trim(frames: Tensor, margin: int) -> Tensor:

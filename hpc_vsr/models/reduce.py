@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.wrap import wrapped
 
 BLUR_REACH = 4  # in sigmas; OpenCV cuts the kernel there for floating-point frames
 CUBIC = -0.75  # OpenCV's parameter of cubic interpolation
@@ -30,7 +31,12 @@ class Reduce(nn.Module):
         self.register_buffer("blur", _gaussian(sigma).float())
         self.register_buffer("taps", _cubic_taps(scale).float())
 
-    def forward(self, hr: Tensor) -> Tensor:
+    def forward(self, hr: Tensor, periodic: str = "") -> Tensor:
+        """Reduce frames, which may go on at the other side of the axes in `periodic`: "", "x", "y" or "xy"."""
+        margin = self.scale * math.ceil((len(self.blur) // 2 + len(self.taps)) / self.scale)
+        return wrapped(self._reduce, hr, margin, periodic)
+
+    def _reduce(self, hr: Tensor) -> Tensor:
         batch, channels, height, width = hr.shape
         planes = hr.to(self.blur.dtype).reshape(batch * channels, 1, height, width)
         with torch.autocast(hr.device.type, enabled=False):
@@ -42,13 +48,14 @@ class Reduce(nn.Module):
         return planes.reshape(batch, channels, *planes.shape[-2:])
 
 
-def back_project(sr: Tensor, lr: Tensor, reduce: Reduce, enlarge: Enlarge, num_times: int) -> Tensor:
+def back_project(sr: Tensor, lr: Tensor, reduce: Reduce, enlarge: Enlarge, num_times: int, periodic: str = ""
+                 ) -> Tensor:
     """Add to SR the enlarged difference between LR and the reduction of SR, `num_times` times.
 
-    This is the method of Irani and Peleg 1991.
+    This is the method of Irani and Peleg 1991. The frames go on at the other side of the axes in `periodic`.
     """
     for _ in range(num_times):
-        sr = sr + enlarge(lr - reduce(sr))
+        sr = sr + wrapped(enlarge, lr - reduce(sr, periodic), enlarge.reach, periodic)
     return sr
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hpc_vsr.data.info import is_grey
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
+from hpc_vsr.experiment.progress import FINISHED, read_progress
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.report.ablation import Group, common_level, group_runs
@@ -32,6 +34,8 @@ class Report:
     ----------
     dataset, runs, rows, published, level, failed
         Content of report.json.
+    states : dict
+        {run: state} of the runs that are not finished.
     curves : dict
         {run: Curves} from metrics.jsonl.
     pictures : dict
@@ -44,6 +48,7 @@ class Report:
     published: list[PublishedRow]
     level: float | None
     failed: list[Failure]
+    states: dict[str, str]
     curves: dict[str, Curves]
     pictures: dict[str, np.ndarray]
 
@@ -55,7 +60,8 @@ class Report:
 
     @property
     def is_video(self) -> bool:
-        return self.dataset.dtype == "uint8"
+        """Whether it shows grey levels, of a video or images, and not a field."""
+        return is_grey(self.dataset)
 
     @property
     def main_profile(self) -> str:
@@ -77,11 +83,13 @@ class Report:
         return list(dict.fromkeys(row.profile for row in self.rows))
 
 
-def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None = None) -> Report:
+def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None = None,
+            states: Mapping[str, str] | None = None) -> Report:
     """Read the evaluations of runs that share a data set.
 
     A run without an evaluation is listed under ``failed`` with the reason. `level` is a validation PSNR; the report
-    shows when each run first reached it. The default is the highest level that all runs reach.
+    shows when each run first reached it. The default is the highest level that all runs reach. `states` says of the
+    runs that are not finished in which state they are; without it, their folders say so.
 
     Raises
     ------
@@ -97,7 +105,7 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
         try:
             evaluations[run.name] = _read_evaluation(run, split)
         except InputError as error:
-            failed.append(Failure(run.name, str(error)))
+            failed.append(Failure(run.name, (states or {}).get(run.name) or str(error)))
     if not evaluations:
         raise InputError(f"no run can be reported: {failed[0].reason}")
     # all evaluations must be of one data set
@@ -119,7 +127,14 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     table = next((name for name in tables if name != "none"), None)
     published = published_rows(list(rows.values()), summaries, table) if table else []
     return Report(first, summaries, list(rows.values()), published, common_level(curves) if level is None else level,
-                  failed, curves, _read_pictures(measured, split))
+                  failed, _states_of(measured) if states is None else dict(states), curves,
+                  _read_pictures(measured, split))
+
+
+def _states_of(runs: Sequence[RunFolder]) -> dict[str, str]:
+    """Return {run: state} of the runs that are not finished, as their folders say."""
+    found = {run.name: read_progress(run) for run in runs}
+    return {name: progress.sentence for name, progress in found.items() if progress.state != FINISHED}
 
 
 def _read_evaluation(run: RunFolder, split: str) -> Evaluation:
@@ -140,7 +155,7 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         name=run.name, model=from_dict(ModelSettings, config["model"], str(run.config)),
         train=from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
         imported=config.get("imported"), epochs=epoch if _is_number(epoch) else None,
-        is_8bit=evaluation.dataset.dtype == "uint8", flow=None if evaluation.flow is ABSENT else evaluation.flow,
+        is_grey=is_grey(evaluation.dataset), flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
         wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)
 

@@ -88,9 +88,9 @@ def differences(run: RunSummary) -> list[str]:
         found.append(f"{train.precision} instead of fp16 with scaling")
     if model.init != "torch":
         found.append("our initialisation")
-    if model.value_range != 255 and run.is_8bit:
+    if model.value_range != 255 and run.is_grey:
         found.append("values 0..1 instead of 0..255")
-    span = [0.0, 255.0 if run.is_8bit else 1.0]
+    span = [0.0, 255.0 if run.is_grey else 1.0]
     if model.name == "parallel5" and model.output_range != span:
         found.append(f"output range {model.output_range or 'free'}")
     if model.name != "parallel5" and model.output_range:

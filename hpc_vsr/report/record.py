@@ -19,7 +19,7 @@ class RunSummary:
     train: TrainSettings | None
     imported: dict[str, Any] | None
     epochs: float | None
-    is_8bit: bool
+    is_grey: bool
     flow: Flow | None
     step: int
     precision: str

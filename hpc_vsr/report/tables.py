@@ -177,6 +177,8 @@ def _profile_table(report: Report, profile: str) -> Table:
         columns += [("tOF (px)", _optional("tof")), ("warp (levels)", _optional("warp_error"))]
     columns.append(("s / frame", lambda row: f"{row.seconds_per_frame:.3f}"))
     meaning = MEANINGS[profile if report.is_video else f"{profile}, field"]
+    if report.dataset.dtype != "uint8":
+        meaning = meaning.replace("8 bit", "not rounded")
     return Table(profile, meaning, [head for head, _ in columns],
                  [[text(row) for _, text in columns] for row in report.ranked(profile)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -16,7 +16,8 @@ from hpc_vsr.system.files import create_folder, write_json, write_text
 from hpc_vsr.system.lock import only_writer
 
 
-def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", level: float | None = None) -> str:
+def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", level: float | None = None,
+                 states: Mapping[str, str] | None = None) -> str:
     """Write a report of runs into a folder.
 
     Parameters
@@ -27,6 +28,9 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
         Split whose evaluations are shown.
     level : float, optional
         Validation PSNR in dB; the report shows when each run first reached it.
+    states : mapping, optional
+        {run: state} of the runs that are not finished, as `hpc_vsr.cluster.state` has found it. Without it, the report
+        says what their folders say.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
     InputError
         If no run can be reported, or they were measured on different data sets.
     """
-    report = collect(runs, split, level)
+    report = collect(runs, split, level, states)
     create_folder(out)
     text = tables.markdown(report, lead(report, split))
     with only_writer(out):
@@ -72,11 +76,9 @@ def _unseen(report: Report, split: str) -> str:
 
 
 def _unfinished(report: Report) -> str:
-    """Return a sentence on how far runs are that were stopped and not continued."""
-    last = {name: max((step for step, _ in curves.training), default=0) for name, curves in report.curves.items()}
-    stopped = [f"{run.name} is at step {last[run.name]} of {run.train.steps}"
-               for run in report.runs if run.train and last[run.name] < run.train.steps]
-    return f" Not finished: {'; '.join(stopped)}." if stopped else ""
+    """Return a sentence on the runs that were stopped and not continued, or diverged."""
+    told = [f"{run.name}: {report.states[run.name]}" for run in report.runs if run.name in report.states]
+    return f" Not finished: {'; '.join(told)}." if told else ""
 
 
 def _page(report: Report, split: str) -> str:

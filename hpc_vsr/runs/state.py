@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from hpc_vsr.models.enlarge import adopt_lengths
 from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_checked
@@ -70,6 +71,7 @@ def load_checkpoint(path: Path) -> dict:
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], where: str) -> None:
     """Load a state dict into a network; if it does not fit, raise an `InputError` that says why."""
+    adopt_lengths(network, weights)
     own = network.state_dict()
     faults = [f"lacks {name}" for name in own if name not in weights]
     faults += [f"has unknown {name}" for name in weights if name not in own]

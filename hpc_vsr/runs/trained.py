@@ -12,7 +12,7 @@ from hpc_vsr.models.network import Network
 from hpc_vsr.models.settings import WHOLE_SCALES, ModelSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.state import load_checkpoint, load_weights
-from hpc_vsr.system.config import as_dict, check_finite, from_dict
+from hpc_vsr.system.config import ABSENT, as_dict, check_finite, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import sha256
 
@@ -33,7 +33,12 @@ class DataTerms:
     fingerprint : str
         Fingerprint of the data set.
     is_video : bool, optional
-        True for grey levels of 8 bits, False for the values of a field. Checkpoints of earlier versions do not say.
+        True for grey levels of a video or images, False for the values of a field. Checkpoints of earlier versions do
+        not say.
+    bits : int, optional
+        Significant bits of that video or those images. Checkpoints of earlier versions do not say; they are of 8 bits.
+    subtracted : float, optional
+        What was subtracted from the values of a field before they were stored, because float32 is too coarse for them.
     """
 
     channels: int
@@ -44,6 +49,8 @@ class DataTerms:
     extent: float
     fingerprint: str
     is_video: bool | None = None
+    bits: int | None = None
+    subtracted: float = ABSENT
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -54,11 +61,25 @@ class DataTerms:
     @classmethod
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
-                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_8bit)
+                   manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
+                   manifest.bits, manifest.info.source.offset)
 
     @property
     def for_video(self) -> bool:
         return (self.offset, self.extent) == (0.0, GREY) if self.is_video is None else self.is_video
+
+    @property
+    def rounding_shows(self) -> bool:
+        """Whether the values are finer than the 256 grey levels to which those of 8 bits are rounded anyway."""
+        return not self.for_video or (self.bits or 8) > 8
+
+    def offset_after(self, subtracted: float) -> float:
+        """Return `offset` for values from which `subtracted` was subtracted, instead of what it was in the training."""
+        return self.offset + (self.was_subtracted - subtracted)
+
+    @property
+    def was_subtracted(self) -> float:
+        return 0.0 if self.subtracted is ABSENT else self.subtracted
 
     def build(self, settings: ModelSettings) -> Network:
         """Return the initialised network for this data."""

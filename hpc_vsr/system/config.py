@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import not_found
 
 Device = typing.Literal["auto", "cpu", "cuda"]
 ABSENT: Any = ...  # value of an optional key that the file of a record does not have
@@ -38,6 +39,8 @@ def read_toml(path: Path) -> dict:
     """Parse a TOML file; an `InputError` names the file and the line of a mistake."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{not_found(path)}; give a TOML file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT, CAN_CONTINUE = 0, 1, 2, 75  # exit statuses
+PACKAGE, OLDEST_PYTHON = "hpc_vsr", (3, 11)
 STORAGE = {  # errors of a file system, and what helps
     errno.ENOSPC: "make room", errno.EDQUOT: "make room within the quota", errno.EFBIG: "raise the limit of file sizes",
     errno.EROFS: "choose a folder that can be written", errno.EACCES: "check its permissions",
@@ -94,6 +95,16 @@ def storage_failure(error: BaseException) -> str | None:
     return f"{where}{os.strerror(number)}; {STORAGE[number]} and run the same command again"
 
 
+def missing_library(error: BaseException) -> str | None:
+    """Return a line for an import that failed because the environment is not loaded; None for any other error."""
+    is_old = sys.version_info < OLDEST_PYTHON
+    if not isinstance(error, ImportError) or not is_old and (error.name or PACKAGE).partition(".")[0] == PACKAGE:
+        return None
+    found = f"Python {sys.version_info.major}.{sys.version_info.minor} is too old" if is_old else str(error)
+    return (f"{sys.executable} on {os.uname().nodename} cannot run hpc-vsr ({' '.join(found.split())}): run "
+            "'make setup' in its folder and activate .venv, or load your environment, and run the same command again")
+
+
 def _on_unraisable(unraisable: Any) -> None:
     """Handle an exception that Python drops, as in a `__del__`: repeat a Ctrl-C, and show all but storage errors."""
     if unraisable.exc_type is KeyboardInterrupt:
@@ -132,6 +143,10 @@ def exit_status(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         return FAILED
     except Exception as error:
         reason = memory_failure(error) or storage_failure(error)
+        lack = missing_library(error)
+        if reason is None and lack is not None:
+            print(f"error: {lack}", file=sys.stderr)
+            return BAD_INPUT
         if reason is None:
             traceback.print_exc()
         else:

@@ -126,12 +126,27 @@ def remove_left_together(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def looked_in(path: Path) -> str:
+    """Return " in FOLDER" for a relative path, which begins in the working folder wherever it was written; else ""."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
+def not_found(path: Path) -> str:
+    """Return the beginning of a message about a missing file or folder: "PATH: not found in FOLDER"."""
+    return f"{path}: not found{looked_in(path)}"
+
+
+def no_folder(path: Path) -> str:
+    """Return the beginning of a message about a folder that is missing, or is a file."""
+    return f"{path}: is not a folder" if path.exists() else not_found(path)
+
+
 def read_json(path: Path, mend: str) -> Any:
     """Return the content of a JSON file; an `InputError` says what is wrong with it and how to `mend` it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; {mend}") from None
+        raise InputError(f"{not_found(path)}; {mend}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; {mend}") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, or nested too deeply
@@ -174,12 +189,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_time(path: Path) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def check_input_file(path: Path, what: str) -> None:
     """Raise `InputError` unless `path` is a readable file that is not empty."""
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder above cannot be searched
         raise InputError(f"{path}: is a folder; give {what}")
     if not os.path.exists(path):  # noqa: PTH110
-        raise InputError(f"{path}: not found, or a folder above it cannot be searched; give {what}")
+        raise InputError(f"{not_found(path)}, or a folder above it cannot be searched; give {what}")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read; check its permissions")
     if path.stat().st_size == 0:

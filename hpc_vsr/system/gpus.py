@@ -17,6 +17,7 @@ from hpc_vsr.system.errors import InputError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 SHARE = "HPC_VSR_SHARE_GPU"  # 1: several ranks may train on the same GPU, joined by gloo
+MIG = "MIG"  # in the names of slices of a GPU, and at the beginning of their ids
 FULL = "ieee"  # torch's name for float32 that is not rounded to TF32
 CU126 = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 
@@ -160,8 +161,9 @@ def placement(device: torch.device) -> Placed:
     """Return where this process computes."""
     if device.type != "cuda":
         return Placed(socket.gethostname(), device.type)
-    properties = torch.cuda.get_device_properties(device)
-    return Placed(socket.gethostname(), device.type, properties.name,
+    properties, ids = torch.cuda.get_device_properties(device), given_ids() or []
+    is_slice = device.index < len(ids) and ids[device.index].startswith(MIG) and MIG not in properties.name
+    return Placed(socket.gethostname(), device.type, properties.name + f" ({MIG})" * is_slice,
                   str(getattr(properties, "uuid", torch.cuda._parse_visible_devices()[device.index])))
 
 
@@ -193,7 +195,7 @@ def check_placements(ranks: Sequence[Placed]) -> None:
     if kinds[0] == "cpu" or shares_gpu():
         return
     for number, one in enumerate(ranks):
-        if "MIG" in one.name:
+        if MIG in one.name:
             raise InputError(f"rank {number} on {one.host} has a slice of a GPU ({one.name}), and NCCL cannot join the "
                              "ranks of slices; train on one rank, or ask for whole GPUs")
     together: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -222,12 +224,16 @@ def ids_for_launch(wanted: int) -> str:
     Raises
     ------
     InputError
-        If there are GPUs, but fewer than `wanted`.
+        If there are GPUs, but fewer than `wanted`, or slices of GPUs (MIG) for several ranks.
     """
     count = torch.cuda.device_count() if wanted else 0
     if not count:
         return ""
     given = given_ids()
+    if wanted > 1 and (MIG in torch.cuda.get_device_name(0) or any(one.startswith(MIG) for one in given or [])):
+        raise InputError(f"resources.gpus_per_node: is {wanted}, and this launch may use slices of GPUs (MIG), which "
+                         "NCCL cannot join; add --resources.gpus-per-node 1 --resources.ranks-per-node 1, or use whole "
+                         "GPUs")
     if count < wanted:
         shown = f" ({VARIABLE}={os.environ[VARIABLE]})" if given else ""
         raise InputError(f"resources.gpus_per_node: is {wanted}, and this machine has {count} "

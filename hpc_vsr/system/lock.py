@@ -48,8 +48,9 @@ from hpc_vsr.system.lock_holder import (
     this_process,
     write_holder,
 )
-from hpc_vsr.system.lock_newcomer import Newcomer
+from hpc_vsr.system.lock_newcomer import Held, Newcomer
 
+__all__ = ["Held", "Lock", "is_held", "only_writer", "read_lock", "remove_left"]
 NAME = ".lock"
 BEAT_SECONDS = 5.0
 
@@ -119,8 +120,10 @@ def only_writer(folder: Path, name: str = NAME) -> Iterator[Lock]:
 
     Raises
     ------
+    Held
+        If another process holds the lock; it is an `InputError` that names it.
     InputError
-        If another process holds the lock (the message names it), or the folder cannot be written.
+        If the folder cannot be written.
     """
     me = this_process()
     path = folder / name

@@ -27,6 +27,10 @@ SETTLE_SECONDS = 1.0  # without flock: time for two that came at once to see who
 POLL_SECONDS = 0.2
 
 
+class Held(InputError):
+    """The error for a lock whose holder will not give way."""
+
+
 class Newcomer:
     """A process that is trying to get the lock.
 
@@ -66,7 +70,7 @@ class Newcomer:
         if locked is False and holder is None:
             if time.monotonic() - self.started < PATIENCE_SECONDS:
                 return False
-            raise InputError(f"{self.path.parent}: another process is writing into it; 'fuser {self.path}' names it")
+            raise Held(f"{self.path.parent}: another process is writing into it; 'fuser {self.path}' names it")
         # on one host flock is reliable: if it is free, the process that the file names has ended
         if locked and (holder is None or holder.host == self.me.host):
             return True
@@ -102,7 +106,7 @@ class Newcomer:
         elif waited < ENDING_SECONDS and _is_ending(holder):
             time.sleep(ENDING_POLL_SECONDS)
         else:
-            raise InputError(f"{self.path.parent}: {holder} is writing into it; wait for it, or end it with "
+            raise Held(f"{self.path.parent}: {holder} is writing into it; wait for it, or end it with "
                              f"{holder.command_to_end(self.me)}")
 
     def _ask_to_give_way(self, holder: Holder) -> None:

@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,13 +47,13 @@ class Ranks:
 
     @property
     def num_threads(self) -> int:
-        """Cores of this rank: SLURM's cores of a task, else OMP_NUM_THREADS, else its share of the machine."""
+        """Cores of this rank: SLURM's cores of a task, else OMP_NUM_THREADS, else its share of the task or machine."""
         by_srun = os.environ.get("SLURM_STEP_NUM_TASKS", "1") == str(self.world_size)  # each rank is a task of its own
         given = (by_srun and os.environ.get("SLURM_CPUS_PER_TASK")) or os.environ.get("OMP_NUM_THREADS", "")
         by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and given == "1"  # torchrun's default, not the user's choice
         if given.isdecimal() and int(given) > 0 and not by_torchrun:
             return int(given)
-        return max(1, len(os.sched_getaffinity(0)) // self.per_node)
+        return max(1, min(len(os.sched_getaffinity(0)), _cores_of_task()) // self.per_node)
 
     def peak_memory(self) -> int:
         """Return the peak memory in bytes: of the tensors on a GPU, or of this process on a CPU."""
@@ -162,6 +163,17 @@ def backend_of(device: torch.device) -> str:
 def number_of_ranks() -> int:
     """Return the number of processes that train together, from WORLD_SIZE."""
     return _read_number("WORLD_SIZE", 1)
+
+
+def _cores_of_task() -> int:
+    """Return the cores that SLURM gives the task in which torchrun started its ranks; many if it does not say.
+
+    Not every cluster binds a task to its cores, so that it may see those of other jobs. A script that starts torchrun
+    without srun has all of its job's cores on the node.
+    """
+    variable = "SLURM_CPUS_PER_TASK" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_CPUS_ON_NODE"
+    given = os.environ.get(variable, "")
+    return int(given) if given.isdecimal() and int(given) > 0 else sys.maxsize
 
 
 def _read_number(variable: str, default: int) -> int:

@@ -29,14 +29,17 @@ class Queued:
     state : str
         PENDING, RUNNING, COMPLETING and so on.
     reason : str
-        Why it waits, or the nodes that it runs on.
+        Why it waits, in parentheses, or the nodes that it runs on.
     name : str
+    after : str
+        The jobs that it waits for, such as ``afterok:12(unfulfilled)``; empty if it waits for none.
     """
 
     job: str
     state: str
     reason: str
     name: str
+    after: str = ""
 
 
 def has_slurm() -> bool:
@@ -51,9 +54,10 @@ def read_queue() -> dict[str, Queued]:
     Failed
         If SLURM does not answer.
     """
-    text = _run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%j")
-    jobs = [Queued(*line.strip().split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
-    return {job.job: job for job in jobs}
+    text = run_command("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R|%E|%j")
+    fields = [line.strip().split("|", 4) for line in text.splitlines() if line.count("|") >= 4]
+    return {job: Queued(job, state, reason, name, "" if after == "(null)" else after)
+            for job, state, reason, after, name in fields}
 
 
 def this_job() -> str | None:
@@ -69,17 +73,17 @@ def restarts() -> int:
 
 def state_of(job: str) -> str:
     """Return the state of a job, such as RUNNING, or COMPLETING if SLURM is ending it."""
-    found = re.search(r"JobState=(\w+)", _run_command("scontrol", "--oneliner", "show", "job", job))
+    found = re.search(r"JobState=(\w+)", run_command("scontrol", "--oneliner", "show", "job", job))
     return found[1] if found else "UNKNOWN"
 
 
 def requeue(job: str) -> None:
     """Send a running job back to the queue; SLURM ends its processes. A cancelled job stays cancelled."""
-    _run_command("scontrol", "requeue", "incomplete", job)
+    run_command("scontrol", "requeue", "incomplete", job)
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    _run_command("scancel", *jobs)
+    run_command("scancel", *jobs)
 
 
 @contextlib.contextmanager
@@ -98,7 +102,8 @@ def outside_of_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _run_command(*command: str) -> str:
+def run_command(*command: str) -> str:
+    """Return what a command of SLURM prints; raise `Failed` if it fails or does not answer in time."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -93,7 +93,10 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
 
     def validation() -> None:
         with torch.inference_mode(), autocast(cpu, settings.precision):
-            network.upscale(torch.empty(1, channels, WINDOW, *manifest.lr_size))
+            margin = network.find_wrap(channels) if manifest.periodic else 0
+            size = [side + 2 * margin * (name in manifest.periodic)
+                    for side, name in zip(manifest.lr_size, "yx", strict=True)]
+            network.upscale(torch.empty(1, channels, WINDOW, *size))
 
     weights = COPIES * 4 * count_parameters(network)
     with as_on_gpu() if on_gpu else contextlib.nullcontext():

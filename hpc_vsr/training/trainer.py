@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -21,7 +22,7 @@ from hpc_vsr.runs.history import append_record, drop_records_after
 from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
-from hpc_vsr.system.errors import Stopped
+from hpc_vsr.system.errors import Failed, InputError, Stopped
 from hpc_vsr.system.files import append_text
 from hpc_vsr.system.lock import Lock
 from hpc_vsr.system.progress import Progress, Rate, format_seconds
@@ -78,7 +79,18 @@ class Trainer:
         return self.optimisation.step
 
     def run(self, stop: StopFlag) -> None:
-        """Train from the current step to the last one."""
+        """Train from the current step to the last one; log.txt says how it ended, too."""
+        try:
+            self._train(stop)
+        except Stopped as stopped:
+            self._log_end(f"stopped: by {stop.name or 'a signal to another rank'}: {stopped}")
+            raise
+        except Exception as error:
+            self._note_divergence()
+            self._log_end(f"failed: {' '.join(str(error).split())[:500] or type(error).__name__}")
+            raise
+
+    def _train(self, stop: StopFlag) -> None:
         settings, ranks = self.settings, self.ranks
         # a finished run has nothing to do
         if self.step >= settings.steps and not self.validation_due:
@@ -125,6 +137,9 @@ class Trainer:
                 # validate and save again, with the score
                 if self._is_validation_due():
                     self._save(self._validate(progress, stop))
+        if self.optimisation.bad_steps and settings.precision != "fp16":
+            self._print_and_log(f"warning: {self.run_folder.path}: diverged: the gradient was not finite in the last "
+                                f"{self.optimisation.bad_steps} steps, whose updates were left out")
         self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
                             f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
@@ -146,8 +161,9 @@ class Trainer:
         network = self.optimisation.average.network
         upscale = network.upscale_first_stage if first_stage else network.upscale
         self._prepare_tiles()
+        margin = self._prepare_wrap()
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
-                         lambda: stop.name is not None)
+                         lambda: stop.name is not None, margin)
         if found is None:
             raise self._as_stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
@@ -165,6 +181,14 @@ class Trainer:
             network = self.optimisation.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 
+    def _prepare_wrap(self) -> int:
+        """Return how many pixels periodic frames need of their other side, which the main rank measures."""
+        if not self.manifest.periodic:
+            return 0
+        network, channels = self.optimisation.average.network, len(self.manifest.channels)
+        network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(channels))
+        return network.find_wrap(channels)
+
     def _data_terms(self, state: dict | None) -> DataTerms:
         """Return the terms of the checkpoint, if there is one, else those of the data.
 
@@ -176,7 +200,8 @@ class Trainer:
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
         return DataTerms.of(manifest, self.ranks.on_main(
-            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma)))
+            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma,
+                               manifest.periodic)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""
@@ -216,6 +241,20 @@ class Trainer:
         if self.ranks.is_main:
             print(text, file=sys.stderr, flush=True)
             append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _log_end(self, text: str) -> None:
+        """Append to log.txt how the training ended, unless another process writes there by now."""
+        if self.ranks.is_main:
+            with contextlib.suppress(OSError, Failed, InputError):
+                self.lock.check()
+                append_text(self.run_folder.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def _note_divergence(self) -> None:
+        """Append the last bad steps to metrics.jsonl, which has a line only every `log_every` steps."""
+        if self.optimisation.bad_steps:
+            with contextlib.suppress(OSError, Failed, InputError):
+                self._append_figures({"loss": math.nan, "skipped_steps": self.optimisation.skipped,
+                                      "bad_steps": self.optimisation.bad_steps})
 
     def _summary(self) -> str:
         settings = self.settings

@@ -12,6 +12,7 @@ from hpc_vsr.data.samples import Split
 from hpc_vsr.data.splits import spread_evenly
 from hpc_vsr.metrics.image import PAPER_CROP, psnr
 from hpc_vsr.models.precision import autocast
+from hpc_vsr.models.wrap import wrapped
 from hpc_vsr.system.ranks import Ranks
 
 
@@ -34,7 +35,7 @@ class Validation:
 
 
 def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
-             is_stopped: Callable[[], bool] = lambda: False) -> Validation | None:
+             is_stopped: Callable[[], bool] = lambda: False, margin: int = 0) -> Validation | None:
     """Measure frames spread evenly over the split; the ranks share them, and each frame is measured once.
 
     Parameters
@@ -45,6 +46,8 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
         Number of frames; 0 takes all.
     is_stopped : callable
         Called before each frame; True if this rank must stop. If any rank stops, all ranks return None.
+    margin : int
+        LR pixels that the network sees of the other side of periodic frames.
     """
     centres = spread_evenly(split.centres, num_samples or len(split))
     mse_sum, psnr_sum, frames = 0.0, 0.0, 0
@@ -54,7 +57,8 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
                 break
             window = split.window(centre).to(ranks.device)
             hr = split.normalise(split.hr_frame(centre)).to(ranks.device)
-            error = (upscale(window[None])[0].float() - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
+            out = wrapped(upscale, window[None], margin, split.manifest.periodic)[0].float()
+            error = (out - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP]
             mse = torch.nanmean(error.double() ** 2).item()
             mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
     mse_sum, psnr_sum, total = ranks.sum([mse_sum, psnr_sum, float(frames)])

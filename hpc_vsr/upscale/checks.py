@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.media.planes import GREY
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.upscaler import Upscaler
 
@@ -18,9 +19,10 @@ FAR = 0.5  # of the training's range of values; farther beyond that range, the u
 def check_network(upscaler: Upscaler, is_field: bool, where: str) -> None:
     """Raise `InputError` if the network was trained on a video and the input is a field, or the other way round."""
     if is_field and (upscaler.for_video or upscaler.channels != 1):
-        raise InputError(f"{upscaler.name}: was trained on video; {where} needs a network for fields")
+        raise InputError(f"{upscaler.name}: was trained on a video or images; {where} needs a network for fields")
     if not is_field and not upscaler.for_video:
-        raise InputError(f"{upscaler.name}: was trained on a field; {where} needs a network for videos")
+        raise InputError(f"{upscaler.name}: was trained on a field or on images without a known white; {where} needs "
+                         "a network for videos or images")
 
 
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
@@ -38,12 +40,25 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
             f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
 
 
-def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str) -> str | None:
-    """Return a line if the values of a field's first frame are far from those that the network was trained on."""
+def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:
+    """Return a line if the network computes more coarsely than the grey levels of images deeper than 8 bits."""
+    has_skip = upscaler.trained.network.skip is not None
+    if white <= GREY or has_skip or upscaler.precision == "fp32":
+        return None
+    return (f"warning: {where}: is deeper than 8 bits, and {upscaler.precision} rounds what {upscaler.name} makes to "
+            "about half a grey level of 256; --precision fp32 keeps the depth")
+
+
+def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str, subtracted: float = 0.0) -> str | None:
+    """Return a line if the values of a field's first frame are far from those that the network was trained on.
+
+    `subtracted` is what was subtracted from the values.
+    """
     terms = upscaler.trained.terms
-    low, high = float(values.min()), float(values.max())
-    is_near = low >= terms.offset - FAR * terms.extent and high <= terms.offset + (1 + FAR) * terms.extent
+    offset = terms.offset_after(0.0)
+    low, high = float(values.min()) + subtracted, float(values.max()) + subtracted
+    is_near = low >= offset - FAR * terms.extent and high <= offset + (1 + FAR) * terms.extent
     if is_near and high - low >= 0.01 * terms.extent:
         return None
     return (f"warning: {variable} is {low:.3g} to {high:.3g} in its first frame, and {upscaler.name} was trained on "
-            f"{terms.offset:.3g} to {terms.offset + terms.extent:.3g}; are the units the same?")
+            f"{offset:.3g} to {offset + terms.extent:.3g}; are the units the same?")

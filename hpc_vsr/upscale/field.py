@@ -72,8 +72,12 @@ class FieldUpscaling:
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
         work = cls(settings, source, frames, identity)
         if not work.is_finished():
-            values = next(source.read(frames.start, frames.start + 1))[0]
-            if warning := warn_of_range(upscaler, values, source.channels[0]):
+            first = next((number for number in frames if number not in source.facts.empty), None)
+            if first is None:
+                raise InputError(f"{settings.input}: {source.channels[0]} has no valid value in the frames "
+                                 f"{frames.start} to {frames.stop - 1}; choose others")
+            values = next(source.read(first, first + 1))[0]
+            if warning := warn_of_range(upscaler, values, source.channels[0], source.offset):
                 print(warning, file=sys.stderr)
         return work
 
@@ -107,6 +111,7 @@ class FieldUpscaling:
 
         settings, source = self.settings, self.source
         project = _back_projection(settings, upscaler, source)
+        dtype = source.output_dtype
 
         # frames of overlapping windows are read once
         @functools.lru_cache(maxsize=CACHED)
@@ -116,10 +121,13 @@ class FieldUpscaling:
         def enlarge(number: int) -> np.ndarray:
             if number in source.facts.empty:
                 progress.advance()
-                return np.full([upscaler.scale * side for side in (source.height, source.width)], np.nan, np.float32)
+                return np.full([upscaler.scale * side for side in (source.height, source.width)], np.nan, dtype)
             around = window_around(number, *piece_around(number, source.num_frames, source.facts.breaks))
             window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
-            out = project(upscaler.enlarge(window), window[:, REACH]).numpy()[0]
+            enlarged = upscaler.enlarge(window, source.offset, source.facts.periodic)
+            out = project(enlarged, window[:, REACH]).numpy()[0].astype(dtype)
+            if source.offset:
+                out += source.offset
             # gaps of the input are gaps of the output
             valid = read(number)[1]
             if valid is not None:
@@ -134,7 +142,7 @@ class FieldUpscaling:
             f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}", self.fingerprint)
         if left_out:
             progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and "
-                         "not enlarged")
+                         "not known how to enlarge")
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return True: the field was written as a whole."""
@@ -154,5 +162,6 @@ def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: Fiel
 
     def project(sr: Tensor, lr: Tensor) -> Tensor:
         with torch.inference_mode():
-            return back_project(sr[None], lr[None], reduce, bicubic, settings.back_projection)[0]
+            return back_project(sr[None], lr[None], reduce, bicubic, settings.back_projection,
+                                source.facts.periodic)[0]
     return project

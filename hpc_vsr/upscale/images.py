@@ -1,13 +1,14 @@
-"""Enlarges a folder of images to 2, 3 or 4 times their size, one output for each image, with the same names."""
+"""Enlarges images to 2, 3 or 4 times their size, one output for each image or page, with the same names and depth."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,12 +17,13 @@ from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.image_source import ImageSource
 from hpc_vsr.media.planes import GREY
+from hpc_vsr.media.tiff_file import encode_with_alpha
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import create_folder, remove_left_together, write_whole
-from hpc_vsr.system.lock import only_writer
+from hpc_vsr.system.lock import Held, only_writer
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import warn_of_blur
+from hpc_vsr.upscale.checks import warn_of_blur, warn_of_rounding
 from hpc_vsr.upscale.frames import enlarge_window
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -29,8 +31,16 @@ from hpc_vsr.upscale.upscaler import Upscaler
 from hpc_vsr.upscale.windows import CONTEXT, pick_few, windows
 
 RECORD = "upscale.json"
-PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-LOSSLESS = (".png", ".tif", ".tiff")
+CHECK_SECONDS = 2.0
+TIFF = (".tif", ".tiff")
+LOSSLESS = (".png", *TIFF)
+
+
+class _Picture(NamedTuple):
+    """An image: RGB (H, W, 3), float32 0..1, and its transparency as stored, (H, W, 1) or (H, W, 0)."""
+
+    rgb: np.ndarray
+    alpha: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class ImageUpscaling:
     @classmethod
     def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: ImageSource) -> ImageUpscaling:
         """Check the input; warn if its blur is far from that of the training."""
-        if source.stored not in PEAK:
+        if source.white is None:
             raise InputError(f"{source.files[0]}: has {source.stored} pixels, whose white is not known; "
                              "write 8 or 16 bit, or use a NetCDF file for physical values")
         if settings.output.resolve() == settings.input.resolve():
@@ -76,8 +86,10 @@ class ImageUpscaling:
         if len(set(names)) < len(names):
             raise InputError(f"{settings.input}: has images whose names differ only in their endings; rename them")
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
-        if warning := warn_of_blur(upscaler, _sample(source, frames), str(settings.input)):
-            print(warning, file=sys.stderr)
+        for warning in (warn_of_blur(upscaler, _sample(source, frames), str(settings.input)),
+                        warn_of_rounding(upscaler, source.white, str(settings.input))):
+            if warning:
+                print(warning, file=sys.stderr)
         return cls(settings, source, frames, names, identity)
 
     @property
@@ -86,7 +98,8 @@ class ImageUpscaling:
 
     @property
     def subject(self) -> str:
-        return str(self.settings.input)
+        first, last = (Path(self.source.names[frame]).name for frame in (self.frames[0], self.frames[-1]))
+        return f"{self.settings.input} ({first} to {last})"
 
     def is_finished(self) -> bool:
         """Return False: the images are looked for one by one."""
@@ -102,10 +115,19 @@ class ImageUpscaling:
         return join_upscaling(folder / RECORD, self.fingerprint, {}, upscaler,
                               f"{folder}: holds another upscaling; delete it or choose another --output")
 
-    def lock(self) -> contextlib.AbstractContextManager:
-        """Return the lock of this --part, so that the tasks of a job array can work at the same time."""
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of this --part, so that the tasks of a job array can work at the same time.
+
+        Tasks that share the images in another way would write the same ones: they are refused.
+        """
         index, count = self.settings.share()
-        return only_writer(self.settings.output, f".lock-{index + 1}-of-{count}")
+        folder = self.settings.output
+        with only_writer(folder, f".lock-{index + 1}-of-{count}"):
+            for path in folder.glob(".lock-*-of-*"):
+                if not path.name.endswith(f"-of-{count}"):
+                    _check_free(path)
+            yield
 
     def missing(self) -> list[int]:
         return [number for number, name in enumerate(self.names) if not (self.settings.output / name).exists()]
@@ -119,10 +141,25 @@ class ImageUpscaling:
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return whether all images are there, also those of other tasks."""
-        if self.missing():
+        if missing := len(self.missing()):
+            print(f"{self.settings.output}: {len(self.names) - missing} of {len(self.names)} images are there; the "
+                  "command without --part makes what is missing", file=sys.stderr)
             return False
         remove_left_together(self.settings.output / RECORD)
         return True
+
+
+def _check_free(path: Path) -> None:
+    """Raise `Held` if a process holds this lock; remove it if a killed one has left it."""
+    for waits in (True, False):
+        try:
+            if path.exists():
+                with only_writer(path.parent, path.name):
+                    return
+        except Held:
+            if not waits:
+                raise
+            time.sleep(CHECK_SECONDS)  # another task may be looking, as this one does
 
 
 def _output_name(path: Path) -> str:
@@ -133,29 +170,38 @@ def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
     """Yield a few images as grey levels."""
     for number in pick_few(frames):
         for image in source.images(number, number + 1):
-            yield image.mean(2) * (GREY / PEAK[image.dtype])
+            yield image[..., :3].mean(2) * (GREY / source.white)
 
 
 def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSettings, upscaler: Upscaler
                     ) -> Iterator[np.ndarray]:
-    """Yield (s H, s W, 3) RGB images, or (s H, s W) if the images are gray, in the type of the input images."""
-    peak, scale = PEAK[source.stored], upscaler.scale
+    """Yield (s H, s W, 3) RGB images, or (s H, s W) if all images are gray, in the type of the input images.
+
+    An image with transparency becomes one of (s H, s W, 4) RGBA.
+    """
+    peak, scale = source.white, upscaler.scale
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
-    pictures = ((image / np.float32(peak)).astype(np.float32) for image in source.images(first, last))
-    luma_of = (lambda picture: _to_ycc(picture)[..., 0] * GREY) if settings.find_cuts else None
+    pictures = (_Picture((image[..., :3] / np.float32(peak)).astype(np.float32), image[..., 3:])
+                for image in source.images(first, last))
+    luma_of = (lambda picture: _to_ycc(picture.rgb)[..., 0] * GREY) if settings.find_cuts else None
     for window in windows(pictures, first, frames, source.num_frames, luma_of, source.facts.breaks):
         # the network enlarges RGB or luma; with luma, Lanczos interpolation enlarges chroma
         if upscaler.channels == 3:
-            stacked = np.stack([picture.transpose(2, 0, 1) for picture in window], 1) * np.float32(GREY)
+            stacked = np.stack([picture.rgb.transpose(2, 0, 1) for picture in window], 1) * np.float32(GREY)
             rgb = enlarge_window(stacked, upscaler, settings.compare).transpose(1, 2, 0) / GREY
         else:
-            luma = np.stack([_to_ycc(picture)[..., 0] for picture in window])[None] * np.float32(GREY)
+            luma = np.stack([_to_ycc(picture.rgb)[..., 0] for picture in window])[None] * np.float32(GREY)
             out = enlarge_window(luma, upscaler, settings.compare)[0] / np.float32(GREY)
             chroma = [enlarge_plane(np.ascontiguousarray(plane), out.shape, scale)
-                      for plane in np.moveaxis(_to_ycc(window[REACH])[..., 1:], 2, 0)]
+                      for plane in np.moveaxis(_to_ycc(window[REACH].rgb)[..., 1:], 2, 0)]
             rgb = cv2.cvtColor(np.dstack([out, *chroma]), cv2.COLOR_YCrCb2RGB)
         image = np.rint(np.clip(rgb, 0, 1) * peak).astype(source.stored)
-        yield image[..., 0] if source.is_gray else image
+        alpha = window[REACH].alpha
+        if alpha.shape[2]:
+            plane = np.ascontiguousarray(alpha[..., 0])
+            yield np.dstack([image, enlarge_plane(plane, image.shape[:2], scale)])
+        else:
+            yield image[..., 0] if source.is_gray else image
 
 
 def _to_ycc(rgb: np.ndarray) -> np.ndarray:
@@ -163,6 +209,11 @@ def _to_ycc(rgb: np.ndarray) -> np.ndarray:
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    coded = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    if image.ndim == 3 and image.shape[2] == 4 and path.suffix.lower() in TIFF:
+        content = encode_with_alpha(image)
+    else:
+        swapped = image if image.ndim == 2 else cv2.cvtColor(
+            image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+        content = cv2.imencode(path.suffix, swapped)[1].tobytes()
     with write_whole(path) as temporary:
-        temporary.write_bytes(coded.tobytes())
+        temporary.write_bytes(content)

@@ -116,7 +116,9 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     """Return the settings and what would be done, as text for --dry-run."""
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
     work = plan_upscaling(settings, upscaler)
-    return "\n".join([*lines, *work.source.facts.lines, _describe(work, upscaler)])
+    facts = work.source.facts
+    return "\n".join([*lines, *facts.lines, *(f"warning: {line}" for line in facts.warnings),
+                      _describe(work, upscaler)])
 
 
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
@@ -137,7 +139,8 @@ def _make_missing(work: Upscaling, upscaler: Upscaler, comm: Any) -> None:
     """Make the missing units of this task, all ranks together, and return when all ranks are done."""
     # every rank computes in the precision in which the work was begun, and knows the network's reach
     upscaler.choice = on_main_rank(comm, lambda: work.begin(upscaler))
-    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(work.source.height, work.source.width))
+    upscaler.reach = on_main_rank(comm, lambda: upscaler.find_reach(work.source.height, work.source.width,
+                                                                    work.source.facts.periodic))
     units, neighbours = work.units, ranks_on_node(comm)
     ranks = min(comm.size, len(units))
     with work.lock() if comm.rank == 0 else contextlib.nullcontext():
@@ -174,7 +177,8 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[range]:
 def _describe(work: Upscaling, upscaler: Upscaler, processes: int = 1) -> str:
     """Return one line that says what will be done."""
     height, width = work.source.height, work.source.width
+    seen = upscaler.size_seen(height, width, work.source.facts.periodic)
     return (f"{work.settings.output}: {len(work.frames)} {work.item}s of {work.subject}, {width}x{height} to "
             f"{upscaler.scale * width}x{upscaler.scale * height}{work.coding}; {upscaler.name} in "
             f"{upscaler.precision} on {upscaler.device.type}{work.pieces}; "
-            f"{state_memory(upscaler, height, width, processes)}")
+            f"{state_memory(upscaler, *seen, processes, getattr(work.source, 'block_bytes', 0))}")

@@ -41,10 +41,13 @@ def estimate_memory(upscaler: Upscaler, height: int, width: int) -> int:
     return process_memory() + int(scratch * peak) + frames
 
 
-def state_memory(upscaler: Upscaler, height: int, width: int, processes: int = 1) -> str:
-    """Return a text such as 'up to 1.2 GB of memory'; print a warning on standard error if less is free."""
-    needed = upscaler.memory(height, width)
+def state_memory(upscaler: Upscaler, height: int, width: int, processes: int = 1, held: int = 0) -> str:
+    """Return a text such as 'up to 1.2 GB of memory'; print a warning on standard error if less is free.
+
+    `held` is what the source takes of main memory for what it has read.
+    """
     on_gpu = upscaler.device.type == "cuda"
+    needed = upscaler.memory(height, width) + (0 if on_gpu else held)
     free = torch.cuda.mem_get_info(upscaler.device)[0] if on_gpu else free_memory()
     together = needed * (ranks_on_gpu(processes) if on_gpu else processes)  # for all ranks that share it
     what = "memory of a GPU" if on_gpu else "memory"

@@ -24,7 +24,7 @@ class UpscaleSettings:
     run : Path
         Folder of a training, runs/NAME.
     input : Path
-        A video, a folder of PNG, TIFF or JPEG images, or a field (NetCDF, HDF5 or Zarr).
+        A video, a folder of PNG, TIFF or JPEG images, a TIFF file with pages, or a field (NetCDF, HDF5 or Zarr).
     output : Path
         Output of the same kind as the input: a video (.mp4, .mov, .mkv), a folder of images, or a field (.nc, .zarr).
     start : int

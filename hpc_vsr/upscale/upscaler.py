@@ -44,7 +44,7 @@ class Upscaler:
     channels : int
         1 for luma or a field, 3 for RGB.
     for_video : bool
-        Whether the network was trained on grey levels 0..255 and not on the values of a field.
+        Whether the network was trained on grey levels 0..255, of a video or images, and not on the values of a field.
     """
 
     def __init__(self, trained: Trained, name: str, device: torch.device, choice: Choice, tile: int = TILE):
@@ -58,26 +58,41 @@ class Upscaler:
     def precision(self) -> str:
         return self.choice.precision
 
-    def enlarge(self, window: Tensor) -> Tensor:
+    def enlarge(self, window: Tensor, subtracted: float | None = None, periodic: str = "") -> Tensor:
         """Enlarge the centre frame of a (C, 5, h, w) window of values like those of the training.
 
-        Returns (C, s h, s w) float32 on the CPU.
+        `subtracted` is what was subtracted from the values of a field; if not given, what it was in the training.
+        `periodic` has the axes at whose ends a field goes on at the other side. Returns (C, s h, s w) float32 on the
+        CPU.
         """
         terms = self.trained.terms
+        offset = terms.offset if subtracted is None else terms.offset_after(subtracted)
         with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
             return upscale_values(lambda values: self._network.upscale(values, self.tile),
-                                  window[None].to(self.device), terms.offset, terms.extent)[0].cpu()
+                                  window[None].to(self.device), offset, terms.extent, self.margin(periodic),
+                                  periodic)[0].cpu()
 
     def uses_tiles(self, height: int, width: int) -> bool:
         """Return whether frames of that LR size are computed in tiles."""
         return 0 < self.tile < max(height, width)
 
-    def find_reach(self, height: int, width: int) -> int | None:
+    def margin(self, periodic: str) -> int:
+        """Return the LR pixels of the other side that the network sees of periodic frames; 0 if they are not."""
+        return self._network.find_wrap(self.channels) if periodic else 0
+
+    def size_seen(self, height: int, width: int, periodic: str) -> tuple[int, int]:
+        """Return the LR size of frames with what the network sees of their other side."""
+        margin = 2 * self.margin(periodic)
+        return height + margin * ("y" in periodic), width + margin * ("x" in periodic)
+
+    def find_reach(self, height: int, width: int, periodic: str = "") -> int | None:
         """Return how many LR pixels the network sees around an output pixel, if frames of that LR size need tiles.
 
-        This takes a second; one process may find it and send it to the others, which set `reach`.
+        Periodic frames need it, too. This takes a second; one process may find it and send it to the others, which set
+        `reach`.
         """
-        return self._network.find_core_reach(self.channels) if self.uses_tiles(height, width) else self.reach
+        is_needed = self.uses_tiles(height, width) or periodic
+        return self._network.find_core_reach(self.channels) if is_needed else self.reach
 
     @property
     def reach(self) -> int | None:
@@ -135,13 +150,16 @@ class Upscaler:
         find_cuts = self.for_video if find_cuts is None else find_cuts
         shape = (*stacked.shape[:2], *(self.scale * side for side in stacked.shape[2:]))
         out = np.empty(shape, frames.dtype)
-        pictures = (picture.astype(np.float32) * np.float32(factor) for picture in stacked)
+        # of a field with a large mean, that mean is not in the values that the network sees
+        mean = self.trained.terms.was_subtracted
+        pictures = ((picture - mean if mean else picture).astype(np.float32) * np.float32(factor)
+                    for picture in stacked)
         for index, window in enumerate(windows(pictures, 0, range(len(stacked)), len(stacked),
                                                to_luma if find_cuts else None)):
             frame = self.enlarge(torch.from_numpy(np.stack(window, 1))).numpy() / factor
             if frames.dtype.kind == "u":
                 frame = np.rint(np.clip(frame, 0, white))
-            out[index] = frame
+            out[index] = frame.astype(np.float64) + mean if mean else frame
         return out if frames.ndim == 4 else out[:, 0]
 
     def _check(self, frames: np.ndarray, white: float | None) -> float | None:
@@ -192,7 +210,7 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
     folder = RunFolder(Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
     choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
-                              rounding_shows=not trained.terms.for_video and trained.network.skip is None)
+                              rounding_shows=trained.terms.rounding_shows and trained.network.skip is None)
     return Upscaler(trained, folder.name, chosen, choice, tile)
 
 

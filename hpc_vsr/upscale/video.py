@@ -18,14 +18,15 @@ from typing import ClassVar
 import numpy as np
 
 from hpc_vsr import __version__
-from hpc_vsr.media.planes import find_format, nearest_format
-from hpc_vsr.media.video_join import check_container, join_segments, read_comment
-from hpc_vsr.media.video_sink import QUALITY, Encoding, choose_codec, write_segment
+from hpc_vsr.media.planes import find_format, nearest_format, without_alpha
+from hpc_vsr.media.tags import Codec
+from hpc_vsr.media.video_join import check_container, holds, join_segments, read_comment
+from hpc_vsr.media.video_sink import QUALITY, Encoding, choose_codec, keeps_alpha, write_segment
 from hpc_vsr.media.video_source import MATRICES, VideoSource
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import Failed, InputError
-from hpc_vsr.system.files import check_free_space, create_folder, is_valid, record_checksum, sha256
-from hpc_vsr.system.lock import Lock, only_writer
+from hpc_vsr.system.files import check_free_space, create_folder, is_valid, no_folder, record_checksum, sha256
+from hpc_vsr.system.lock import Held, Lock, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.checks import warn_of_blur
 from hpc_vsr.upscale.planes import enlarge_planes
@@ -35,6 +36,8 @@ from hpc_vsr.upscale.upscaler import Upscaler
 from hpc_vsr.upscale.windows import pick_few
 
 RECORD = "plan.json"
+ALPHA_CODECS: dict[str, Codec] = {".mkv": "ffv1", ".mov": "prores"}  # that players of these files show with opacity
+ALPHA_OF_PRORES = "yuva444p10le"
 BT601 = 6  # the matrix for input that was RGB; code of ISO/IEC 23091-2
 
 
@@ -68,8 +71,9 @@ class VideoUpscaling:
     def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: VideoSource) -> VideoUpscaling:
         """Check the input and the output; warn of streams that will be lost and of what may look wrong."""
         encoding = _choose_encoding(settings, source, upscaler.scale)
-        left_out = check_container(settings.output, encoding.codec, settings.input)
         frames = settings.frames(source.num_frames)
+        left_out = check_container(settings.output, encoding.codec, settings.input,
+                                   source.times[frames.start : frames.stop], source.tags.time_base, source.has_clock)
         identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
                                   encoded=[encoding.codec, encoding.planes.name, encoding.quality])
         work = cls(settings, source, encoding, frames, identity)
@@ -78,11 +82,8 @@ class VideoUpscaling:
             raise InputError(f"{settings.output}: exists and is not what this command makes; delete it or choose "
                              "another --output")
         # tell what will be lost or may look wrong
-        for stream in left_out:
+        for stream in [*left_out, *_lost(source, encoding)]:
             print(f"{settings.input}: {stream} is left out", file=sys.stderr)
-        if source.tags.interlaced:
-            print(f"{settings.input}: is interlaced, and the network will sharpen its combs; deinterlace it first, "
-                  f"such as with 'ffmpeg -i {settings.input.name} -vf bwdif ...'", file=sys.stderr)
         warning = None if is_finished else warn_of_blur(upscaler, _sample(source, frames), str(settings.input))
         if warning:
             print(warning, file=sys.stderr)
@@ -124,11 +125,12 @@ class VideoUpscaling:
         settings, record = self.settings, self.folder / RECORD
         if not record.exists():
             if not settings.output.parent.is_dir():
-                raise InputError(f"{settings.output.parent}: is not a folder; make it or choose another --output")
+                raise InputError(f"{no_folder(settings.output.parent)}; make it or choose another --output")
             create_folder(self.folder)
             check_free_space(self.folder, settings.input.stat().st_size)
         return join_upscaling(record, self.fingerprint,
-                              {"frames": [self.frames.start, self.frames.stop], "segment": settings.segment}, upscaler,
+                              {"frames": [self.frames.start, self.frames.stop], "segment": settings.segment,
+                               **_stand_ins(self.source)}, upscaler,
                               f"{self.folder}: holds segments of another upscaling into {settings.output}; delete it "
                               "or give the settings, the input and the network that it was begun with")
 
@@ -141,9 +143,14 @@ class VideoUpscaling:
 
     def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
         for number in numbers:
-            if not is_valid(self.segment_path(number)) and not self.is_finished():  # by another task, meanwhile
+            if is_valid(self.segment_path(number)) or self.is_finished():  # made by another task, meanwhile
+                continue
+            try:
                 with only_writer(self.folder, f".segment-{number:05d}.lock") as lock:
                     self._make_segment(number, upscaler, progress, lock)
+            except Held:  # an element of an array that was submitted again meets those of the first array
+                if self.settings.part is None:
+                    raise
 
     def _make_segment(self, number: int, upscaler: Upscaler, progress: Progress, lock: Lock) -> None:
         """Write a segment and its checksum."""
@@ -186,27 +193,62 @@ class VideoUpscaling:
 
     def _join_segments(self, upscaler: Upscaler) -> None:
         comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
-                   f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {self.fingerprint}")
+                   f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {self.fingerprint}"
+                   + "".join(f"; another frame stands in for {len(frames)} {what}"
+                             for what, frames in _stand_ins(self.source).items()))
         paths = [self.segment_path(number) for number in range(len(self.units))]
         times = self.source.times[self.frames.start : self.frames.stop + 1]
         join_segments(self.settings.output, paths, self.encoding, self.settings.input, times,
-                      len(self.frames) == self.source.num_frames, comment)
+                      len(self.frames) == self.source.num_frames, comment, self.source.has_clock)
 
 
 def _choose_encoding(settings: UpscaleSettings, source: VideoSource, scale: int) -> Encoding:
     """Return how the output is coded: in the pixel format of the input, or the nearest one that can be written."""
     tags = source.tags
     name = tags.pixel_format
-    if find_format(name, tags.full_range) is None:
-        name = nearest_format(name, tags.depth, tags.is_rgb)
+    planes = find_format(name, tags.full_range)
+    if planes is None:
+        name = nearest_format(name, tags.depth, tags.is_rgb, source.is_transparent())
+        planes = find_format(name, tags.full_range)
+    asked = settings.codec
+    if planes.has_alpha:
+        asked, name = _keep_alpha(settings, name)
     height, width = scale * source.height, scale * source.width
-    codec, name = choose_codec(settings.codec, name, height, width)
+    codec, name = choose_codec(asked, name, height, width, bool(tags.hdr))
     if tags.is_rgb and tags.matrix not in MATRICES:  # then the one with which its luma is made
         tags = dataclasses.replace(tags, matrix=BT601)
     if settings.quality is not None and codec not in QUALITY:
         raise InputError(f"--quality: {codec} has none; it is for {', '.join(QUALITY)}")
     quality = QUALITY.get(codec) if settings.quality is None else settings.quality
     return Encoding(codec, quality, source.planes(name), height, width, tags)
+
+
+def _keep_alpha(settings: UpscaleSettings, name: str) -> tuple[Codec, str]:
+    """Return the codec and pixel format for a video with opacity; without it, if the output cannot hold it."""
+    codec = ALPHA_CODECS.get(settings.output.suffix.lower()) if settings.codec == "auto" else settings.codec
+    if codec is not None and holds(settings.output.suffix, codec):
+        for kept in (name, ALPHA_OF_PRORES):
+            if keeps_alpha(codec, kept) and (kept == name or codec == "prores"):
+                return codec, kept
+    return settings.codec, without_alpha(name)
+
+
+def _lost(source: VideoSource, encoding: Encoding) -> list[str]:
+    """Return what the output cannot hold of the pictures themselves, in words."""
+    tags, lost = source.tags, [*source.tags.lost]
+    if tags.has_alpha and not encoding.planes.has_alpha and (tags.pixel_format.startswith("yuva")
+                                                             or source.is_transparent()):
+        lost.append("transparency (a .mkv file keeps it)")
+    if tags.depth > encoding.planes.bits:
+        lost.append(f"what {tags.depth} bits hold beyond {encoding.planes.bits} ({encoding.codec} takes no more)")
+    if tags.hdr and not encoding.keeps_hdr:
+        lost.append("the metadata of HDR10, mastering display and light level (--codec hevc keeps them)")
+    return lost
+
+
+def _stand_ins(source: VideoSource) -> dict[str, list[int]]:
+    """Return the frames in whose place another one stands, for the records: dropped ones and damaged ones."""
+    return {key: source.description[key] for key in ("dropped", "damaged") if key in source.description}
 
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ def job(dataset, tmp_path) -> Path:
 
 @pytest.fixture(scope="module", params=["accounting", "no-accounting"])
 def cluster(request) -> Iterator[slurm_cluster.Cluster]:
-    with slurm_cluster.running_cluster(accounting=request.param == "accounting") as started:
+    with slurm_cluster.running_cluster(request.param) as started:
         yield started
 
 

@@ -138,7 +138,8 @@ def test_a_site_as_shell_variables_survives_the_shell(tmp_path):
     assert done.returncode == 0, done.stderr
     shown = subprocess.run(["bash", "-c", f'{done.stdout}\nprintf "%s|" $HPC_VSR_GPU "$HPC_VSR_CPU" "$HPC_VSR_MPI" '
                             '"$HPC_VSR_SETUP"'], capture_output=True, text=True, check=True).stdout
-    assert shown.split("|") == ["--partition=g", "--constraint=a100&hdr", "", "auto", "echo 'a b'\nexport X=$HOME", ""]
+    assert shown.split("|") == ["--partition=g", "--constraint=a100&hdr", "--gpus-per-node=1", "", "auto",
+                                "echo 'a b'\nexport X=$HOME", ""]
 
 
 def test_a_data_set_that_the_recipe_does_not_make_is_missed(job, tmp_path):
@@ -214,7 +215,7 @@ def test_the_scripts_say_what_a_cluster_needs_to_hear():
 
 
 @pytest.mark.parametrize("text, words", [
-    ("partition = 'gpu'", ["'partition'", "valid are: cpu, gpu, gpu_type, mpi, setup"]),
+    ("partition = 'gpu'", ["'partition'", "valid are: cpu, gpu, gpu_option, gpu_type, "]),
     ("setup = 'module load'", ["a list of shell lines"]),
     ("gpu = 'gpuA100x4'", ["'gpu' is a section"]),
     ("[gpu]\npartition = 3", ["gpu: partition", "a text in quotes"]),

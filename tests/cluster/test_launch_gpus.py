@@ -34,6 +34,8 @@ def test_a_local_launch_keeps_to_the_gpus_that_it_was_given(machine, count, visi
     (1, None, 2, ["is 2, and this machine has 1 GPU;", "--resources.gpus-per-node 1 --resources.ranks-per-node 1"]),
     (4, "2,3", 4, ["is 4, and this machine has 2 GPUs (CUDA_VISIBLE_DEVICES=2,3)"]),
     (4, "2,9,1", 3, ["this machine has 1 GPU (CUDA_VISIBLE_DEVICES=2,9,1)"]),
+    (4, f"{MIG},{MIG[:-1]}2", 2, ["slices of GPUs (MIG), which NCCL cannot join",
+                                  "--resources.gpus-per-node 1 --resources.ranks-per-node 1, or use whole GPUs"]),
 ])
 def test_a_local_launch_that_wants_more_gpus_is_refused(machine, count, visible, wanted, words):
     machine(count, {} if visible is None else {gpus.VARIABLE: visible})

@@ -121,7 +121,7 @@ def test_of_an_array_with_a_failed_run_only_that_one_runs_again(clone):
         clone.cluster.ask("scontrol", "update", "partitionname=debug", "state=up")
     assert done.returncode == 0 and "(6 of 6 runs)" in done.stdout, done.stderr
     assert "6 of 6 runs and the report" in twice.stdout and "nothing was submitted" in twice.stdout, twice.stdout
-    assert "6 queued" in table
+    assert "6 waiting" in table
     report = job_number(done.stdout, "report")
     assert clone.wait(report) == "FAILED", clone.logs()
     content = json.loads((clone.folder / "runs" / "six" / "report" / "report.json").read_text())

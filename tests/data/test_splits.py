@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc_vsr.data.splits import REACH, SplitFractions, plan_shards, split_frames
+from hpc_vsr.data.splits import REACH, SplitFractions, piece_around, plan_shards, split_frames
 from hpc_vsr.system.errors import InputError
 
 
@@ -46,3 +46,29 @@ def test_a_video_shorter_than_three_windows_is_refused():
 def test_fractions_must_add_up():
     with pytest.raises(InputError, match="add up to 1"):
         SplitFractions(0.7, 0.2, 0.2)
+
+
+def test_no_shard_crosses_a_gap_and_every_window_between_gaps_is_used():
+    breaks = [7, 50, 53, 54, 240, 250]      # pieces of 7, 43, 3, 1, 156 (cut by the splits), 10 and 50 frames
+    splits = split_frames(300, SplitFractions())
+    plans = plan_shards(splits, 4, breaks)
+    centres = [(plan.split, centre) for plan in plans for centre in range(plan.start + REACH, plan.stop - REACH)]
+    whole = [(split, centre) for split, (start, stop) in splits.items() for centre in range(start + 2, stop - 2)
+             if not any(centre - 2 < index <= centre + 2 for index in breaks)]
+    assert centres == whole
+    assert len(plans) == 3 + 1 + 2          # more than 4: each piece that holds a window has its own shard
+    names = [plan.name for plan in plans]
+    assert names[:4] == [f"train-{index:05d}-of-00003.h5" for index in range(3)] + ["val-00000-of-00001.h5"]
+
+
+def test_a_split_that_gaps_leave_without_a_window_is_refused():
+    splits = split_frames(100, SplitFractions())
+    with pytest.raises(InputError, match="no 5 consecutive frames without a gap for val"):
+        plan_shards(splits, 4, range(71, 81, 3))
+
+
+def test_the_piece_around_a_frame():
+    breaks = [10, 12, 13]
+    assert [piece_around(frame, 20, breaks) for frame in (0, 9, 10, 11, 12, 13, 19)] == [
+        (0, 10), (0, 10), (10, 12), (10, 12), (12, 13), (13, 20), (13, 20)]
+    assert piece_around(5, 20, ()) == (0, 20)

@@ -144,10 +144,40 @@ def test_train_takes_one_point_of_a_sweep(job, tmp_path):
     assert done.returncode == 0 and "network  previous, 73,706 parameters" in done.stdout
 
 
+def test_an_impossible_point_fails_by_its_name_and_the_others_are_trained(dataset, tmp_path):
+    """One contradicts itself and one does not suit the data; a value of another type is a mistake of the file."""
+    (tmp_path / "grid.toml").write_text(job_text(dataset) + "[sweep]\n'train.first_stage_steps' = [0, 4]\n"
+                                        "'train.patch_size' = [12, 4000]\n")
+    done = run_stage("launch", "--config", "grid.toml", "--cluster", "debug", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    names = {"first_stage_steps-4_patch_size-12": "must be fewer than the 4 steps",
+             "first_stage_steps-4_patch_size-4000": "must be fewer than the 4 steps",
+             "first_stage_steps-0_patch_size-4000": "4000 LR pixels are more than the frames have"}
+    warned = [line for line in done.stderr.splitlines() if line.startswith("warning: runs/grid/")]
+    assert len(warned) == 3
+    for name, reason in names.items():
+        assert any(f"runs/grid/{name}-" in line and reason in line for line in warned), warned
+    content = json.loads((tmp_path / "runs" / "grid" / "report" / "report.json").read_text())
+    assert [run["name"].rpartition("-")[0] for run in content["runs"]] == ["first_stage_steps-0_patch_size-12"]
+    assert {item["run"].rpartition("-")[0] for item in content["failed"]} == set(names)
+    shown = run_stage("status", "--config", "grid.toml", cwd=tmp_path, environment={"PATH": "/nowhere"}).stdout
+    assert "must be fewer than the 4 steps" in shown and "1 finished" in shown
+    assert_refused(run_stage("train", "--config", "grid.toml", "--point", 2, cwd=tmp_path), "first_stage_steps-4",
+                   "must be fewer than the 4 steps")
+
+
+def test_a_dry_run_for_slurm_begins_with_the_plan_and_its_memory(job, tmp_path):
+    job.write_text(job.read_text().replace("[[sweep]]", "[resources]\nmemory_gb = 3\n[[sweep]]", 1))
+    text = run_stage("launch", "--config", job, "--cluster", "slurm", "--dry-run", cwd=tmp_path).stdout
+    assert 0 < text.index("memory   up to ") < text.index("asks for 3 GB of memory a node") < text.index("### training")
+
+
 def test_an_array_on_slurm_has_an_element_for_each_point(job, tmp_path):
     done = run_stage("launch", "--config", job, "--cluster", "slurm", "--dry-run", "--max_parallel", 3, cwd=tmp_path)
     assert done.returncode == 0 and "\n#SBATCH --array=0-4%3\n" in done.stdout
-    assert done.stdout.count("runs/grid/") == 5 and not (tmp_path / "runs").exists()
+    points = [line for line in done.stdout.splitlines() if line.strip().partition(" ")[2].startswith("runs/grid/")]
+    assert [line.split()[0] for line in points] == ["0", "1", "2", "3", "4"]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_sweep_is_trained_once_and_reported_together(job, dataset, tmp_path):

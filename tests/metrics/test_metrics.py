@@ -78,6 +78,20 @@ def test_a_field_is_not_rounded(pair):
     assert list_profiles(False, 3) == ["paper"]
 
 
+def test_grey_levels_of_more_than_8_bits_are_not_rounded(pair):
+    sr, hr = (frame * np.float32(1.01) + np.float32(0.3) for frame in pair)
+    a, b = (np.clip(frame[0].astype(float), 0, 255)[2:-2, 2:-2] for frame in (sr, hr))
+    error = np.mean((a - b) ** 2)
+    found = measure("paper", sr, hr, 2, True, is_8bit=False)
+    assert found["mse"] == pytest.approx(error, rel=1e-6)
+    assert found["psnr"] == pytest.approx(10 * math.log10(255**2 / error), rel=1e-6)
+    assert found["ssim"] == pytest.approx(structural_similarity(a, b, data_range=255), rel=1e-6)
+    assert measure("sr", sr, hr, 2, True, is_8bit=False)["mse"] == pytest.approx(error * (219 / 255) ** 2, rel=1e-6)
+    assert measure("paper", sr, hr, 2, True)["mse"] != pytest.approx(error, rel=1e-4)
+    rgb = np.random.default_rng(2).uniform(0, 255, (3, 30, 30)).astype(np.float32)
+    np.testing.assert_allclose(luma("paper", rgb, False), 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2], rtol=1e-6)
+
+
 def test_rgb_is_measured_on_luma():
     rgb = np.random.default_rng(2).integers(0, 256, (3, 30, 30)).astype(np.float32)
     expected = cv2.cvtColor(rgb.transpose(1, 2, 0).astype(np.uint8), cv2.COLOR_RGB2YCrCb)[..., 0]

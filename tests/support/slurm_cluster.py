@@ -5,6 +5,7 @@ namespaces: its own host name, processes and shared memory, so that it can lose 
 
     apt-get install --no-install-recommends $(python3 tests/support/slurm_cluster.py packages)
     python tests/support/slurm_cluster.py up [--accounting]     prints the line that makes sbatch and squeue find it
+    python tests/support/slurm_cluster.py up --strict           limits are enforced, and SLURM knows of no GPUs
     python tests/support/slurm_cluster.py crash node2           loses all its processes; booked2 with accounting
     python tests/support/slurm_cluster.py boot node2            comes back
     python tests/support/slurm_cluster.py down
@@ -25,15 +26,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from processes import LISTEN, answers, find_process, free_ports, kill
-from slurm_configuration import ACCOUNTING, CGROUP_CONF, DATABASE_USER, NO_ACCOUNTING, SLURM_CONF, SLURMDBD_CONF
+from slurm_configuration import (
+    ACCOUNTING,
+    CGROUP_CONF,
+    DATABASE_USER,
+    NO_ACCOUNTING,
+    PARTITIONS,
+    SLURM_CONF,
+    SLURMDBD_CONF,
+    STRICT_PARTITIONS,
+)
 from waiting import wait_until
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "libpmix2", "slurmdbd", "slurm-wlm-mysql-plugin",
             "mariadb-server-core", "mariadb-client-core", "libopenmpi3", "shellcheck")
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mungekey", "sbatch", "mariadbd", "mariadb-install-db",
             "unshare", "nsenter", "shellcheck")
-FOLDERS = {accounting: Path(tempfile.gettempdir()) / f"hpc-vsr-slurm{'-accounting' * accounting}"
-           for accounting in (False, True)}
+FOLDERS = {kind: Path(tempfile.gettempdir()) / f"hpc-vsr-slurm{f'-{kind}' * (kind != 'no-accounting')}"
+           for kind in ("no-accounting", "accounting", "strict")}
+NODES = {"no-accounting": "node", "accounting": "booked", "strict": "strict"}  # names of nodes begin so
+FIRST_JOBS = {"no-accounting": 1, "accounting": 5001, "strict": 10001}
 NUM_NODES, CPUS, MEMORY_MB, GPUS = 2, 4, 8000, 2
 
 # The first process of a node. It reaps what is left of steps; killing it kills all that runs on the node.
@@ -56,16 +68,16 @@ def missing() -> str | None:
 class Cluster:
     """Starts, harms and stops the cluster; every command of SLURM finds it through `environment`.
 
-    The one with accounting and the one without may be up together: their nodes and jobs, whose names are also those of
-    control groups and ports of this machine, differ.
+    The three kinds may be up together: their nodes and jobs, whose names are also those of control groups and ports of
+    this machine, differ. The strict one has accounting that enforces limits, and SLURM knows nothing of its GPUs.
     """
 
-    def __init__(self, accounting: bool = False):
-        self.folder = folder = FOLDERS[accounting]
-        self.accounting = accounting
+    def __init__(self, kind: str = "no-accounting"):
+        self.folder = folder = FOLDERS[kind]
+        self.kind, self.accounting, self.strict = kind, kind != "no-accounting", kind == "strict"
         self.run_folder, self.log, self.etc = folder / "run", folder / "log", folder / "etc"
         self.conf = self.etc / "slurm.conf"
-        self.nodes = [f"{'booked' if accounting else 'node'}{number + 1}" for number in range(NUM_NODES)]
+        self.nodes = [f"{NODES[kind]}{number + 1}" for number in range(NUM_NODES)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -92,6 +104,8 @@ class Cluster:
             self._start_database()
             self._as_controller("slurmdbd")
             wait_until(lambda: answers(self.ports["database_daemon_port"]), "slurmdbd")
+            if self.strict:  # a controller that enforces limits does not register itself
+                self.ask("sacctmgr", "--immediate", "add", "cluster", "test")
         self._as_controller("slurmctld", "-i")
         for node in self.nodes:
             self.boot(node)
@@ -182,9 +196,12 @@ class Cluster:
             os.access("/sys/fs/cgroup/freezer/cgroup.procs", os.W_OK)
         values = {
             "folder": self.folder, "run": self.run_folder, "log": self.log, "listen": LISTEN, **self.ports,
-            "nodes": ",".join(self.nodes), "first_job": 5001 if self.accounting else 1,
+            "nodes": ",".join(self.nodes), "first_job": FIRST_JOBS[self.kind],
             "node_ports": ",".join(map(str, ports[3:])), "cpus": CPUS, "memory": MEMORY_MB,
-            "gpus": GPUS, "proctrack": "cgroup" if with_cgroups else "linuxproc",
+            "gres_types": "" if self.strict else "GresTypes=gpu", "gres": "" if self.strict else f"Gres=gpu:{GPUS} ",
+            "partitions": STRICT_PARTITIONS if self.strict else PARTITIONS,
+            "tracked": "AccountingStorageEnforce=limits" if self.strict else "AccountingStorageTRES=gres/gpu",
+            "proctrack": "cgroup" if with_cgroups else "linuxproc",
             "task": "cgroup" if with_cgroups else "none",
             "gather": "" if with_cgroups else "JobAcctGatherParams=OverMemoryKill",
         }
@@ -193,10 +210,11 @@ class Cluster:
         if with_cgroups:
             (self.etc / "cgroup.conf").write_text(CGROUP_CONF)
         # a GPU must be a character device: these have the numbers of /dev/null
-        for number in range(GPUS):
+        for number in range(0 if self.strict else GPUS):
             os.mknod(self.folder / "dev" / f"gpu{number}", 0o666 | 0o020000, os.makedev(1, 3))
-        (self.etc / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu "
-                                            f"File={self.folder}/dev/gpu[0-{GPUS - 1}]\n")
+        if not self.strict:
+            (self.etc / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu "
+                                                f"File={self.folder}/dev/gpu[0-{GPUS - 1}]\n")
         # only inside the nodes: every name is one address, the ports differ
         names = "".join(f"{LISTEN} {name}\n" for name in (*self.nodes, "controller", "localhost"))
         (self.etc / "hosts").write_text(names)
@@ -233,11 +251,11 @@ def _link_pmix() -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(accounting: bool):
+def running_cluster(kind: str):
     """A cluster for the time of some tests; two sessions on one machine wait for each other."""
-    with FOLDERS[accounting].with_suffix(".lock").open("w") as lock:
+    with FOLDERS[kind].with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster = Cluster(accounting=accounting)
+        cluster = Cluster(kind)
         cluster.start()
         try:
             yield cluster
@@ -249,27 +267,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["packages", "up", "down", "boot", "crash", "kill_slurmd", "start_slurmd"])
     parser.add_argument("node", nargs="?")
-    parser.add_argument("--accounting", action="store_true")
+    parser.add_argument("--accounting", dest="kind", action="store_const", const="accounting", default="no-accounting")
+    parser.add_argument("--strict", dest="kind", action="store_const", const="strict")
     arguments = parser.parse_args(argv)
     if arguments.action == "packages":
         print(*PACKAGES)
     elif arguments.action == "up":
-        with _alone(arguments.accounting):
-            cluster = Cluster(arguments.accounting)
+        with _alone(arguments.kind):
+            cluster = Cluster(arguments.kind)
             cluster.start()
             print(f"export SLURM_CONF={cluster.conf}")
     elif arguments.action == "down":
-        for accounting in FOLDERS:
-            with _alone(accounting):
-                Cluster(accounting).stop()
+        for kind in FOLDERS:
+            with _alone(kind):
+                Cluster(kind).stop()
     else:
         cluster = next(cluster for cluster in map(Cluster, FOLDERS) if arguments.node in cluster.nodes)
         getattr(cluster, arguments.action)(arguments.node)
 
 
 @contextlib.contextmanager
-def _alone(accounting: bool) -> Iterator[None]:
-    with FOLDERS[accounting].with_suffix(".lock").open("w") as lock:
+def _alone(kind: str) -> Iterator[None]:
+    with FOLDERS[kind].with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

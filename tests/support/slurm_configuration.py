@@ -42,13 +42,21 @@ SlurmdTimeout=60
 SlurmctldTimeout=10
 MinJobAge=600
 ReturnToService=2
-GresTypes=gpu
+{gres_types}
 NodeName={nodes} NodeAddr={listen} Port=[{node_ports}] CPUs={cpus} Sockets=1 CoresPerSocket={cpus} \
-ThreadsPerCore=1 RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+ThreadsPerCore=1 RealMemory={memory} {gres}State=UNKNOWN
+{partitions}
+{accounting}
+"""
+PARTITIONS = """\
 PartitionName=debug Nodes=ALL Default=YES DefaultTime=00:10:00 MaxTime=12:00:00 PriorityTier=10 State=UP
 PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 MaxTime=12:00:00 State=UP
 PartitionName=high Nodes=ALL PriorityTier=50 PreemptMode=OFF MaxTime=12:00:00 State=UP
-{accounting}
+"""
+# of the strict cluster: jobs that ask for more than this are not refused, and wait for ever
+STRICT_PARTITIONS = """\
+PartitionName=debug Nodes=ALL Default=YES DefaultTime=00:10:00 MaxTime=12:00:00 State=UP
+PartitionName=short Nodes=ALL DefaultTime=00:10:00 MaxTime=01:00:00 MaxNodes=1 State=UP
 """
 NO_ACCOUNTING = "AccountingStorageType=accounting_storage/none"
 ACCOUNTING = """\
@@ -56,7 +64,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost={listen}
 AccountingStoragePort={database_daemon_port}
 AccountingStoragePass={run}/munge.socket
-AccountingStorageTRES=gres/gpu
+{tracked}
 """
 SLURMDBD_CONF = """\
 AuthType=auth/munge

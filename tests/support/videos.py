@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,3 +67,68 @@ def write_rich(path: Path, pixel_format: str, size: tuple[int, int] = (48, 64), 
         packet.pts = packet.dts = 100
         packet.duration, packet.time_base, packet.stream = 150, Fraction(1, TICKS), subtitle
         container.mux(packet)
+
+
+def write_planes(path: Path, planes: list[list[np.ndarray]], pixel_format: str, matrix=None, full_range=False,
+                 times=None) -> Path:
+    """Write planes of codes with FFV1, which loses nothing; `times` are in ms."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *planes[0][0].shape, pixel_format
+        stream.codec_context.time_base = stream.time_base = Fraction(1, TICKS)
+        stream.codec_context.color_range = 2 if full_range else 1
+        if matrix is not None:
+            stream.codec_context.colorspace = matrix
+        for index, picture in enumerate(planes):
+            frame = av.VideoFrame(stream.width, stream.height, pixel_format)
+            for target, plane in zip(frame.planes, picture, strict=True):
+                rows = np.frombuffer(target, plane.dtype).reshape(target.height, -1)
+                rows[:, : target.width * (plane.shape[1] // target.width)] = plane
+            frame.color_range = 2 if full_range else 1
+            if matrix is not None:
+                frame.colorspace = matrix
+            frame.pts, frame.time_base = 40 * index if times is None else times[index], Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_avi(path: Path, chunks: list[bytes], fourcc: bytes, size: tuple[int, int], bits: int = 8,
+              announced: int | None = None) -> Path:
+    """Write an AVI chunk by chunk, at 25 frames a second; an empty chunk is a dropped frame."""
+    height, width = size
+    count = len(chunks) if announced is None else announced
+    body = index = b""
+    for chunk in chunks:
+        index += b"00db" + struct.pack("<III", 16 if chunk else 0, 4 + len(body), len(chunk))
+        body += b"00db" + struct.pack("<I", len(chunk)) + chunk + b"\0" * (len(chunk) % 2)
+
+    def block(tag: bytes, content: bytes) -> bytes:
+        return tag + struct.pack("<I", len(content)) + content
+
+    main = struct.pack("<14I", 40000, 0, 0, 16, count, 0, 1, 1 << 20, width, height, 0, 0, 0, 0)
+    stream = b"vids" + fourcc + struct.pack("<IHHIIIIIIIIHHHH", 0, 0, 0, 0, 1, 25, 0, count, 1 << 20, 2**32 - 1, 0,
+                                            0, 0, width, height)
+    form = struct.pack("<IiiHH4sIIIII", 40, width, height, 1, bits, fourcc, width * height, 0, 0, 0, 0)
+    streams = block(b"LIST", b"strl" + block(b"strh", stream) + block(b"strf", form))
+    header = block(b"LIST", b"hdrl" + block(b"avih", main) + streams)
+    path.write_bytes(block(b"RIFF", b"AVI " + header + block(b"LIST", b"movi" + body) + block(b"idx1", index)))
+    return path
+
+
+def copy_packets(source: Path, target: Path, change=lambda number, packet: packet, time_base=None) -> Path:
+    """Copy the packets of a video without decoding; `change` returns a packet, or None to leave it out."""
+    import av
+
+    with av.open(str(source)) as original, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(original.streams.video[0])
+        if time_base is not None:
+            stream.time_base = time_base
+        for number, packet in enumerate(packet for packet in original.demux(video=0) if packet.size):
+            kept = change(number, packet)
+            if kept is not None:
+                kept.stream = stream
+                copy.mux(kept)
+    return target

@@ -11,13 +11,19 @@ import torch
 import hpc_vsr
 from hpc_vsr.system.ranks import Ranks
 
-VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID",
-             "LOCAL_WORLD_SIZE")
+VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_STEP_NUM_TASKS", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS",
+             "TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE")
 
 
 @pytest.mark.parametrize("environment, threads", [
     ({}, 4), ({"LOCAL_WORLD_SIZE": "8"}, 1), ({"LOCAL_WORLD_SIZE": "4"}, 2),
     ({"SLURM_CPUS_PER_TASK": "16", "SLURM_STEP_NUM_TASKS": "2", "OMP_NUM_THREADS": "1"}, 16),
+    # torchrun in a task of four cores, where tasks are not bound to their cores, and in a script without srun
+    ({"SLURM_CPUS_PER_TASK": "4", "SLURM_STEP_NUM_TASKS": "1"}, 2),
+    ({"SLURM_CPUS_PER_TASK": "4", "SLURM_STEP_NUM_TASKS": "1", "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "7"}, 2),
+    ({"SLURM_CPUS_PER_TASK": "1", "SLURM_STEP_NUM_TASKS": "1", "LOCAL_WORLD_SIZE": "2"}, 1),
+    ({"SLURM_CPUS_PER_TASK": "3", "SLURM_CPUS_ON_NODE": "6", "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "7"}, 3),
+    ({"SLURM_CPUS_PER_TASK": "4", "SLURM_STEP_NUM_TASKS": "1", "OMP_NUM_THREADS": "3", "TORCHELASTIC_RUN_ID": "7"}, 3),
     ({"SLURM_CPUS_PER_TASK": "8"}, 4), ({"SLURM_CPUS_PER_TASK": "8", "SLURM_STEP_NUM_TASKS": "1"}, 4),
     ({"OMP_NUM_THREADS": "3"}, 3),
     ({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 4),

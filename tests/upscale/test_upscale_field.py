@@ -12,7 +12,8 @@ from stages import assert_refused, run_stage
 from trainings import train_tiny
 from upscaling import upscale
 
-from hpc_vsr.media.field_sink import split_bounds, split_cells, write_field
+from hpc_vsr.media.field_grid import split_bounds, split_cells
+from hpc_vsr.media.field_sink import write_field
 from hpc_vsr.media.field_source import open_field
 
 NUM_FRAMES, HEIGHT, WIDTH = 24, 24, 32
@@ -209,7 +210,7 @@ def test_what_does_not_fit_is_refused(network, trained, clip, field, tmp_path):
             (network, field, tmp_path / "out.txt", ("--variable", "temperature"), ".zarr"),
             (network, field, target, ("--variable", "temperature", "--compare", "true"), "does nothing for a field"),
             (network, tmp_path / "none.nc", target, ("--variable", "temperature"), "not found"),
-            (trained, field, target, ("--variable", "temperature"), "trained on video"),
+            (trained, field, target, ("--variable", "temperature"), "trained on a video or images"),
             (network, clip, tmp_path / "out.mp4", (), "trained on a field")):
         assert_refused(upscale(run, source, to, *more), words)
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from machine import find_mpiexec
 from patterns import moving_pattern
 from stages import assert_refused, run_stage
@@ -16,7 +17,9 @@ from upscaling import upscale
 
 from hpc_vsr.data.recipe import Recipe, plan_dataset
 from hpc_vsr.media.colour import select_channels
+from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import KINDS, Kind
+from hpc_vsr.system.lock import only_writer
 
 
 @pytest.fixture
@@ -86,6 +89,18 @@ def test_ranks_and_tasks_make_the_same_images(trained, folder, tmp_path):
         assert path.read_bytes() == (ranks / path.name).read_bytes() == (tasks / path.name).read_bytes()
 
 
+def test_images_are_shared_in_one_way_at_a_time(trained, folder, tmp_path):
+    """Two tasks that share the images differently would write the same ones."""
+    out = tmp_path / "out"
+    done = upscale(trained, folder, out, "--part", "1/4")
+    assert done.returncode == 0 and "3 of 12 images are there; the command without --part makes what" in done.stderr
+    with only_writer(out, ".lock-2-of-4"):  # as an element that still runs
+        assert_refused(upscale(trained, folder, out, "--part", "1/1"), "is writing into it; wait for it")
+    (out / ".lock-3-of-4").touch()  # left by one that was killed
+    assert upscale(trained, folder, out, "--part", "1/1").returncode == 0
+    assert len(list(out.glob("*.png"))) == 12 and not list(out.glob(".lock*"))
+
+
 def test_a_dry_run_tells_the_plan_and_writes_nothing(trained, folder, tmp_path):
     done = upscale(trained, folder, tmp_path / "out", "--dry-run")
     assert done.returncode == 0 and "12 images of" in done.stdout and not (tmp_path / "out").exists()
@@ -102,10 +117,84 @@ def test_what_does_not_fit_is_refused(trained, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def write_folder(folder, images, suffix="png") -> None:
+    folder.mkdir()
+    for index, image in enumerate(images):
+        cv2.imwrite(str(folder / f"{index}.{suffix}"), image)
+
+
+def test_12_bits_in_16_come_back_as_bright_as_they_were(trained, tmp_path):
+    """As 16 bits with the same brightness do; read as 16 bits they would be nearly black."""
+    gray = moving_pattern(5, 24, 32)[..., 1].astype(np.float64)
+    for name, white in (("a", 4095), ("b", 65535)):
+        write_folder(tmp_path / name, np.rint(gray * white / 255).astype(np.uint16))
+    warned = upscale(trained, tmp_path / "a", tmp_path / "a2")
+    assert warned.returncode == 0 and "white is taken to be 4095" in warned.stderr
+    assert upscale(trained, tmp_path / "b", tmp_path / "b2").returncode == 0
+    low, full = read(tmp_path / "a2" / "2.png"), read(tmp_path / "b2" / "2.png")
+    assert low.dtype == full.dtype == np.uint16 and low.max() <= 4095
+    # the input was rounded to whole values, and the network sharpens that
+    np.testing.assert_allclose(low.astype(float), full * (4095 / 65535), atol=4)
+
+
+def test_the_first_image_may_be_gray(trained, tmp_path):
+    colours = moving_pattern(5, 24, 32)[..., ::-1]
+    write_folder(tmp_path / "in", [colours[0][..., 1], *colours[1:]])
+    assert upscale(trained, tmp_path / "in", tmp_path / "out").returncode == 0
+    small, large = (read(tmp_path / name / "3.png").astype(float).mean((0, 1)) for name in ("in", "out"))
+    assert large.shape == (3,) and np.abs(large - small).max() < 3 and np.ptp(small) > 10
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_transparency_is_enlarged(trained, tmp_path, suffix):
+    colours = moving_pattern(5, 24, 32)[..., ::-1]
+    ramp = np.broadcast_to(8 * np.arange(32), (24, 32)).astype(np.uint8)
+    write_folder(tmp_path / "in", [np.dstack([image, ramp]) for image in colours], suffix)
+    write_folder(tmp_path / "plain", colours, suffix)
+    for name in ("in", "plain"):
+        assert upscale(trained, tmp_path / name, tmp_path / f"{name}2").returncode == 0
+    path = tmp_path / "in2" / f"2.{suffix}"  # OpenCV would multiply the colours of a TIFF file by its transparency
+    large = read(path) if suffix == "png" else tifffile.imread(path)[..., [2, 1, 0, 3]]
+    np.testing.assert_array_equal(large[..., :3], read(tmp_path / "plain2" / f"2.{suffix}"))
+    wanted = 8 * ((np.arange(64) + 0.5) / 2 - 0.5)  # the centre of a pixel of the output, in those of the input
+    np.testing.assert_allclose(large[..., 3].astype(float)[:, 8:-8], np.tile(wanted[8:-8], (48, 1)), atol=1)
+    if suffix == "tif":
+        with tifffile.TiffFile(tmp_path / "in2" / "2.tif") as file:
+            assert [extra.name for extra in file.pages[0].extrasamples] == ["UNASSALPHA"]
+
+
+def test_each_page_of_a_tiff_file_becomes_an_image(trained, tmp_path):
+    gray = moving_pattern(12, 24, 32)[..., 1]
+    tifffile.imwrite(tmp_path / "stack.tif", gray)
+    write_folder(tmp_path / "in", gray, "tif")
+    for source, out in (("stack.tif", "a"), ("in", "b")):
+        assert upscale(trained, tmp_path / source, tmp_path / out).returncode == 0
+    for index in range(12):
+        assert (tmp_path / "a" / f"stack-{index:02d}.tif").read_bytes() == \
+            (tmp_path / "b" / f"{index}.tif").read_bytes()
+
+
+def test_frames_beyond_a_missing_number_are_not_used(trained, folder, tmp_path):
+    write_folder(tmp_path / "first", [read(folder / f"frame{index}.png") for index in range(5)])
+    for index in range(5, 12):
+        (folder / f"frame{index}.png").rename(folder / f"frame{index + 20}.png")
+    done = upscale(trained, folder, tmp_path / "a", "--find-cuts", "false")
+    assert done.returncode == 0 and "after frame4.png comes frame25.png" in done.stderr
+    assert upscale(trained, tmp_path / "first", tmp_path / "b", "--find-cuts", "false").returncode == 0
+    for index in range(5):
+        assert (tmp_path / "a" / f"frame{index}.png").read_bytes() == (tmp_path / "b" / f"{index}.png").read_bytes()
+
+
+def test_float_images_are_refused_because_their_white_is_not_known(trained, tmp_path):
+    write_folder(tmp_path / "in", [np.zeros((24, 32), np.float32)] * 5, "tif")
+    assert_refused(upscale(trained, tmp_path / "in", tmp_path / "out"), "whose white is not known")
+
+
 class Stack:
     """Images in one .npy file, (T, H, W, 3) uint8: a kind of source that the program does not have."""
 
-    dtype, stored, is_gray, channels, description = "uint8", np.dtype(np.uint8), False, ("Y",), {}
+    dtype, white, is_gray, channels, description = "uint8", 255, False, ("Y",), {}
+    facts, stored = Facts(), np.dtype(np.uint8)
 
     def __init__(self, path, channels):
         self.files, self._images = [path], np.load(path)

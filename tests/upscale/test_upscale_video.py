@@ -21,6 +21,7 @@ from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
 from hpc_vsr.media.video_sink import choose_codec
 from hpc_vsr.media.video_source import open_video
+from hpc_vsr.system.lock import only_writer
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +150,18 @@ def test_tasks_of_an_array_make_the_same_file(trained, clip, tmp_path):
     done = upscale(trained, clip, shared, "--segment", 9)
     assert done.returncode == 0, done.stderr
     assert shared.read_bytes() == alone.read_bytes()
+
+
+def test_an_element_that_is_submitted_again_leaves_to_another_what_it_is_making(trained, clip, tmp_path):
+    alone, target = tmp_path / "alone.mp4", tmp_path / "out.mp4"
+    assert upscale(trained, clip, alone, "--segment", 20).returncode == 0
+    folder = tmp_path / "out.mp4.parts"
+    folder.mkdir()
+    with only_writer(folder, ".segment-00001.lock"):  # as an element that still runs
+        done = upscale(trained, clip, target, "--segment", 20, "--part", "1/1")
+    assert done.returncode == 0 and "1 of 2 segments are there" in done.stderr, done.stderr
+    done = upscale(trained, clip, target, "--segment", 20)  # the last job makes what is missing
+    assert done.returncode == 0 and target.read_bytes() == alone.read_bytes(), done.stderr
 
 
 def test_tasks_that_begin_at_once_do_not_disturb_each_other(trained, clip, tmp_path):

@@ -95,10 +95,11 @@ def scenes(*lengths: int) -> list[np.ndarray]:
             for index, length in enumerate(lengths) for _ in range(length)]
 
 
-def around(frames: list, first: int, wanted: range, num_frames: int, luma_of=np.asarray) -> dict[int, list[int]]:
+def around(frames: list, first: int, wanted: range, num_frames: int, luma_of=np.asarray, breaks=()
+           ) -> dict[int, list[int]]:
     """{frame: numbers of the frames in its window}."""
     numbers = {id(frame): index for index, frame in enumerate(frames)}
-    stream = windows(frames[first:], first, wanted, num_frames, luma_of)
+    stream = windows(frames[first:], first, wanted, num_frames, luma_of, breaks)
     return {centre: [numbers[id(frame)] for frame in window] for centre, window in zip(wanted, stream, strict=True)}
 
 
@@ -113,6 +114,13 @@ def test_windows_do_not_cross_a_cut():
     found = around(frames, 0, range(13), 13)
     assert found[6] == [4, 5, 6, 6, 6] and found[7] == [7, 7, 7, 8, 9] and found[5] == [3, 4, 5, 6, 6]
     assert around(frames, 0, range(13), 13, None)[6] == [4, 5, 6, 7, 8]
+
+
+def test_windows_do_not_cross_a_gap():
+    frames = scenes(13)
+    for luma_of in (np.asarray, None):
+        found = around(frames, 0, range(13), 13, luma_of, breaks=[4, 5])
+        assert found[3] == [1, 2, 3, 3, 3] and found[4] == [4] * 5 and found[6] == [5, 5, 6, 7, 8]
 
 
 def test_windows_are_the_same_from_any_place():

@@ -1,0 +1,119 @@
+"""Reads the states of all runs and jobs of a job file, or of all runs in a folder, with one query of SLURM's queue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc_vsr.cluster.find import find_data, find_report, find_run
+from hpc_vsr.cluster.record import DATA, RECORD, REPORT, read_record, run_key
+from hpc_vsr.cluster.state import GOING, NEVER, WAITING, JobState, RunState
+from hpc_vsr.data.manifest import NAME as MANIFEST
+from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.experiment.progress import FINISHED
+from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.system import slurm
+from hpc_vsr.system.errors import Failed
+from hpc_vsr.system.files import file_time
+
+LOGS = Path("logs")
+
+
+@dataclass(frozen=True)
+class Status:
+    """The runs of a job file in its order, runs that were launched with other settings, and the other jobs.
+
+    Attributes
+    ----------
+    runs : list of RunState
+    jobs : list of JobState
+        The data set and the report.
+    """
+
+    runs: list[RunState]
+    jobs: list[JobState]
+
+    @property
+    def is_going(self) -> bool:
+        """True while something waits that may start, or runs."""
+        return any(item.state in GOING for item in (*self.runs, *self.jobs))
+
+    @property
+    def needs_attention(self) -> list[str]:
+        """A line for each run that is neither finished nor on its way, and for each such job."""
+        runs = [f"{state.run.path}: {state.sentence}" for state in self.runs
+                if state.state not in (FINISHED, *GOING) or state.progress.other]
+        return [*runs, *(str(job) for job in self.jobs if job.state not in (FINISHED, *GOING))]
+
+
+def ask_queue() -> dict[str, slurm.Queued] | None:
+    """Return SLURM's queue; None without SLURM, or if it does not answer, which is told."""
+    if not slurm.has_slurm():
+        return None
+    try:
+        return slurm.read_queue()
+    except Failed as failed:
+        print(f"{failed}; this table shows only what the files say", file=sys.stderr)
+        return None
+
+
+def read_status(job: JobFile, experiments: Sequence[Experiment]) -> Status:
+    """Return the state of every run of a job file, of its data set and of its report."""
+    return read_states(job.out, job.data, job.logs, job.report / "index.html", experiments)
+
+
+def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequence[Experiment],
+                queue: Any = ...) -> Status:
+    """Return the states of the runs in `out` and of the jobs beside them; without a `queue`, SLURM is asked for it."""
+    record, queue = read_record(out), ask_queue() if queue is ... else queue
+    numbers = record.get("runs", {})
+    made = find_data(data, read_record(data).get(DATA), not (data / MANIFEST).exists(), queue, logs)
+    runs = [find_run(RunFolder(experiment.out), experiment, numbers.get(run_key(experiment.out), ""), queue, logs, made)
+            for experiment in experiments]
+    ours = {run_key(experiment.out) for experiment in experiments}
+    for key, number in numbers.items():  # runs of the same folder with other settings
+        if key not in ours and Path(key).parent == Path(run_key(out)):
+            runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, queue, logs, made))
+    changed = max((file_time(state.run.path / "checkpoints") for state in runs), default=0.0)
+    report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed)
+    if report is not None and report.state == WAITING and any(state.state == NEVER for state in runs) \
+            and not any(state.state in GOING for state in runs):
+        report = JobState(report.what, NEVER, report.number, "it waits for runs that never start")
+    return Status(runs, [state for state in (made, report) if state is not None])
+
+
+def _find_foreign(folder: Path, experiments: Sequence[Experiment], number: str,
+                  queue: Mapping[str, slurm.Queued] | None, logs: Path, made: JobState | None) -> RunState:
+    """Return the state of a run that was launched with other settings; it is compared with the run most like it."""
+    candidates = [find_run(RunFolder(folder), experiment, number, queue, logs, made) for experiment in experiments
+                  if not experiment.impossible]
+    states = [state for state in candidates if state.progress.other]
+    if states:
+        return min(states, key=lambda state: len(state.progress.other))
+    state = find_run(RunFolder(folder), None, number, queue, logs, made)
+    note = "; ".join(filter(None, ["launched here with other settings", state.note]))
+    return RunState(state.run, state.state, state.progress, state.job, note, state.log)
+
+
+def read_overview(folder: Path) -> list[RunState]:
+    """Return the state of every run in a folder such as runs/, those in the folders of sweeps included."""
+    queue = ask_queue()
+    states = []
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        record = read_record(place)
+        numbers = {Path(key): number for key, number in record.get("runs", {}).items()}
+        found = {path.resolve(): path for path in (place, *sorted(place.glob("*"))) if _is_run(path)}
+        for key in numbers:
+            if key not in found and Path(run_key(place)) in (key, key.parent):
+                found[key] = place if key == Path(run_key(place)) else place / key.name
+        for key, path in found.items():
+            states.append(find_run(RunFolder(path), None, numbers.get(key, ""), queue, LOGS / place.name))
+    return states
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.json").exists() or (path / "checkpoints").is_dir()

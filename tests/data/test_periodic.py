@@ -1,0 +1,246 @@
+"""Fields that go on at the other side: a field that is rolled gives the same results, rolled."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray
+from field_networks import untrained
+
+from hpc_vsr.data.build import degraded_frames
+from hpc_vsr.data.degradation import Degradation
+from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
+from hpc_vsr.data.samples import Patches, Split
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.evaluation.methods import baselines, network_methods
+from hpc_vsr.media.field_source import open_field
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.reduce import Reduce, back_project
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.models.wrap import wrap
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.training.validation import validate
+
+H, W, SHIFT = 20, 24, 7
+AXES = {"x": (-1,), "y": (-2,), "xy": (-2, -1)}
+
+
+def noise(*shape) -> np.ndarray:
+    return np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+
+
+def roll(values, periodic: str, shift: int):
+    axes = AXES[periodic]
+    return torch.roll(values, [shift] * len(axes), axes) if isinstance(values, torch.Tensor) else \
+        np.roll(values, [shift] * len(axes), axes)
+
+
+def globe(path, lon=None, values=None, units="degrees_east", **attributes):
+    lon = np.arange(W) * 360 / W if lon is None else lon
+    values = noise(30, H, len(lon)) if values is None else values
+    xarray.Dataset({"v": (("time", "lat", "lon"), values)},
+                   {"lat": ("lat", np.linspace(-60, 60, H), {"units": "degrees_north"}),
+                    "lon": ("lon", lon, {"units": units, **attributes})}).to_netcdf(path)
+    return path
+
+
+@pytest.mark.parametrize("lon", [
+    np.arange(W) * 360 / W, np.arange(W) * 360 / W - 180 + 7.5, (np.arange(W) * 360 / W + 200) % 360,
+    np.arange(W)[::-1] * 360 / W, (np.arange(W) * np.float32(360 / W)).astype(np.float32)])
+def test_longitudes_around_the_globe_are_periodic(tmp_path, lon):
+    source = open_field(globe(tmp_path / "f.nc", lon), "v")
+    assert source.facts.periodic == "x" and "periodic: x (lon goes around the globe)" in source.facts.lines
+    assert open_field(tmp_path / "f.nc", "v", periodic="none").facts.periodic == ""
+
+
+@pytest.mark.parametrize(("lon", "units"), [
+    (np.arange(W) * 350 / W, "degrees_east"), (np.linspace(0, 355, W), "degrees_east"),
+    (np.arange(W) * 360 / W, "m"), (np.arange(W) * 15.0 + (np.arange(W) > 4) * 5, "degrees_east")])
+def test_other_coordinates_are_not(tmp_path, lon, units):
+    source = open_field(globe(tmp_path / "f.nc", lon, units=units), "v")
+    assert source.facts.periodic == "" and not source.facts.warnings
+    assert open_field(globe(tmp_path / "g.nc", lon, units="m"), "v", periodic="x").facts.periodic == "x"
+
+
+def test_what_cannot_be_periodic_is_told_or_refused(tmp_path):
+    repeated = globe(tmp_path / "a.nc", np.linspace(0, 360, W))
+    source = open_field(repeated, "v")
+    assert source.facts.periodic == ""
+    assert "lon has its first longitude again at the end" in source.facts.warnings[0]
+    for path, asked, words in ((repeated, "x", "leave out the last column"),
+                               (globe(tmp_path / "b.nc", np.arange(W) * 1.0), "x", "spans 24 degrees .* not 360"),
+                               (tmp_path / "b.nc", "y", "end at the poles")):
+        with pytest.raises(InputError, match=words):
+            open_field(path, "v", periodic=asked)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_it_is_a_part_of_the_data_set_unless_the_frames_are_cropped(tmp_path, scale):
+    width = {2: W, 3: 50}[scale]
+    values = np.tile(noise(30, H, 1), (1, 2, width))[:, :24]
+    path = tmp_path / "f.nc"
+    xarray.Dataset({"v": (("time", "lat", "lon"), values)},
+                   {"lon": ("lon", np.arange(width) * 360 / width, {"units": "degrees_east"})}).to_netcdf(path)
+    recipe = Recipe(field=path, variable="v", shards=3, degradation=Degradation(scale=scale), out=tmp_path / "d")
+    recipes = [dataclasses.replace(recipe, periodic=periodic) for periodic in ("auto", "none")]
+    if scale == 3:
+        with pytest.raises(InputError, match="has 50 columns, .* scale 3 .* --periodic none"):
+            plan_dataset(dataclasses.replace(recipe, periodic="x"))
+    auto, none = (plan_dataset(recipe) for recipe in recipes)
+    assert (auto.layout.fingerprint == none.layout.fingerprint) == (scale == 3)
+    assert auto.source.facts.periodic == ("x" if scale == 2 else "")
+    assert any("not periodic any more and has a seam" in text for text in auto.source.facts.warnings) == (scale == 3)
+    assert "lon goes around the globe" in format_plan(auto)
+
+
+@pytest.mark.parametrize("periodic", ["x", "y", "xy"])
+@pytest.mark.parametrize(("kind", "sigma", "scale"), [("BD", 3.0, 2), ("BD", 1.5, 3), ("BI", 1.0, 4), ("BD", 9.0, 2)])
+def test_the_degradation_of_a_rolled_frame_is_the_rolled_degradation(kind, sigma, scale, periodic):
+    degradation, hr = Degradation(kind, sigma, scale), noise(1, scale * H, scale * W)
+    lr = degrade(hr, degradation, periodic)
+    again = degrade(roll(hr, periodic, scale * SHIFT), degradation, periodic)
+    np.testing.assert_allclose(again, roll(lr, periodic, SHIFT), atol=2e-6)
+    # away from the ends nothing changes, and the torch version is the same filter
+    reach = int(np.ceil(4 * sigma / scale)) + 2
+    inside = np.s_[:, reach:-reach, reach:-reach]
+    if lr[inside].size:
+        np.testing.assert_allclose(lr[inside], degrade(hr, degradation)[inside], atol=2e-6)
+    reduce = Reduce(scale, degradation.blur_sigma)
+    np.testing.assert_allclose(reduce(torch.from_numpy(hr)[None], periodic)[0].numpy(), lr, atol=5e-6)
+
+
+def test_the_lr_frames_and_filled_gaps_of_a_data_set_have_no_seam(tmp_path):
+    values = noise(30, H, W)
+    values[:, 5:9, :2] = values[:, 6:8, -3:] = np.nan  # a gap across 0 degrees
+    frames = []
+    for name, shift in (("a.nc", 0), ("b.nc", 2 * SHIFT)):
+        path = globe(tmp_path / name, values=np.roll(values, shift, -1))
+        plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
+        assert plan.layout.source.periodic == "x"
+        frames.append(list(degraded_frames(plan, 3, 4))[0])
+    for one, other, shift in zip(*frames, (SHIFT, 2 * SHIFT, 2 * SHIFT), strict=True):
+        np.testing.assert_allclose(other, np.roll(one, shift, -1), atol=2e-6)
+
+
+def untrained_network(name: str, **settings):
+    """A network of random weights, with a residual path whose filter reaches far."""
+    size = {"width": 4, "blocks": 2} if name == "compact" else {"n_2d": 1, "n_3d": 1}
+    upscaler = untrained(ModelSettings(name, **size, **settings), offset=0.2, extent=2.0, sigma=1.5)
+    network = upscaler.trained.network
+    for parameter in network.core.last.parameters():
+        parameter.normal_(0, 0.1)
+    return upscaler
+
+
+@pytest.mark.parametrize("settings", [
+    {"name": "compact", "skip": "wiener"}, {"name": "compact", "skip": "bicubic", "input": "deconvolved"}])
+@pytest.mark.parametrize("periodic", ["x", "xy"])
+def test_a_rolled_field_is_upscaled_to_the_rolled_result(settings, periodic):
+    upscaler, window = untrained_network(**settings), torch.from_numpy(noise(1, 5, H, W))
+    out = upscaler.enlarge(window, periodic=periodic)
+    again = upscaler.enlarge(roll(window, periodic, SHIFT), periodic=periodic)
+    assert out.shape == (1, 2 * H, 2 * W)
+    torch.testing.assert_close(again, roll(out, periodic, 2 * SHIFT), rtol=0, atol=2e-5)
+    # without it there is a seam
+    plain, moved = upscaler.enlarge(window), upscaler.enlarge(roll(window, periodic, SHIFT))
+    assert (moved - roll(plain, periodic, 2 * SHIFT)).abs().max() > 1e-3
+    # in tiles it is the same
+    upscaler.tile = 8
+    torch.testing.assert_close(upscaler.enlarge(window, periodic=periodic), out, rtol=0, atol=2e-5)
+
+
+def test_a_network_of_the_paper_has_no_seam():
+    upscaler, window = untrained_network("delta"), torch.from_numpy(noise(1, 5, 8, 10))
+    out, again = (upscaler.enlarge(values, periodic="x") for values in (window, roll(window, "x", 3)))
+    torch.testing.assert_close(again, roll(out, "x", 6), rtol=0, atol=2e-5)
+
+
+def test_back_projection_has_no_seam():
+    reduce, enlarge = Reduce(2, 1.5), Enlarge("bicubic", 2)
+    sr, lr = torch.from_numpy(noise(1, 1, 2 * H, 2 * W)), torch.from_numpy(noise(1, 1, H, W))
+    out = back_project(sr, lr, reduce, enlarge, 3, "xy")
+    again = back_project(roll(sr, "xy", 2 * SHIFT), roll(lr, "xy", SHIFT), reduce, enlarge, 3, "xy")
+    torch.testing.assert_close(again, roll(out, "xy", 2 * SHIFT), rtol=0, atol=1e-4)
+
+
+def test_a_wider_margin_than_the_frame_shows_it_again():
+    values = torch.arange(6.0).reshape(1, 2, 3)
+    assert wrap(values, 4, "x")[0, 0].tolist() == [2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert wrap(values, 1, "y")[0, :, 0].tolist() == [3, 0, 3, 0] and wrap(values, 9, "") is values
+
+
+def fake_split(lr: np.ndarray, hr: np.ndarray, periodic: str) -> Split:
+    """A split of frames in memory, as a data set of that kind gives it."""
+    split = Split.__new__(Split)
+    split.manifest = SimpleNamespace(
+        periodic=periodic, scale=2, offset=0.0, extent=1.0, subtracted=0.0, lr_size=lr.shape[-2:],
+        hr_size=hr.shape[-2:], channels=["v"], degradation=Degradation(sigma=1.5), is_8bit=False)
+    split.start = split.first = 0
+    split.stop = len(lr)
+    split.centres = range(REACH, len(lr) - REACH)
+    split._memory = torch.from_numpy(lr), torch.from_numpy(hr)
+    return split
+
+
+@pytest.mark.parametrize("periodic", ["x", "y", "xy"])
+@pytest.mark.parametrize(("size", "margin"), [(8, 0), (8, 5), (0, 3)])
+def test_patches_begin_anywhere_and_go_on_at_the_other_side(periodic, size, margin):
+    hr = noise(9, 1, 2 * H, 2 * W)
+    lr = hr[..., ::2, ::2].copy()  # an LR pixel is the first of its HR pixels, so that places can be compared
+    patches = Patches(fake_split(lr, hr, periodic), size, margin, False, 0)
+    rows, columns = patches.shape
+    ends = set()
+    for position in range(60):
+        patch = patches[position]
+        inner = patch.lr[0, REACH, margin:, margin:][:rows, :columns]
+        assert patch.hr.shape == (1, 2 * (rows - 2), 2 * (columns - 2))
+        torch.testing.assert_close(patch.hr[0, ::2, ::2], inner[1:-1, 1:-1])
+        # where the patch begins, and what must be around it
+        frame, top, left = np.argwhere(lr[:, 0] == inner[0, 0].item())[0]
+        places = [(np.arange(start - margin, start + length + margin) % side if axis in periodic else
+                   np.arange(start - margin, start + length + margin).clip(0, side - 1))
+                  for axis, start, length, side in (("y", top, rows, H), ("x", left, columns, W))]
+        np.testing.assert_array_equal(patch.lr[0, REACH], lr[frame, 0][np.ix_(*places)])
+        ends |= {axis for axis, start, length, side in (("y", top, rows, H), ("x", left, columns, W))
+                 if start + length > side}
+    assert ends == set(periodic)
+
+
+def test_validation_and_every_method_of_an_evaluation_have_no_seam():
+    hr = noise(5, 1, 2 * H, 2 * W)
+    results = []
+    upscaler = untrained_network("compact", skip="wiener")
+    trained = upscaler.trained
+    for shift in (0, SHIFT):
+        moved = np.roll(hr, 2 * shift, -1)
+        lr = np.stack([degrade(frame, Degradation(sigma=1.5), "x") for frame in moved])
+        split = fake_split(lr, moved, "x")
+        pair = [(torch.from_numpy(lr[2]), torch.from_numpy(moved[2]))]
+        margin = trained.network.find_wrap(1)
+        ranks = SimpleNamespace(device=torch.device("cpu"), rank=0, world_size=1, sum=lambda values: values)
+        # the validation leaves out two pixels at the ends, so only what it gives to the network is compared
+        seen = []
+
+        def upscale(window: torch.Tensor, seen=seen) -> torch.Tensor:
+            seen.append(window)
+            return torch.zeros(1, 1, *(2 * side for side in window.shape[-2:]))
+
+        validate(upscale, split, ranks, "fp32", 1, margin=margin)
+        assert seen[0].shape[-1] == W + 2 * margin
+        torch.testing.assert_close(seen[0][..., margin:-margin], torch.from_numpy(lr)[None].transpose(1, 2))
+        methods = [*baselines(split.manifest, 1e-2, torch.device("cpu")),
+                   *network_methods("n", trained, split.manifest, "fp32", torch.device("cpu"), True, 2, False)]
+        window = torch.from_numpy(lr).transpose(0, 1)
+        with torch.inference_mode():
+            results.append({"noise": tune_noise(pair, 2, 1.5, "x"),
+                            **{method.name: roll(method.enlarge(window), "x", -2 * shift) for method in methods}})
+    assert results[0].keys() == {"noise", "bicubic", "wiener", "n", "n x8", "n bp"}
+    assert results[0].pop("noise") == pytest.approx(results[1].pop("noise"), rel=0.02)
+    for name, result in results[0].items():
+        torch.testing.assert_close(results[1][name], result, rtol=0, atol=1e-4)

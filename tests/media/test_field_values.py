@@ -1,0 +1,330 @@
+"""Values of fields: what is missing, what is refused or told, and that no digit is lost."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+from field_networks import untrained, write_netcdf
+
+from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
+from hpc_vsr.media import field_look, field_values
+from hpc_vsr.media.field_look import find_outliers, looks_like_fill
+from hpc_vsr.media.field_source import open_field
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.progress import Progress
+from hpc_vsr.upscale.field import FieldUpscaling
+from hpc_vsr.upscale.settings import UpscaleSettings
+
+T, H, W = 20, 16, 20
+FIELD = np.random.default_rng(0).uniform(-1, 1, (T, H, W)).astype(np.float32)
+GAP = np.s_[:, :2, :3]  # 6 cells a frame
+
+
+def read_all(source) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values (T, H, W) and where they are valid."""
+    frames = list(source.read(0, source.num_frames))
+    everywhere = np.ones((source.height, source.width), bool)
+    return np.stack([frame[0] for frame, _ in frames]), np.stack([everywhere if valid is None else valid
+                                                                  for _, valid in frames])
+
+
+def with_gap(value, dtype=np.float32) -> np.ndarray:
+    values = FIELD.astype(dtype)
+    values[GAP] = value
+    return values
+
+
+def packed() -> np.ndarray:
+    values = np.rint(FIELD * 1000).astype(np.int16)
+    values[GAP] = -32767
+    return values
+
+
+def unsigned(value: int) -> np.ndarray:
+    values = np.rint(100 + 100 * FIELD).astype(np.uint8)
+    values[GAP] = value
+    return values.view(np.int8)
+
+
+@pytest.mark.parametrize(("values", "attributes", "rule"), [
+    (with_gap(1e20), {"missing_value": np.float64(1e20)}, "missing_value 1e+20"),
+    (with_gap(1e20), {"_FillValue": np.float32(1e20)}, "_FillValue 1e+20"),
+    (with_gap(1e20, np.float64), {"missing_value": np.float32(1e20)}, "missing_value 1e+20"),
+    (with_gap(-9999), {"missing_value": "-9999"}, "missing_value -9999"),
+    (with_gap(-9999), {"missing_value": "-9999.f"}, "missing_value -9999"),
+    (with_gap(-8888), {"missing_value": np.array([-9999, -8888], np.float32)}, "missing_value -8888"),
+    (with_gap(np.inf), {"missing_value": np.float32(np.inf)}, "missing_value inf"),
+    (with_gap(-9999), {"valid_range": np.array([-2, 2], np.float32)}, "valid_range -2"),
+    (with_gap(7), {"valid_max": np.float64(1.5)}, "valid_max 1.5"),
+    (with_gap(-7), {"valid_min": "-1.5"}, "valid_min -1.5"),
+    (with_gap(np.nan), {}, "NaN"),
+    # packed: in stored units, or in those of the decoded values if the type says so
+    (packed(), {"scale_factor": 0.001, "valid_range": np.array([-1000, 1000], np.int16)}, "valid_range -1000"),
+    (packed(), {"scale_factor": 0.001, "valid_range": np.array([-1.0, 1.0])}, "valid_range -1"),
+    (packed(), {"scale_factor": 0.001, "missing_value": np.float32(-32767)}, "missing_value -32767"),
+    (packed(), {"scale_factor": "0.001", "missing_value": np.int16(-32767)}, "missing_value -32767"),
+    # bytes whose sign is an attribute
+    (unsigned(255), {"_Unsigned": "true", "scale_factor": 0.01, "add_offset": -1.0, "_FillValue": np.int8(-1)},
+     "_FillValue 255"),
+    (unsigned(255), {"_Unsigned": "true", "scale_factor": 0.01, "add_offset": -1.0,
+                     "valid_range": np.array([0, -56], np.int8)}, "valid_range 200"),
+])
+def test_what_is_declared_missing_is_missing_and_nothing_else(tmp_path, values, attributes, rule):
+    source = open_field(write_netcdf(tmp_path / "f.nc", values, attributes), "v")
+    found, valid = read_all(source)
+    expected = np.ones((T, H, W), bool)
+    expected[GAP] = False
+    np.testing.assert_array_equal(valid, expected)
+    rounding = 0.006 if values.dtype.itemsize == 1 else 6e-4 if values.dtype.itemsize == 2 else 0
+    np.testing.assert_allclose(found[valid], FIELD[valid], rtol=0, atol=rounding)
+    assert f"missing: 120 cells ({100 * 6 / (H * W):.2g} %) in 20 frames, by {rule}, filled from the nearest" in \
+        source.facts.lines
+
+
+@pytest.mark.parametrize(("values", "attributes"), [
+    (FIELD, {"_FillValue": np.float32(1e20)}),
+    (np.maximum(FIELD, 0), {"valid_range": np.array([0.0, FIELD.max().astype(float)])}),  # 0 and the largest are valid
+    (np.full((T, H, W), 0.1, np.float32), {"valid_max": 0.1}),  # 0.1 in float is larger than 0.1 in double
+    (np.rint(FIELD * 1000).astype(np.int16), {"missing_value": np.float64(1e20)}),
+    (np.rint(FIELD * 1000).astype(np.int16), {"scale_factor": 0.001, "valid_range": np.array([-1.0, 1.0])}),
+])
+def test_values_that_only_look_missing_are_kept(tmp_path, values, attributes):
+    source = open_field(write_netcdf(tmp_path / "f.nc", values, attributes), "v")
+    found, valid = read_all(source)
+    assert valid.all() and "missing: no cells" in source.facts.lines and not source.facts.warnings
+    np.testing.assert_allclose(found, values.astype(np.float64) * attributes.get("scale_factor", 1), rtol=1e-7)
+
+
+def test_an_attribute_that_is_no_number_is_told_or_refused(tmp_path):
+    path = write_netcdf(tmp_path / "f.nc", FIELD, {"missing_value": "none", "valid_range": 3.0})
+    assert [warning.split(": ")[1] for warning in open_field(path, "v").facts.warnings] == [
+        "missing_value is 'none', which is no number; it is ignored",
+        "valid_range has 1 numbers and not 2; it is ignored"]
+    path = write_netcdf(tmp_path / "g.nc", packed(), {"scale_factor": "tenths"})
+    with pytest.raises(InputError, match="scale_factor is 'tenths', which is no number"):
+        open_field(path, "v")
+
+
+def test_only_what_earlier_versions_read_otherwise_changes_the_description(tmp_path):
+    for number, (value, attributes, masked_by) in enumerate([
+            (-9999, {"_FillValue": np.float32(-9999)}, None),
+            (-9999, {"missing_value": np.float64(-9999)}, None),
+            (np.nan, {}, None),
+            (1e20, {"missing_value": np.float64(1e20)}, ["missing_value 1e+20"]),
+            (-9999, {"missing_value": "-9999"}, ["missing_value -9999"])]):
+        path = write_netcdf(tmp_path / f"{number}.nc", with_gap(value), attributes)
+        description = open_field(path, "v").description
+        assert description.get("masked_by") == masked_by and not {"zeros", "offset"} & description.keys()
+    plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
+    assert plan.layout.source.masked_by == masked_by and "by missing_value -9999" in format_plan(plan)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zeros_of_a_zarr_store_are_data_unless_an_attribute_says_otherwise(tmp_path, zarr_format):
+    rain = np.maximum(FIELD, 0)
+    for name, attributes in (("plain", {}), ("declared", {"missing_value": 0.0})):
+        group = zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="w", zarr_format=zarr_format)
+        for key, values in (("v", rain), ("y", np.arange(H) * 1.0)):
+            options = {"dimension_names": ["time", "y", "x"][3 - values.ndim : 2 + (values.ndim > 1)]} \
+                if zarr_format == 3 else {}
+            if key == "y" and options:
+                options["dimension_names"] = ["y"]
+            array = group.create_array(key, shape=values.shape, dtype=values.dtype, chunks=(1, H, W)[-values.ndim:],
+                                       fill_value=0.0, **options)
+            array[:] = values
+            if zarr_format == 2:
+                array.attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"] if key == "v" else ["y"]
+            array.attrs.update(attributes if key == "v" else {})
+        zarr.consolidate_metadata(str(tmp_path / f"{name}.zarr"), zarr_format=zarr_format)
+    source = open_field(tmp_path / "plain.zarr", "v")
+    found, valid = read_all(source)
+    np.testing.assert_array_equal(found, rain)
+    assert valid.all() and ("zeros" in source.description) == (zarr_format == 2)
+    assert len(source.facts.warnings) == (zarr_format == 2)
+    # the coordinate that begins at 0 keeps its zero, too
+    assert source.description["coordinates"][0]["first"] == 0.0
+    assert source.open_datasets()[0]["y"].values[0] == 0.0
+    np.testing.assert_array_equal(read_all(open_field(tmp_path / "declared.zarr", "v"))[1], rain != 0)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_the_fill_value_that_xarray_writes_to_zarr_is_missing(tmp_path):
+    dataset = xarray.Dataset({"v": (("time", "y", "x"), with_gap(np.nan))})
+    dataset.to_zarr(tmp_path / "f.zarr", zarr_format=2, encoding={"v": {"_FillValue": -9999.0}})
+    assert (json.loads((tmp_path / "f.zarr" / "v" / ".zarray").read_text())["fill_value"]) == -9999.0
+    source = open_field(tmp_path / "f.zarr", "v")
+    np.testing.assert_array_equal(read_all(source)[1], ~np.isnan(with_gap(np.nan)))
+    assert "masked_by" not in source.description
+
+
+@pytest.mark.parametrize("value", [-9999, -999.9, 1e20, 9999, -32768])
+def test_an_undeclared_fill_value_is_refused_with_a_way_to_declare_it(tmp_path, value):
+    path = write_netcdf(tmp_path / "f.nc", with_gap(value))
+    with pytest.raises(InputError, match=rf"f\.nc: v is exactly {value:g} in 120 cells, .* missing_value = {value:g};"
+                       .replace("+", r"\+")):
+        open_field(path, "v")
+    limit = {"valid_min" if value < 0 else "valid_max": np.float32(value)}
+    assert read_all(open_field(write_netcdf(path, with_gap(value), limit), "v"))[0].flat[0] == np.float32(value)
+
+
+@pytest.mark.parametrize("values", [
+    np.maximum(FIELD, 0),  # rain: most cells are 0
+    np.minimum(FIELD, 0.5),  # saturated
+    np.full((T, H, W), 5.0, np.float32),
+    (FIELD > 0).astype(np.float32),  # a mask
+    np.where(np.arange(W) < 3, 0, 300 + 50 * FIELD).astype(np.float32),  # a body at rest in a flow
+    np.exp(8 * FIELD),  # far from normal
+    np.linspace(-9999, 9999, T * H * W).reshape(T, H, W).astype(np.float32),  # the number itself is no fault
+    np.where(np.arange(T)[:, None, None] == 3, np.arange(H * W).reshape(H, W), FIELD).astype(np.float32),
+])
+def test_zeros_saturated_and_constant_values_raise_no_alarm(tmp_path, values):
+    source = open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    assert not source.facts.warnings
+    np.testing.assert_array_equal(read_all(source)[0], values)
+
+
+def test_any_other_value_far_out_is_told_and_kept(tmp_path):
+    hot_wall = with_gap(500)
+    source = open_field(write_netcdf(tmp_path / "f.nc", hot_wall), "v")
+    np.testing.assert_array_equal(read_all(source)[0], hot_wall)
+    assert len(source.facts.warnings) == 1
+    assert "v is exactly 500 in 120 cells" in source.facts.warnings[0]
+    assert "taken as data: if it stands for a missing value, give" in source.facts.warnings[0]
+
+
+def test_two_undeclared_fill_values_are_found_behind_each_other():
+    frame = FIELD[0].copy()
+    frame[0, :3], frame[1, :4] = -9999, 1e20
+    others = np.concatenate([frame[0, 3:], frame[1, 4:], frame[2:].ravel()])
+    assert find_outliers(frame) == ({-9999: 3, float(np.float32(1e20)): 4}, others.min(), others.max())
+    assert looks_like_fill(float(np.float32(1e20))) and not looks_like_fill(101325) and not looks_like_fill(99)
+
+
+def test_what_is_found_only_later_is_refused_then(tmp_path, monkeypatch):
+    """Of a very large field only some frames are looked at before the start."""
+    monkeypatch.setattr(field_look, "MOST_BYTES", 4 * H * W * 4)  # frames 0, 5, 10, 15
+    values = FIELD.copy()
+    values[7, :2] = -9999
+    source = open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    assert source.facts.lines[-1] == "looked at: 4 of 20 frames"
+    assert len(list(source.read(0, 7))) == 7
+    with pytest.raises(InputError, match="v is exactly -9999 in 40 cells"):
+        list(source.read(7, 8))
+    values[7] = np.nan
+    source = open_field(write_netcdf(tmp_path / "g.nc", values), "v")
+    with pytest.raises(InputError, match=r"g\.nc: v has no valid value in frame 7"):
+        list(source.read(7, 8))
+
+
+@pytest.mark.parametrize(("value", "words"), [(1e-38, "too small for float32"), (1e300, "as large as 9.99e[+]299")])
+def test_values_out_of_the_range_of_float32_are_refused(tmp_path, value, words):
+    path = write_netcdf(tmp_path / "f.nc", FIELD.astype(np.float64) * value)
+    with pytest.raises(InputError, match=words):
+        open_field(path, "v")
+
+
+def test_empty_frames_are_known_before_the_start(tmp_path):
+    values = FIELD.copy()
+    values[[0, 7, 8, 15]] = np.nan
+    source = open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    assert source.facts.empty == (0, 7, 8, 15) and source.facts.breaks == (1, 7, 8, 9, 15, 16)
+    assert "no valid value in frames 0, 7..8, 15" in source.facts.warnings[0]
+    with pytest.raises(InputError, match="no valid value in any frame .*6,400 cells by NaN"):
+        open_field(write_netcdf(tmp_path / "g.nc", np.full_like(FIELD, np.nan)), "v")
+
+
+def test_the_windows_of_a_data_set_end_at_an_empty_frame(tmp_path):
+    values = np.concatenate([FIELD, FIELD])
+    values[12] = np.nan
+    path = write_netcdf(tmp_path / "f.nc", values)
+    plan = plan_dataset(Recipe(field=path, variable="v", shards=4, out=tmp_path / "d"))
+    assert plan.layout.source.breaks == [12, 13]
+    assert all(12 not in range(shard.start, shard.stop) for shard in plan.shards)
+    # training 0..11 and 13..26, validation 27..31, test 32..39, each without two frames at both ends
+    assert sum(shard.num_samples for shard in plan.shards) == 8 + 10 + 1 + 4
+
+
+def bicubic(tmp_path, path, target="out.nc", **settings):
+    """Upscale a field by the network that gives bicubic enlargement, and return the new variable."""
+    source = open_field(path, "v")
+    upscaler = untrained(ModelSettings("compact", "bicubic", width=2, blocks=1), **settings)
+    work = FieldUpscaling.plan(UpscaleSettings(tmp_path, path, tmp_path / target), upscaler, source)
+    work.make(range(1), upscaler, Progress(source.num_frames, "", "frame", shown=False))
+    with xarray.open_dataset(tmp_path / target) as dataset:
+        return dataset["v"].load()
+
+
+def test_an_empty_frame_is_upscaled_to_an_empty_frame(tmp_path):
+    values = FIELD.copy()
+    values[[0, 7]] = np.nan
+    out = bicubic(tmp_path, write_netcdf(tmp_path / "f.nc", values))
+    assert np.isnan(out[[0, 7]]).all() and not np.isnan(out.values[1:7]).any() and not np.isnan(out.values[8:]).any()
+
+
+@pytest.mark.parametrize("mean", [101325.0, -4.2e6])
+def test_a_small_signal_on_a_large_mean_keeps_its_digits(tmp_path, mean):
+    import cv2
+
+    small = 1e-3 * FIELD.astype(np.float64)
+    path = write_netcdf(tmp_path / "f.nc", mean + small)
+    source = open_field(path, "v")
+    assert source.offset == source.description["offset"] == pytest.approx(mean, abs=1e-3)
+    found = read_all(source)[0]
+    assert found.dtype == np.float32
+    rounding = np.spacing(abs(mean)) + 1e-10
+    np.testing.assert_allclose(found.astype(np.float64) + source.offset, mean + small, rtol=0, atol=rounding)
+    plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
+    assert plan.layout.source.offset == source.offset and "is subtracted" in format_plan(plan)
+    # upscaled: in float64, for a network of the same data, and for one whose data had another or no mean
+    expected = mean + cv2.resize(small[4], (2 * W, 2 * H), interpolation=cv2.INTER_CUBIC)
+    for number, terms in enumerate([{"offset": -1e-3, "subtracted": source.offset},
+                                    {"offset": 0.999, "subtracted": source.offset - 1}, {"offset": mean - 1e-3}]):
+        out = bicubic(tmp_path, path, f"out_{number}.nc", extent=2e-3, **terms)
+        assert out.dtype == np.float64
+        np.testing.assert_allclose(out[4], expected, rtol=0, atol=2e-9)
+
+
+@pytest.mark.parametrize("values", [
+    (101325 + FIELD).astype(np.float32), 101325 + 1000 * FIELD.astype(np.float64),
+    (101325 + 0.01 * FIELD).astype(np.float32).astype(np.float64),  # doubles that are floats: nothing is lost
+    np.rint(1e6 + 10 * FIELD).astype(np.int32)])
+def test_what_float32_holds_is_read_as_it_is(tmp_path, values):
+    source = open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    assert source.offset == 0 and "offset" not in source.description
+    np.testing.assert_array_equal(read_all(source)[0], values.astype(np.float32))
+
+
+def test_whole_numbers_above_24_bits_keep_their_digits(tmp_path):
+    values = np.rint(1e9 + 1000 * FIELD).astype(np.int32)
+    source = open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    np.testing.assert_array_equal(read_all(source)[0].astype(np.float64) + source.offset, values)
+
+
+@pytest.mark.parametrize(("chunk", "expected"), [(20, 1), (8, 3)])
+def test_each_chunk_is_read_once(tmp_path, monkeypatch, chunk, expected):
+    monkeypatch.setattr(field_values, "LEAST_BLOCK", 1)
+    path = write_netcdf(tmp_path / "f.nc", FIELD, zlib=True, chunksizes=(chunk, H, W))
+    read, read_block = [], field_values.read_block
+    monkeypatch.setattr(field_values, "read_block", lambda *block: read.append(block[1]) or read_block(*block))
+    source = open_field(path, "v")
+    assert len(read) == expected and sum(map(len, read)) == T
+    read.clear()
+    for index in range(T):
+        np.testing.assert_array_equal(next(source.read(index, index + 1))[0][0], FIELD[index])
+    assert len(read) == expected - (expected == 1)  # a field of one block is still there
+
+
+def test_the_memory_for_chunks_is_bounded_and_stays_on_its_rank(tmp_path, monkeypatch):
+    monkeypatch.setattr(field_values, "LARGEST_BLOCK", 5 * 4 * H * W)
+    path = write_netcdf(tmp_path / "f.nc", FIELD, chunksizes=(T, H, W))
+    source = open_field(path, "v")
+    assert source.block_bytes == 5 * 4 * H * W
+    np.testing.assert_array_equal(read_all(source)[0], FIELD)
+    assert len(pickle.dumps(source)) < 5 * 4 * H * W

@@ -1,0 +1,98 @@
+"""The Wiener filter is one convolution; here it is compared with a Fourier transform of the whole frame, in NumPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hpc_vsr.models.build import build_model
+from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.state import load_weights
+from hpc_vsr.system.errors import InputError
+
+pytestmark = pytest.mark.compute
+SIDE = 240  # HR pixels, a multiple of every scale; the picture goes on at the other side, as for the transform
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Return (SIDE, SIDE) random values in 0..1 whose amplitudes fall with f^1.7, between a photograph and a field."""
+    rows, columns = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]
+    frequency = np.hypot(rows, columns)
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(np.random.default_rng(0).normal(size=(SIDE, SIDE))) / frequency**1.7
+    picture = np.fft.irfft2(spectrum, s=(SIDE, SIDE))
+    return (picture - picture.min()) / np.ptp(picture)
+
+
+def blur_response(sigma):
+    """Return what a Gaussian blur of pixels multiplies the spectrum with: the transform of the sampled Gaussian."""
+    pixels = np.minimum(np.arange(SIDE), SIDE - np.arange(SIDE))
+    response = np.fft.fft(np.exp(-((pixels / sigma) ** 2) / 2)).real
+    response /= response[0]
+    return response[:, None] * response[None, : SIDE // 2 + 1]
+
+
+def reduce(picture, sigma, scale):
+    """Blur, then take the values at the centres of the LR pixels, both by Fourier transform."""
+    rows, columns = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]
+    to_centre = np.exp(1j * np.pi * (rows + columns) * (scale - 1))
+    spectrum = np.fft.rfft2(picture) * blur_response(sigma) * to_centre
+    return np.fft.irfft2(spectrum, s=picture.shape)[::scale, ::scale]
+
+
+def enlarge(filters, lr):
+    """Enlarge a picture that goes on at the other side."""
+    extended = F.pad(torch.from_numpy(lr)[None, None], (filters.reach,) * 4, mode="circular")
+    return filters.inner(extended)[0, 0].double().numpy()
+
+
+def psnr(picture, reference):
+    return -10 * np.log10(np.square(picture - reference).mean())
+
+
+@pytest.mark.parametrize("sigma, scale", [(1.0, 2), (2.0, 4), (3.0, 2), (3.0, 3), (4.0, 4)])
+def test_the_wiener_filter_loses_less_than_002_db_to_a_fourier_transform(smooth, sigma, scale):
+    """However little the noise is; `-s` prints the losses."""
+    lr = reduce(smooth, sigma, scale)
+    large, blur = enlarge(Enlarge("bicubic", scale).double(), lr), blur_response(sigma)
+    losses = {}
+    for noise in (1e-6, 3e-6, 1e-5, 1e-4, 1.5e-4, 3e-4, 1e-3, 1e-2):
+        transform = np.fft.irfft2(np.fft.rfft2(large) * blur / (blur**2 + noise) * (1 + noise), s=large.shape)
+        found = enlarge(Enlarge("wiener", scale, sigma, noise), lr)
+        losses[noise] = psnr(transform, smooth) - psnr(found, smooth)
+    print(f"\nsigma {sigma:g}, {scale} times:", *(f"{noise:g} {loss:.4f} dB," for noise, loss in losses.items()))
+    assert max(losses.values()) < 0.02
+
+
+@pytest.mark.parametrize("noise, sigmas", [(1e-2, 16), (1e-3, 16), (5e-4, 16), (2e-4, 18), (1e-4, 20), (1.3e-5, 24)])
+def test_the_wiener_filter_is_no_longer_than_its_noise_needs(noise, sigmas):
+    """Its length decides the time of a network."""
+    assert Enlarge("wiener", 2, 3.0, noise).reach == 2 + math.ceil(sigmas * 3 / 2)
+
+
+@pytest.mark.parametrize("skip, plain", [("wiener", "deconvolved"), ("wiener", "plain"), ("none", "deconvolved")])
+def test_a_trained_network_keeps_the_filters_that_it_was_trained_with(skip, plain):
+    """Whatever length the filters have today."""
+    settings = ModelSettings("compact", skip, plain, width=4, blocks=1)
+    trained = build_model(settings, 1, 2, 1.0, 1e-2).eval()
+    torch.nn.init.normal_(trained.core.last.weight, std=0.1)
+    network = build_model(settings, 1, 2, 3.0, 1e-4).eval()
+    assert network.reach > trained.reach
+    load_weights(network, trained.state_dict(), "x")
+    lr = torch.rand(1, 1, 5, 12, 15, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(network.upscale(lr), trained.upscale(lr), rtol=0, atol=0)
+    load_weights(trained, build_model(settings, 1, 2, 3.0, 1e-4).state_dict(), "x")
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 12, 12), (4, 1, 13, 11), (9, 1, 13, 13), (4, 13, 13)])
+def test_filters_of_another_kind_are_refused(shape):
+    network = build_model(ModelSettings("compact", "wiener"), 1, 2, 1.0, 1e-2)
+    with pytest.raises(InputError, match="skip.kernels is "):
+        load_weights(network, {**network.state_dict(), "skip.kernels": torch.zeros(shape)}, "x")
