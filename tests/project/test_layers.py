@@ -18,7 +18,7 @@ MOST_ENTRIES = 26  # of a listing of hpc_vsr/
 ONLY_USERS = {
     "h5py": {"data/shards"},
     "mpi4py": {"system/mpi"},
-    "av": {"media/video_decode", "media/video_file", "media/video_join", "media/video_sink", "media/video_source"},
+    "av": {f"media/video_{name}" for name in ("convert", "decode", "file", "join", "sink", "source")},
     "xarray": {"media/field_sink", "media/field_source"},
     "submitit": {"cluster/jobs", "cluster/local", "cluster/submit"},
     "matplotlib": {"report/figures", "report/pictures"},
