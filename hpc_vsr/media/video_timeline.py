@@ -16,6 +16,7 @@ from hpc_vsr.system.errors import InputError
 
 ASSUMED_RATE = Fraction(25)
 STEADY = 0.9  # share of equal intervals from which on a longer one is a gap
+AVI_CHUNK = 8  # bytes of an empty one
 LISTED = 8  # numbers of frames in a message
 
 
@@ -66,6 +67,9 @@ def place_in_time(path: Path, packets: Packets, stamps: Stamps, bad: set[int]) -
     is_avi = packets.container == "avi" and packets.time_base * (packets.rate or 0) == 1
     empty = [stamp for stamp in packets.empty if stamp > pictures[0]]
     frames = range(pictures[0], pictures[-1] + 1) if is_avi else sorted({*pictures, *empty}) if empty else pictures
+    if len(frames) > path.stat().st_size // AVI_CHUNK + len(pictures):
+        raise InputError(f"{path}: its index counts {len(frames)} frames, more than fit into it; the file is damaged, "
+                         "copy it again")
     known = set(pictures)
     dropped = [frame for frame, stamp in enumerate(frames) if stamp not in known] if len(frames) > len(known) else []
     damaged = [frame for frame, stamp in enumerate(frames) if stamp in bad] if bad else []
@@ -89,7 +93,8 @@ def place_in_time(path: Path, packets: Packets, stamps: Stamps, bad: set[int]) -
 
 def _last_duration(packets: Packets, stamps: Stamps, frames: Sequence[int]) -> int:
     of = packets.pts if stamps.given is None else stamps.given
-    last = max(range(len(packets)), key=lambda number: of[number])
+    last = max((number for number in range(len(packets)) if number not in packets.discarded),
+               key=lambda number: of[number])
     return packets.durations[last] or (frames[-1] - frames[-2] if len(frames) > 1 else 1)
 
 
