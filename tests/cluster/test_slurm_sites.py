@@ -64,7 +64,7 @@ def test_launch_and_its_jobs_do_so_too(clone):
     assert done.returncode == 0, done.stderr
     report = job_number(done.stdout, "report")
     shown = clone.cluster.ask("scontrol", "--oneliner", "show", "job", report)
-    assert "Comment=of-the-site" in shown and "MinMemoryNode=1536M" in shown and "NumCPUs=1" in shown
+    assert "Comment=of-the-site" in shown and "MinMemoryNode=1.50G" in shown and "NumCPUs=1" in shown
     assert clone.wait(report) == "COMPLETED", clone.logs()
     assert json.loads((clone.folder / "runs" / "one" / "report" / "report.json").read_text())["runs"]
 
@@ -77,7 +77,7 @@ def test_the_pipeline_asks_for_what_the_job_file_and_the_site_say(clone):
     made, report = (clone.cluster.ask("scontrol", "--oneliner", "show", "job", jobs[name])
                     for name in ("data set", "report"))
     assert "NumTasks=2" in made and "Comment=of-the-site" in made
-    assert "NumCPUs=1" in report and "MinMemoryNode=1536M" in report and "TimeLimit=00:12:00" in report
+    assert "NumCPUs=1" in report and "MinMemoryNode=1.50G" in report and "TimeLimit=00:12:00" in report
     assert clone.wait(jobs["report"]) == "COMPLETED", clone.logs()
     assert len(runs_of(clone)) == 6
 
