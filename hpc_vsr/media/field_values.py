@@ -27,7 +27,6 @@ def as_stored(path: Path, variable: str | None = None) -> dict:
     or days is no time stamp.
     """
     mask = dict.fromkeys(zero_filled(path), False)
-    if variable is None:
     if variable is not None:
         mask[variable] = False
     return {"decode_timedelta": False, **({"mask_and_scale": mask} if mask else {})}
