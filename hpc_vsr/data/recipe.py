@@ -13,8 +13,7 @@ from typing import Any
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
 from hpc_vsr.data.splits import SPLITS, ShardPlan, SplitFractions, plan_shards, split_frames
-from hpc_vsr.media.field_periodic import without_cropped
-from hpc_vsr.media.reading import Damaged, Periodic, Reading
+from hpc_vsr.media.reading import Damaged, Periodic, Reading, without_cropped
 from hpc_vsr.media.source import OPTIONS, Channels, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
