@@ -23,8 +23,8 @@ from hpc_vsr.system.files import write_whole
 
 MILLISECOND = Fraction(1, 1000)
 CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "vendor_id")
-ENCODER_TAGS = "encoder"  # also encoder_settings and encoder_options; Matroska writes them in capitals
-STATISTICS_TAGS = ("bps", "duration", "number_of_", "_statistics_")  # Matroska's, which do not hold for the copy
+# how tags begin that do not hold for the copy: the encoder and its settings, statistics; Matroska has them in capitals
+PASSING_TAGS = ("encoder", "bps", "duration", "number_of_", "_statistics_")
 EARLIEST = -30  # seconds; Matroska's blocks can begin 32 seconds before 0
 
 
@@ -143,7 +143,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
                   for stream in (_sound_and_subtitles(original) if has_clock else [])}
         for index, stream in beside.items():
             _copy_description(original.streams[index], stream)
-        target.metadata.update(_kept_tags(original.metadata, (ENCODER_TAGS,)))
+        target.metadata.update(_kept_tags(original.metadata))
         target.metadata["comment"] = comment
         if is_whole:
             target.set_chapters(original.chapters())
@@ -156,7 +156,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
 
 
 def _copy_description(source, target) -> None:
-    target.metadata.update(_kept_tags(source.metadata, (ENCODER_TAGS, *STATISTICS_TAGS)))
+    target.metadata.update(_kept_tags(source.metadata))
     target.disposition = source.disposition
 
 
@@ -168,10 +168,10 @@ def _earliest(source: Path, times: Sequence[int], time_base: Fraction) -> Fracti
     return min([times[0] * time_base, *begins])
 
 
-def _kept_tags(metadata: Mapping[str, str], without: tuple[str, ...]) -> dict[str, str]:
-    """Return the tags of a source but those of its container, and those that begin with one of `without`."""
+def _kept_tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a source that hold for a copy too."""
     return {key: value for key, value in metadata.items()
-            if key.lower() not in CONTAINER_TAGS and not key.lower().startswith(without)}
+            if key.lower() not in CONTAINER_TAGS and not key.lower().startswith(PASSING_TAGS)}
 
 
 def _decoding_time(packet) -> Fraction:
