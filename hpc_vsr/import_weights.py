@@ -19,9 +19,9 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=Path, required=True, help="run folder to write, runs/NAME")
     parser.add_argument("--data", type=Path | None, default=None,
                         help="data set that 'evaluate' measures the run on; without it, name one in 'evaluate --data'")
-    parser.add_argument("--output-range", type=tuple[float, float], default=(0.0, 255.0), metavar="[LOW,HIGH]",
-                        help="grey levels that the network's last step keeps to: [0,255], or [16,234] for an earlier "
-                             "file of the authors")
+    parser.add_argument("--output-range", type=tuple[float, float] | None, default=None, metavar="[LOW,HIGH]",
+                        help="grey levels that the network's last step keeps to, such as [0,255] or [16,234]; without "
+                             "it, those of the authors' files that are known by their SHA-256, else [0,255]")
     return parser
 
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.evaluation.published import import_weights
 
-    run = import_weights(arguments.weights, arguments.out, arguments.data, arguments.output_range)
+    run, told = import_weights(arguments.weights, arguments.out, arguments.data, arguments.output_range)
     data = "" if arguments.data else " --data data/NAME"
-    print(f"{run.path}: 5-parallel with the weights of {arguments.weights.name}\n"
+    print(f"{run.path}: 5-parallel with the weights of {arguments.weights.name}\n{told}\n"
           f"next: python -m hpc_vsr.evaluate --run {run.path}{data}")
 
 

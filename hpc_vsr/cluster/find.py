@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpc_vsr.cluster.logs import End, find_logs, read_end
 from hpc_vsr.cluster.state import FAILED, JobState, RunState, decide_queued, decide_run, format_end
-from hpc_vsr.experiment.progress import FINISHED, NOT_STARTED, read_progress
+from hpc_vsr.experiment.progress import FINISHED, NOT_STARTED, STOPPED, read_progress
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.files import file_time
@@ -41,6 +41,8 @@ def find_run(run: RunFolder, experiment: Experiment | None, number: str, queue: 
     queued = (queue or {}).get(number) or (queue or {}).get(held_by)
     has_left = number if queue is not None and queued is None else ""
     state, note, log = decide_run(progress, has_left, queued, lambda: _end_of(run, has_left, logs), data)
+    if number and queue is None and state in (NOT_STARTED, STOPPED):
+        note = f"it was submitted as job {number}, and SLURM cannot be asked for it here"
     job = "" if state in (FINISHED, NOT_STARTED) else queued.job if queued else number
     return RunState(run, state, progress, job, note, log)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc_vsr.cluster.find import find_data, find_report, find_run
 from hpc_vsr.cluster.record import DATA, RECORD, REPORT, read_record, run_key
-from hpc_vsr.cluster.state import GOING, JobState, RunState
+from hpc_vsr.cluster.state import GOING, NEVER, WAITING, JobState, RunState
 from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import FINISHED
@@ -80,6 +80,9 @@ def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequ
             runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, queue, logs, made))
     changed = max((file_time(state.run.path / "checkpoints") for state in runs), default=0.0)
     report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed)
+    if report is not None and report.state == WAITING and any(state.state == NEVER for state in runs) \
+            and not any(state.state in GOING for state in runs):
+        report = JobState(report.what, NEVER, report.number, "it waits for runs that never start")
     return Status(runs, [state for state in (made, report) if state is not None])
 
 

@@ -216,7 +216,7 @@ def _print_plan(plan: Plan, num_finished: int, num_ranks: int) -> None:
           f"{width}x{height} HR, {lr_width}x{lr_height} LR, "
           f"{len(plan.shards)} shards{finished}, {num_ranks} rank{'s' if num_ranks > 1 else ''}",
           file=sys.stderr, flush=True)
-    for warning in plan.source.facts.warnings:
+    for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 

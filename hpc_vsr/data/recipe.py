@@ -12,13 +12,16 @@ from typing import Any
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.info import FORMAT_VERSION, DatasetLayout, SourceInfo
-from hpc_vsr.data.splits import ShardPlan, SplitFractions, plan_shards, split_frames
-from hpc_vsr.media.field_periodic import without_cropped
-from hpc_vsr.media.reading import Damaged, Periodic, Reading
+from hpc_vsr.data.splits import SPLITS, ShardPlan, SplitFractions, plan_shards, split_frames
+from hpc_vsr.media.reading import Damaged, Periodic, Reading, without_cropped
 from hpc_vsr.media.source import OPTIONS, Channels, Option, Source, find_kind, open_source
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict, named_in_errors, read_toml
 from hpc_vsr.system.errors import InputError
+
+# what hangs on the samples of a split
+DEPENDS = {"train": "a network learns from", "val": "the best weights and the Wiener noise are chosen by",
+           "test": "every figure is measured on"}
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,17 @@ class Plan:
     def num_bytes(self) -> int:
         return sum(plan.num_frames for plan in self.shards) * self.layout.bytes_per_frame
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of the source and of the splits."""
+        lone = [split for split in SPLITS if self.num_samples(split) == 1]
+        return [*self.source.facts.warnings,
+                *(f"the split {split} has a single sample, so {DEPENDS[split]} one frame; take more frames or raise "
+                  f"--split.{split}" for split in lone)]
+
+    def num_samples(self, split: str) -> int:
+        return sum(shard.num_samples for shard in self.shards if shard.split == split)
+
 
 def plan_dataset(recipe: Recipe) -> Plan:
     """Check the source and lay out the data set; it writes nothing and decodes at most a few frames."""
@@ -193,12 +207,13 @@ def format_plan(plan: Plan) -> str:
     rows = [f"source   {plan.recipe.source_path}: {plan.source.num_frames} frames "
             f"{plan.source.width}x{plan.source.height}, {', '.join(plan.source.channels)} {plan.source.dtype}",
             *(f"         {line}" for line in plan.source.facts.lines),
-            *(f"         warning: {line}" for line in plan.source.facts.warnings),
+            *(f"         warning: {line}" for line in plan.warnings),
             f"folder   {plan.recipe.folder}: {files.format_bytes(plan.num_bytes)}"]
     for split, (start, stop) in plan.layout.splits.items():
         shards = [shard for shard in plan.shards if shard.split == split]
-        samples = sum(shard.num_samples for shard in shards)
-        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} samples in {len(shards)} shards")
+        samples = plan.num_samples(split)
+        rows.append(f"{split:<8} frames {start}..{stop - 1}, {samples} sample{'s' * (samples != 1)} in "
+                    f"{len(shards)} shard{'s' * (len(shards) != 1)}")
     return "\n".join(rows)
 
 

@@ -80,7 +80,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     if not known_rows:
         shared[key] = (noise, [row for row in rows if row.model == BASELINE],
                        {row.method: pictures[row.method] for row in rows if row.model == BASELINE})
-    rows = sorted([*known_rows, *rows], key=lambda row: list_profiles(manifest.is_8bit, len(manifest.channels)).index(
+    rows = sorted([*known_rows, *rows], key=lambda row: list_profiles(manifest.is_grey, len(manifest.channels)).index(
         row.profile))  # stable: in each profile the baselines come first
     pictures = {**pictures, "methods": np.array([*known_pictures, *pictures["methods"]]), **known_pictures}
     flow = measure_flow(trained.network, split, device) if trained.network.has_flow else ABSENT

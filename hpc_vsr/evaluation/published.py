@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.data.manifest import read_manifest
+from hpc_vsr.evaluation.weight_files import output_range, read_state_dict
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.folder import RunFolder
@@ -77,49 +77,27 @@ def convert_weights(published: Mapping[str, Tensor], own: Mapping[str, Tensor], 
     return {ours: published[theirs].float().contiguous() for ours, theirs in wanted.items()}
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a PyTorch file by name, on the CPU; no code in the file is run.
+def import_weights(path: Path, out: Path, data: Path | None, asked_range: Sequence[float] | None
+                   ) -> tuple[RunFolder, str]:
+    """Write a run folder with the published weights in `path`; return it, and a sentence about its output range.
 
-    Raises `InputError` if it holds anything else.
-    """
-    files.check_input_file(path, "a file of PyTorch weights")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"{path}: is not a plain file of weights: it holds code that loading would run, "
-                         "or it is damaged; save only its state_dict()") from None
-    except Exception as error:  # a damaged file fails in many ways inside torch
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"{path}: is not a PyTorch file ({reason})") from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise InputError(f"{path}: holds no named weights; save the network's state_dict()")
-    for name, value in content.items():
-        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
-        if not (plain and value.is_floating_point() and not value.is_quantized and torch.isfinite(value).all()):
-            raise InputError(f"{path}: {name} is not a plain tensor of finite floating-point numbers")
-    return content
-
-
-def import_weights(path: Path, out: Path, data: Path | None, output_range: Sequence[float]) -> RunFolder:
-    """Write a run folder with the published weights in `path`, and return it.
-
-    Raises `InputError` if the folder holds another run.
+    Without `asked_range` the range is that of the authors' file with this checksum, or the usual one. Raises
+    `InputError` if the folder holds another run.
     """
     # the network and its weights, as the authors trained them
-    settings = ModelSettings(name="parallel5", value_range=255.0, output_range=list(output_range), init="torch")
+    published = read_state_dict(path)
+    origin = {"file": path.name, "sha256": files.sha256(path)}
+    limits, told = output_range(origin["sha256"], asked_range)
+    settings = ModelSettings(name="parallel5", value_range=255.0, output_range=list(limits), init="torch",
+                             features_2d=_features_2d(published))
     terms = DataTerms(channels=1, scale=SCALE, sigma=SIGMA, noise=0.0, offset=0.0, extent=255.0,
                       fingerprint="published", is_video=True)
-    weights = convert_weights(read_state_dict(path), terms.build(settings).state_dict(), str(path))
+    weights = convert_weights(published, terms.build(settings).state_dict(), str(path))
     run = RunFolder(out)
     run.check_name()
     if data is not None:
         _check_data(data)
     # the folder must be empty or hold the same import; a damaged config is written anew
-    origin = {"file": path.name, "sha256": files.sha256(path)}
     try:
         config = run.read_config() if run.config.exists() else {}
     except InputError:  # damaged or of an earlier version
@@ -140,7 +118,14 @@ def import_weights(path: Path, out: Path, data: Path | None, output_range: Seque
             "evaluate": as_dict(EvaluateSettings()), "data_fingerprint": terms.fingerprint, "imported": origin})
         run.checkpoints.folder.mkdir(exist_ok=True)
         save_checkpoint(run.checkpoints, _state(settings, terms, weights), 0, keep=1, best_score=None)
-    return run
+    return run, told
+
+
+def _features_2d(published: Mapping[str, Tensor]) -> int:
+    """Return the number of feature maps of the 2D part; the usual one if the weights do not say."""
+    names = (f"{before}twodConvBlock11.1.weight" for before in ("", "module."))
+    shape = next((published[name].shape for name in names if name in published), ())
+    return shape[0] if len(shape) == 4 and 1 <= shape[0] <= 1024 else ModelSettings().features_2d
 
 
 def _holds_weights(run: RunFolder, weights: dict[str, Tensor]) -> bool:

@@ -153,6 +153,8 @@ def find_axes(dataset: Any, name: str, wanted: Mapping[str, str]) -> Axes:
     elif time is None and any(kinds[dim] in ("y", "x") for dim in others):
         raise InputError(f"{name} has dimensions {_dims(array)}, and none of them is known as time; rename the one "
                          "that is to time")
+    if any(array.sizes[dim] == 0 for dim in array.dims if dim != time):
+        raise InputError(f"{name} has dimensions {_dims(array)}: it has no values")
     many = [dim for dim in others if array.sizes[dim] > 1]
     if many:
         raise MustChoose(_what_to_choose(dataset, array, many, wanted, time))
@@ -217,7 +219,7 @@ def _values(dataset: Any, array: Any, name: str) -> list[float | str]:
 
 def _position(key: str, text: str, values: list) -> int:
     """Return the position of the value that a text names; `InputError` with the nearest ones if it is not there."""
-    if isinstance(values[0], str):
+    if not values or isinstance(values[0], str):
         found = [index for index, value in enumerate(values) if value.strip() == text]
     else:
         try:

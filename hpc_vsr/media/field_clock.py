@@ -100,11 +100,12 @@ def _rank_names(dataset: Any, dims: tuple) -> list[str]:
     """Return the variables that may hold the time stamps, the best first."""
     def rank(name: str) -> int:
         attributes = dataset.variables[name].attrs
+        standard_name = str(attributes.get("standard_name"))
         if name in dims:
             return 0
-        if attributes.get("standard_name") in ("forecast_reference_time", "forecast_period"):
+        if standard_name in ("forecast_reference_time", "forecast_period"):
             return NO_STAMP
-        if attributes.get("standard_name") == "time" or str(attributes.get("axis", "")).upper() == "T":
+        if standard_name == "time" or str(attributes.get("axis", "")).upper() == "T":
             return 1
         if " since " in str(attributes.get("units", "")):
             return 2 if kind_of_name(name) == "time" else 3

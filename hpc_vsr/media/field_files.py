@@ -154,7 +154,7 @@ def _open_hdf5(xarray: Any, path: Path, group: str | None, options: dict) -> Any
             return xarray.open_dataset(path, group=group, **engine, **options)
         except Exception as error:  # whatever the back end raises
             first = first or error
-    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):
+    with field_hdf5.passing_damage():
         if field_hdf5.is_plain(path) and (dataset := _open_plainly(xarray, path, group or "")).variables:
             return xarray.decode_cf(dataset, **options)
     raise first

@@ -20,6 +20,7 @@ FILTERS = {4: "SZIP", 307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 
 MATLAB = b"MATLAB 7.3"
 MATLAB_OLD = b"MATLAB 5.0"
 OWN_ATTRIBUTES = ("DIMENSION_LIST", "DIMENSION_LABELS", "REFERENCE_LIST", "CLASS", "NAME")
+DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)  # what h5py raises
 UNUSED = ("#refs#", "#subsystem#")  # of MATLAB
 
 
@@ -34,8 +35,9 @@ def starts_with(path: Path, mark: bytes) -> bool:
 
 def list_groups(path: Path) -> list[str]:
     """Return the groups of a file that hold arrays of numbers, "" for the top."""
-    with _opened(path) as file:
+    with _opened(path) as file, passing_damage():
         return list(_walk(file, "")) if file is not None else [""]
+    return [""]
 
 
 def _walk(group: h5py.Group, name: str) -> Iterator[str]:
@@ -56,11 +58,22 @@ def _walk(group: h5py.Group, name: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def passing_damage() -> Iterator[None]:
+    """Leave a damaged file to xarray, which reports it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGED:
+        pass
+
+
+@contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File | None]:
     """Open a file; None if it is damaged, which xarray then reports."""
     try:
         file = h5py.File(path, "r")
-    except (OSError, RuntimeError, ValueError):
+    except DAMAGED:
         yield None
         return
     with file:
@@ -86,25 +99,20 @@ def check_variable(path: Path, name: str) -> list[str]:
     InputError
         If a part in another file is missing, or a filter is not installed.
     """
-    with _opened(path) as file:
-        if file is None:
-            return []
-        try:
-            dataset = file.get(name)
-        except (OSError, RuntimeError, ValueError, KeyError):  # damaged: xarray reports it
-            return []
-        if dataset is None:
+    with _opened(path) as file, passing_damage():
+        dataset = file.get(name) if file is not None else None
+        if file is not None and dataset is None:
             _check_link(path, file, name)
-        if not isinstance(dataset, h5py.Dataset):
-            return []
-        _check_filters(path, name, dataset)
-        return [*_check_parts(path, name, dataset), *_look_for_absent(path, name, dataset)]
+        if isinstance(dataset, h5py.Dataset):
+            _check_filters(path, name, dataset)
+            return [*_check_parts(path, name, dataset), *_look_for_absent(path, name, dataset)]
+    return []
 
 
 def is_for_h5py(path: Path) -> bool:
     """Check whether a file has a variable with a filter that is no part of HDF5, and h5py knows all filters of it."""
     found: set[int] = set()
-    with _opened(path) as file, contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):  # damaged
+    with _opened(path) as file, passing_damage():
         if file is not None:
             file.visititems(lambda _, item: found.update(_filters(item)) if isinstance(item, h5py.Dataset) else None)
     return bool(found - NATIVE) and all(h5py.h5z.filter_avail(number) for number in found)
@@ -113,7 +121,7 @@ def is_for_h5py(path: Path) -> bool:
 def is_plain(path: Path) -> bool:
     """Check whether a file can be opened, and the NetCDF library did not write it."""
     with _opened(path) as file:
-        return file is not None and "_NCProperties" not in file.attrs
+        return file is not None and "_NCProperties" not in file.attrs.keys()  # noqa: SIM118
 
 
 def _filters(dataset: h5py.Dataset) -> list[int]:
@@ -122,9 +130,7 @@ def _filters(dataset: h5py.Dataset) -> list[int]:
 
 
 def _check_link(path: Path, file: h5py.File, name: str) -> None:
-    link = None
-    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):
-        link = file.get(name, getlink=True)
+    link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         raise InputError(f"{path}: {name} is a link to {link.path} in {link.filename}, which is not there; put that "
                          f"file next to {path.name}")
@@ -216,12 +222,12 @@ def describe_matlab(name: str, shape: tuple[int, ...]) -> str:
 
 def read_labels(path: Path, name: str) -> list[tuple[str, np.ndarray | None]]:
     """Return the label of each dimension of a variable, "" if it has none, and the values of its first scale."""
-    with _opened(path) as file:
+    with _opened(path) as file, passing_damage():
         dataset = None if file is None else file.get(name)
-        if not isinstance(dataset, h5py.Dataset):
-            return []
-        return [(dim.label, dim[0][()] if len(dim) and dim[0].shape == (size,) else None)
-                for dim, size in zip(dataset.dims, dataset.shape, strict=True)]
+        if isinstance(dataset, h5py.Dataset):
+            return [(dim.label, dim[0][()] if len(dim) and dim[0].shape == (size,) else None)
+                    for dim, size in zip(dataset.dims, dataset.shape, strict=True)]
+    return []
 
 
 def list_arrays(path: Path, group: str) -> dict[str, LazyArray]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from hpc_vsr.media.field_outliers import find_outliers, judge_outliers
 from hpc_vsr.media.field_values import FieldFrames
 from hpc_vsr.media.reading import Facts
 from hpc_vsr.system.errors import InputError
@@ -18,9 +17,7 @@ from hpc_vsr.system.errors import InputError
 LARGEST = 1e30  # above any sensible unit: larger values are undeclared fill values, and arithmetic needs room
 SMALLEST = 1e-34  # below it float32 has fewer digits
 MOST_BYTES = 8 << 30  # of a field in float32 of which every frame is looked at; of a larger one, some
-FAR, VERY_FAR = 0.2, 10.0  # of the range of all other values: for a value that looks like a fill value, and any other
 MOST_LOST = 2.0**-13  # of the range of the values, by which rounding to float32 may change one
-FILL_LIKE = re.compile(r"-?(9{3,}|9{2,}\.9+|7{4,}|8{4,}|32767|32768|2147483647|2147483648)")
 
 
 @dataclass
@@ -44,6 +41,7 @@ class Look:
     inner_low, inner_high : float
         Range of all other values.
     has_zeros : bool
+        Whether there are zeros in a variable whose fill value of 0 is not an attribute.
     rounding : float
         Largest difference between a value and the float32 that is nearest to it.
     """
@@ -86,7 +84,8 @@ def look_at(frames: FieldFrames) -> Look:
         values = frame.values if valid is None else frame.values[valid]
         low, high = check_values(frames, index, values)
         look.low, look.high = min(look.low, low), max(look.high, high)
-        look.has_zeros = look.has_zeros or bool(low <= 0 <= high and (values == 0).any())
+        if any(frames.zero_filled) and low <= 0 <= high:
+            look.has_zeros = look.has_zeros or bool((values == 0).any())
         if values.dtype.kind in "iu" or values.dtype.itemsize > 4:
             rounded = values.astype(np.float32).astype(np.float64)
             look.rounding = max(look.rounding, float(np.abs(values - rounded).max()))
@@ -117,67 +116,14 @@ def check_values(frames: FieldFrames, index: int, values: np.ndarray) -> tuple[f
     return low, high
 
 
-def find_outliers(values: np.ndarray) -> tuple[dict[float, int], float, float]:
-    """Return values that are far from all others of a frame, with their numbers of cells, and the others' range.
-
-    Up to two values at each end are tried. All cells of an outlier are exactly equal.
-    """
-    found: dict[float, int] = {}
-    rest = values
-    low, high = float(rest.min()), float(rest.max())
-    for _ in range(4):
-        for value, is_upper in ((high, True), (low, False)):
-            others = rest[rest < value] if is_upper else rest[rest > value]
-            if not others.size:
-                return found, low, high  # a constant
-            next_low, next_high = float(others.min()), float(others.max())
-            gap = value - next_high if is_upper else next_low - value
-            if gap > _far(value) * (next_high - next_low) and (looks_like_fill(value) or rest.size - others.size > 1):
-                found[value] = rest.size - others.size
-                rest, low, high = others, next_low, next_high
-                break
-        else:
-            break
-    return found, low, high
-
-
-def looks_like_fill(value: float) -> bool:
-    """Return whether programs use such a number for a missing value: -9999, 999.9, -32768, 1e20, ..."""
-    if value != 0 and abs(value) >= 1e8:
-        digits = math.log10(abs(value))
-        if abs(digits - round(digits)) < 1e-7:
-            return True
-    return bool(FILL_LIKE.fullmatch(_shortest(value)))
-
-
-def judge_outliers(frames: FieldFrames, look: Look) -> list[str]:
-    """Return warnings of values that may stand for missing ones; `InputError` for one that looks much like it."""
-    decoder, spread, told = frames.decoders[0], look.inner_high - look.inner_low, []
-    for value, cells in look.outliers.items():
-        gap = max(value - look.inner_high, look.inner_low - value)
-        if cells < 2 or gap <= _far(value) * spread or decoder.missing.has_limit(value > look.inner_high):
-            continue
-        what = (f"{frames.paths[0]}: {frames.name} is exactly {_shortest(value)} in {cells:,} cells, far from all its "
-                f"other values ({look.inner_low:.6g} to {look.inner_high:.6g})")
-        declare = f"give the variable the attribute missing_value = {_shortest(value)}"
-        if looks_like_fill(value):
-            bound = "valid_max" if value > look.inner_high else "valid_min"
-            raise InputError(f"{what}; if that stands for a missing value, {declare}; if it is one of its values, "
-                             f"the attribute {bound} = {_shortest(value)}")
-        if spread > 0:  # else the variable has two values, such as a mask
-            told.append(f"{what}; it is taken as data: if it stands for a missing value, {declare}")
-    return told
-
-
 def refuse_late_fill(frames: FieldFrames, index: int, values: np.ndarray, look: Look) -> None:
     """Raise `InputError` if a frame that was not looked at has a value that looks like an undeclared fill value."""
     low, high = float(values.min()), float(values.max())
     if look.low <= low and high <= look.high:
         return
     found, inner_low, inner_high = find_outliers(values)
-    judge_outliers(frames, dataclasses.replace(
-        look, outliers=collections.Counter({value: cells + look.outliers[value] for value, cells in found.items()}),
-        inner_low=min(look.inner_low, inner_low), inner_high=max(look.inner_high, inner_high)))
+    cells = {value: count + look.outliers[value] for value, count in found.items()}
+    judge_outliers(frames, cells, min(look.inner_low, inner_low), max(look.inner_high, inner_high))
 
 
 def choose_offset(look: Look) -> float:
@@ -197,7 +143,7 @@ def facts_of(frames: FieldFrames, look: Look, offset: float, units: str) -> Fact
     lines = [_missing_line(frames, look)]
     warnings = [f"{path}: {text}; it is ignored" for path, decoder in zip(frames.paths, frames.decoders, strict=True)
                 for text in decoder.missing.unread]
-    warnings += judge_outliers(frames, look)
+    warnings += judge_outliers(frames, look.outliers, look.inner_low, look.inner_high)
     if offset:
         lines.append(f"values: {look.low:.10g} to {look.high:.10g} {units}, from which {offset:.10g} is subtracted, "
                      "because float32 is too coarse for them; upscale adds it again")
@@ -227,16 +173,6 @@ def _chosen(frames: FieldFrames) -> Sequence[int]:
     if frames.num_frames <= most:
         return range(frames.num_frames)
     return [index * frames.num_frames // most for index in range(most)]
-
-
-def _shortest(value: float) -> str:
-    """Return the shortest text of a number, in float32 if it is one: -999.9 and not -999.9000244."""
-    in_float32 = np.float32(value)
-    return f"{float(str(in_float32)) if in_float32 == value else value:.10g}"
-
-
-def _far(value: float) -> float:
-    return FAR if looks_like_fill(value) else VERY_FAR
 
 
 def _missing_line(frames: FieldFrames, look: Look) -> str:

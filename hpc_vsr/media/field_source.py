@@ -71,8 +71,14 @@ class FieldSource:
     def _open_parts(self, stored: bool) -> tuple[list[Part], list[Clock] | None]:
         """Open the files; the values of the variable stay as they are `stored`, or are decoded by xarray."""
         name = self._variable.rpartition("/")[2] if stored else None
-        return find_times([open_part(path, self._variable, self._wanted, **as_stored(path, name))
-                           for path in self.files])
+        parts = [open_part(path, self._variable, self._wanted, **as_stored(path, name)) for path in self.files]
+        try:
+            return find_times(parts)
+        except InputError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:  # raised by back ends for damaged data
+            raise InputError(f"{self.files[0]}: the time stamps beside {self._variable} cannot be read "
+                             f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
 
     @property
     def output_dtype(self) -> np.dtype:
@@ -124,7 +130,8 @@ def list_variables(path: Path, wanted: Mapping[str, str] | None = None) -> list[
     first, found = list_field_files(path)[0], {"time": [], "choice": [], "frame": []}
     for group in list_groups(first):
         dataset = open_group(first, group)
-        bounds = {array.attrs.get(key) for array in dataset.variables.values() for key in ("bounds", "climatology")}
+        bounds = {str(array.attrs.get(key)) for array in dataset.variables.values()
+                  for key in ("bounds", "climatology")}
         for name, array in dataset.data_vars.items():
             if array.ndim >= 2 and array.dtype.kind in "fiu" and name not in bounds:
                 kind = _kind_of_variable(dataset, name, wanted or {})

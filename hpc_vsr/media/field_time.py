@@ -131,8 +131,7 @@ def _on_one_clock(paths: Sequence[Path], clocks: Sequence[Clock]) -> list[Clock]
         if not is_same or first.decode(0) is None or None in dates or "since" not in first.units:
             raise InputError(f"{path}: {clock.name} is {_how(clock)}, but in the file before it {_how(first)}; all "
                              "files must use the same type of time")
-        dates = [cftime.datetime(date.year, date.month, date.day, date.hour, date.minute, date.second,
-                                 date.microsecond, calendar=first.calendar) for date in dates]
+        dates = [cftime.datetime(*date.timetuple()[:6], date.microsecond, calendar=first.calendar) for date in dates]
         made.append(replace(first, stored=np.asarray(cftime.date2num(dates, first.units, first.calendar))))
     return made
 

@@ -23,12 +23,13 @@ def as_stored(path: Path, variable: str | None = None) -> dict:
     """Return the arguments with which `xarray.open_dataset` leaves the values of a variable as they are stored.
 
     `variable` is the name in the file, or in its group. In a Zarr store of format 2, variables whose fill value of 0
-    is no attribute are left as they are too, because xarray would take their zeros for missing.
+    is no attribute are left as they are too, because xarray would take their zeros for missing. A variable in seconds
+    or days is no time stamp.
     """
     mask = dict.fromkeys(zero_filled(path), False)
-    if variable is None:
-        return {"mask_and_scale": mask} if mask else {}
-    return {"mask_and_scale": {**mask, variable: False}}
+    if variable is not None:
+        mask[variable] = False
+    return {"decode_timedelta": False, **({"mask_and_scale": mask} if mask else {})}
 
 
 def zero_filled(path: Path) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from hpc_vsr.system.errors import InputError
 
 Periodic = Literal["auto", "none", "x", "y", "xy"]
 Damaged = Literal["refuse", "repeat"]
@@ -62,3 +65,20 @@ class Facts:
     periodic: Literal["", "x", "y", "xy"] = ""
     lines: Sequence[str] = ()
     warnings: Sequence[str] = ()
+
+
+def without_cropped(facts: Facts, height: int, width: int, scale: int, asked: Periodic, where: str) -> Facts:
+    """Return the facts of a source whose frames are cropped to multiples of `scale`, and then not periodic there.
+
+    `InputError` if the user has said that they are periodic.
+    """
+    cut = [(axis, side) for axis, side in (("x", width), ("y", height)) if axis in facts.periodic and side % scale]
+    if not cut:
+        return facts
+    axis, side = cut[0]
+    what = (f"{where}: has {side} {'columns' if axis == 'x' else 'rows'}, and for scale {scale} the last "
+            f"{side % scale} of them is left out, so that {axis} is not periodic any more")
+    if asked != "auto":
+        raise InputError(f"{what}; choose --periodic none or another scale, or interpolate it to a multiple of {scale}")
+    left = "".join(name for name in facts.periodic if name not in dict(cut))
+    return dataclasses.replace(facts, periodic=left, warnings=[*facts.warnings, f"{what} and has a seam"])

@@ -200,5 +200,6 @@ def _damage_of(path: Path, number: int, failed: set[int], tolerant: bool) -> Ite
         yield
     except av.error.FFmpegError as error:
         if not tolerant:
-            raise InputError(f"{path}: picture {number} cannot be decoded ({error.strerror}); {MEND_DAMAGE}") from None
+            which = f"picture {number}" if number >= 0 else "the last picture"
+            raise InputError(f"{path}: {which} cannot be decoded ({error.strerror}); {MEND_DAMAGE}") from None
         failed.add(number)

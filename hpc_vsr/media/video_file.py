@@ -96,7 +96,7 @@ def _codec_name(path: Path) -> str:
         content += file.read()
     for pattern in CODEC_NAMES:
         if found := re.search(pattern, content, re.DOTALL):
-            return f" {found[1].decode('latin-1').strip()!r}"
+            return f" {ascii(found[1].decode('latin-1').strip())}"
     return ""
 
 

@@ -6,7 +6,6 @@ import bisect
 import dataclasses
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,49 +15,8 @@ from hpc_vsr.media.reading import Damaged
 from hpc_vsr.media.video_damage import check_count, find_damage, find_seams, refuse_damage
 from hpc_vsr.media.video_decode import DECODING_ERRORS, MEND_DAMAGE, Decoder, Stamps, survey
 from hpc_vsr.media.video_file import NO_STAMP, STREAMS_WITHOUT_TIME, Packets, list_packets
+from hpc_vsr.media.video_timeline import ASSUMED_RATE, Index, listed, place_in_time
 from hpc_vsr.system.errors import InputError
-
-ASSUMED_RATE = Fraction(25)
-STEADY = 0.9  # share of equal intervals from which on a longer one is a gap
-LISTED = 8  # numbers of frames in a message
-
-
-@dataclass(frozen=True)
-class Index:
-    """The frames of a video.
-
-    Attributes
-    ----------
-    stamps : Stamps
-        What the decoder needs to know.
-    shown : sequence of int
-        For each frame, the time stamp of the picture that it shows. A picture is shown again where one was dropped or
-        is damaged.
-    times : sequence of int
-        Time stamp of each frame, then the end of the last one, in `time_base`.
-    time_base : Fraction
-    rate : Fraction
-        Frames per second.
-    breaks : sequence of int
-        Frames before which something is missing.
-    has_clock : bool
-        Whether the times are those of the file, so that its sound fits to them.
-    description : dict
-        Keys for the description of the source.
-    lines, warnings : list of str
-        For `hpc_vsr.media.reading.Facts`.
-    """
-
-    stamps: Stamps
-    shown: Sequence[int]
-    times: Sequence[int]
-    time_base: Fraction
-    rate: Fraction
-    breaks: Sequence[int] = ()
-    has_clock: bool = True
-    description: dict = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refuse", num_threads: int = 0) -> Index:
@@ -90,9 +48,13 @@ def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refus
     seams = find_seams(packets)
     if damaged == "refuse":
         refuse_damage(path, packets, seams)
-    if _are_own_stamps_good(packets, seams):
+    is_bare = packets.container in STREAMS_WITHOUT_TIME
+    if _are_own_stamps_good(packets, seams) and not (is_bare and rate is not None):
         if rate is not None:
             raise InputError(f"--rate: {path} has time stamps of its own; leave it out")
+        if is_bare and packets.rate is None:
+            count.append(f"{path}: does not say how many frames it has a second; {ASSUMED_RATE} are assumed; "
+                         "--rate gives another number")
         index = _index_by_stamps(path, packets, damaged, num_threads)
     elif seams and rate is None and (given := _join_parts(packets, seams)):
         index = _index_parts(path, packets, seams, given, damaged, num_threads)
@@ -103,8 +65,8 @@ def index_video(path: Path, rate: float | None = None, damaged: Damaged = "refus
 
 def _are_own_stamps_good(packets: Packets, seams: Sequence[int]) -> bool:
     """Check whether each picture has a time stamp of its own, which says when it is shown."""
-    if packets.container in STREAMS_WITHOUT_TIME or packets.container == "avi" and packets.reorders:
-        return False  # an AVI has the time of decoding
+    if packets.reorders and packets.container in ("avi", *STREAMS_WITHOUT_TIME):
+        return False  # what these have is the time of decoding
     return not seams and NO_STAMP not in packets.pts and len(set(packets.pts)) == len(packets)
 
 
@@ -127,7 +89,7 @@ def _index_by_stamps(path: Path, packets: Packets, damaged: Damaged, num_threads
         begin = min([*bad, *([] if begin is None else [begin])])
     # what lies before is missing from the file's start, as in a recording that begins between key frames
     count = bisect.bisect_left(pictures, begin)
-    index = _finish(path, packets, _stamps(packets, pictures[count:], None), bad)
+    index = place_in_time(path, packets, _stamps(packets, pictures[count:], None), bad)
     if packets.discarded:
         index.lines.append(f"{len(packets.discarded)} further frames are left out by the file's edit list")
     if count == 0:
@@ -170,12 +132,12 @@ def _index_parts(path: Path, packets: Packets, seams: Sequence[int], given: arra
         raise InputError(f"--damaged repeat: {path} was appended from parts whose time stamps jump back; give one part")
     order, _ = survey(path, packets.first, False, num_threads)
     pictures = sorted(given[number] for number in order)
-    index = _finish(path, packets, _stamps(packets, pictures, given), set())
+    index = place_in_time(path, packets, _stamps(packets, pictures, given), set())
     firsts = [bisect.bisect_left(pictures, min(given[seam:stop]))
               for seam, stop in zip(seams, [*seams[1:], len(packets)], strict=True)]
     firsts = sorted({frame for frame in firsts if 0 < frame < len(pictures)})
     lost = len(packets) - len(order)
-    warning = (f"{path}: its time stamps jump back before frame {_listed(firsts)}: parts that were appended to each "
+    warning = (f"{path}: its time stamps jump back before frame {listed(firsts)}: parts that were appended to each "
                "other; each begins where the one before ends, no window crosses that place, and sound is left out"
                + (f"; {lost} frames at the start of a part cannot be decoded and are left out" if lost else ""))
     return dataclasses.replace(index, breaks=sorted({*index.breaks, *firsts}), has_clock=False,
@@ -201,12 +163,13 @@ def _index_by_order(path: Path, packets: Packets, seams: Sequence[int], rate: fl
     for number, place in zip(order, places, strict=False):
         given[number] = place
     numbered = dataclasses.replace(packets, time_base=time_base, rate=chosen, durations=array("q", [1]) * len(packets))
-    index = _finish(path, numbered, _stamps(numbered, sorted(given[number] for number in order), given),
+    index = place_in_time(path, numbered, _stamps(numbered, sorted(given[number] for number in order), given),
                     {given[number] for number in bad})
     warnings = []
     if not is_avi:
         source = "as given" if rate is not None else "as the file says" if packets.rate else "which is only assumed"
-        lacks = "has several frames at one time stamp" if len(stamped) == len(packets) else "has no time stamps"
+        has_stamps = len(stamped) == len(packets) and packets.container not in STREAMS_WITHOUT_TIME
+        lacks = "has several frames at one time stamp" if has_stamps else "has no time stamps"
         warnings.append(f"{path}: {lacks}; its frames are read in their order, at {float(chosen):g} a second, {source}"
                         + ("" if rate is not None else "; --rate gives another"))
     if packets.first:
@@ -215,10 +178,10 @@ def _index_by_order(path: Path, packets: Packets, seams: Sequence[int], rate: fl
     breaks = sorted({next(place for place, number in enumerate(order) if number >= seam) for seam in seams
                      if seam <= max(order)})
     if breaks:
-        warnings.append(f"{path}: its time stamps jump back before frame {_listed(breaks)}; no window crosses that "
+        warnings.append(f"{path}: its time stamps jump back before frame {listed(breaks)}; no window crosses that "
                         "place, and sound is left out")
-    return dataclasses.replace(index, breaks=breaks or index.breaks, has_clock=not seams,
-                               description={**index.description, "order": "by decoding"},
+    description = {**index.description, **({} if is_avi else {"order": "by decoding"})}
+    return dataclasses.replace(index, breaks=breaks or index.breaks, has_clock=not seams, description=description,
                                warnings=[*warnings, *index.warnings])
 
 
@@ -233,65 +196,3 @@ def _find_order(path: Path, packets: Packets, damaged: Damaged, num_threads: int
         raise InputError(f"{path}: picture {min(failed)} is damaged, and without time stamps its place among the "
                          "others is not known; re-encode the file")
     return order, set()
-
-
-def _finish(path: Path, packets: Packets, stamps: Stamps, bad: set[int]) -> Index:
-    """Place the pictures in time: where one was dropped or is damaged, another one stands in."""
-    pictures = stamps.pictures
-    good = [stamp for stamp in pictures if stamp not in bad] if bad else pictures
-    if not good:
-        raise InputError(f"{path}: none of its frames can be decoded; the file is damaged, copy it again")
-    is_avi = packets.container == "avi" and packets.time_base * (packets.rate or 0) == 1
-    empty = [stamp for stamp in packets.empty if stamp > pictures[0]]
-    frames = range(pictures[0], pictures[-1] + 1) if is_avi else sorted({*pictures, *empty}) if empty else pictures
-    known = set(pictures)
-    dropped = [frame for frame, stamp in enumerate(frames) if stamp not in known] if len(frames) > len(known) else []
-    damaged = [frame for frame, stamp in enumerate(frames) if stamp in bad] if bad else []
-    shown = [good[max(0, bisect.bisect_right(good, stamp) - 1)] for stamp in frames] if dropped or bad else pictures
-    times = np.array([*frames, frames[-1] + _last_duration(packets, stamps, frames)])
-    gaps, line = ([], f"{len(frames)} frames") if is_avi else _find_gaps(times[:-1], packets.time_base)
-    warnings = []
-    if dropped:
-        warnings.append(f"{path}: {_count(dropped)} dropped by the recorder ({_listed(dropped)}); the frame before is "
-                        "shown again in place of each")
-    if damaged:
-        warnings.append(f"{path}: {_count(damaged)} damaged or made from damaged ones ({_listed(damaged)}); the frame "
-                        "before stands in for each, or the one after at the start")
-    if gaps:
-        warnings.append(f"{path}: frames are missing before frame {_listed(gaps)}, where the time stamps jump; no "
-                        "window crosses such a place")
-    description = {key: frames for key, frames in (("dropped", dropped), ("damaged", damaged)) if frames}
-    return Index(stamps, shown, times.tolist(), packets.time_base, packets.rate or ASSUMED_RATE, gaps,
-                 description=description, lines=[line], warnings=warnings)
-
-
-def _last_duration(packets: Packets, stamps: Stamps, frames: Sequence[int]) -> int:
-    of = packets.pts if stamps.given is None else stamps.given
-    last = max(range(len(packets)), key=lambda number: of[number])
-    return packets.durations[last] or (frames[-1] - frames[-2] if len(frames) > 1 else 1)
-
-
-def _find_gaps(times: np.ndarray, time_base: Fraction) -> tuple[list[int], str]:
-    """Return the frames before which others are missing, and a line about the rate.
-
-    Frames are missing where a video with equal intervals has a longer one. One whose intervals vary has no gaps.
-    """
-    intervals = np.diff(times)
-    if not len(intervals):
-        return [], "1 frame"
-    usual = float(np.median(intervals))
-    is_usual = np.abs(intervals - usual) <= max(1.0, 0.1 * usual)  # stamps are rounded
-    count, length = len(times), f"{1000 * float(usual * time_base):g} ms"
-    if is_usual.mean() < STEADY:
-        return [], f"{count} frames at a variable rate, mostly {length} apart"
-    gaps = np.flatnonzero(intervals > max(1.5 * usual, usual + 1)) + 1
-    return gaps.tolist(), f"{count} frames, {length} apart"
-
-
-def _count(frames: Sequence[int]) -> str:
-    return f"{len(frames)} frame{'s were' if len(frames) > 1 else ' was'}"
-
-
-def _listed(frames: Sequence[int]) -> str:
-    few = ", ".join(str(frame) for frame in frames[:LISTED])
-    return f"{few} and {len(frames) - LISTED} more" if len(frames) > LISTED else few

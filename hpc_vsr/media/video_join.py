@@ -10,7 +10,7 @@ import functools
 import heapq
 import io
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_whole
 
 MILLISECOND = Fraction(1, 1000)
-CONTAINER_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id")
-STATISTICS_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")  # Matroska's, which do not hold for the copy
+CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "vendor_id")
+# how tags begin that do not hold for the copy: the encoder and its settings, statistics; Matroska has them in capitals
+PASSING_TAGS = ("encoder", "bps", "duration", "number_of_", "_statistics_")
+EARLIEST = -30  # seconds; Matroska's blocks can begin 32 seconds before 0
 
 
 def check_container(path: Path, codec: str, source: Path, times: Sequence[int] = (), time_base: Fraction = MILLISECOND,
@@ -125,6 +127,8 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
     if muxer in ("mp4", "mov") and min(map(operator.sub, times[1:], times)) * tags.time_base < 2 * MILLISECOND:
         # the edit list, in which FFmpeg counts milliseconds by default, would end before the last frame
         options["movie_timescale"] = str(tags.time_base.denominator)
+    if muxer == "matroska" and _earliest(source, times, tags.time_base) > EARLIEST:
+        options["avoid_negative_ts"] = "disabled"  # else sound that begins before 0 would move everything
     with (write_whole(path) as temporary, av.open(str(source), **ONLY_THIS_FILE) as original,
           av.open(str(segments[0])) as first,
           av.open(str(temporary), "w", format=muxer, options=options) as target):
@@ -139,7 +143,7 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
                   for stream in (_sound_and_subtitles(original) if has_clock else [])}
         for index, stream in beside.items():
             _copy_description(original.streams[index], stream)
-        target.metadata.update({key: value for key, value in original.metadata.items() if key not in CONTAINER_TAGS})
+        target.metadata.update(_kept_tags(original.metadata))
         target.metadata["comment"] = comment
         if is_whole:
             target.set_chapters(original.chapters())
@@ -152,9 +156,22 @@ def join_segments(path: Path, segments: Sequence[Path], encoding: Encoding, sour
 
 
 def _copy_description(source, target) -> None:
-    target.metadata.update({key: value for key, value in source.metadata.items()
-                            if key not in CONTAINER_TAGS and not key.startswith(STATISTICS_TAGS)})
+    target.metadata.update(_kept_tags(source.metadata))
     target.disposition = source.disposition
+
+
+def _earliest(source: Path, times: Sequence[int], time_base: Fraction) -> Fraction:
+    """Return when the first stream of a source begins, in seconds."""
+    with av.open(str(source), **ONLY_THIS_FILE) as original:
+        begins = [stream.start_time * stream.time_base for stream in _sound_and_subtitles(original)
+                  if stream.start_time is not None]
+    return min([times[0] * time_base, *begins])
+
+
+def _kept_tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a source that hold for a copy too."""
+    return {key: value for key, value in metadata.items()
+            if key.lower() not in CONTAINER_TAGS and not key.lower().startswith(PASSING_TAGS)}
 
 
 def _decoding_time(packet) -> Fraction:

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from hpc_vsr.media import colour
 from hpc_vsr.media.planes import GREY, PlaneFormat, find_format, read_plane
 from hpc_vsr.media.tags import Codec, VideoTags
-from hpc_vsr.media.video_source import EXACT, MATRICES
+from hpc_vsr.media.video_convert import EXACT, MATRICES
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_whole
 

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace
 
 from hpc_vsr.media.colour import NAMES, rgb_of_planes, select_channels
 from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
@@ -18,24 +18,18 @@ from hpc_vsr.media.planes import BLACK, EXTENT, GREY, PlaneFormat, find_format, 
 from hpc_vsr.media.reading import Damaged, Facts
 from hpc_vsr.media.source import Channels
 from hpc_vsr.media.tags import read_tags
+from hpc_vsr.media.video_convert import MATRICES, is_full_range, reformat
 from hpc_vsr.media.video_decode import MEND_DAMAGE, Decoder
+from hpc_vsr.media.video_facts import describe, warn_of
 from hpc_vsr.media.video_file import find_video, open_container, other_videos
 from hpc_vsr.media.video_index import index_video
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file
 
-# swscale's default conversion darkens Y by 1.4 grey levels on average, these flags by 0.01: docs/decisions.md
-EXACT = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND
-         | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP)
-MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
-            7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}  # ISO/IEC 23091-2 code to libswscale's
-UNTAGGED_MATRIX, RGB_MATRIX = 2, 0
-FULL_RANGE = 2
 # pixel formats whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
 FEW = 5  # frames that are looked at to find the significant bits
-HDR_CURVES = {16: "PQ", 18: "HLG"}  # transfer characteristics, ISO/IEC 23091-2
 
 
 class VideoSource:
@@ -59,10 +53,10 @@ class VideoSource:
         self.height, self.width = first.height, first.width
         with open_container(path) as container:
             stream, others = find_video(container), other_videos(container)
-            self.description = _describe(stream, first)
-            self.tags = dataclasses.replace(read_tags(stream, first, _is_full_range(first)),
+            self.description = describe(stream, first)
+            self.tags = dataclasses.replace(read_tags(stream, first, is_full_range(first)),
                                             time_base=self._index.time_base, rate=self._index.rate)
-            warnings = _warn_of(path, stream, first, others)
+            warnings = warn_of(path, stream, first, others)
             if others:
                 self.description["stream"] = stream.index
         is_deep = self.tags.depth > 8
@@ -225,18 +219,11 @@ class VideoSource:
     def _planes_of(self, frame: VideoFrame, planes: PlaneFormat) -> list[np.ndarray]:
         """Return views of the planes of a frame in a format."""
         if frame.format.name.replace("yuvj", "yuv") != planes.name:
-            frame = self._reformat(frame, planes.name, ColorRange.JPEG if planes.full_range else ColorRange.MPEG)
+            frame = reformat(frame, planes.name, ColorRange.JPEG if planes.full_range else ColorRange.MPEG)
         return [read_plane(plane, planes.dtype) for plane in frame.planes]
 
     def _to_rgb(self, frame: VideoFrame, name: str) -> np.ndarray:
-        return self._reformat(frame, name, ColorRange.JPEG).to_ndarray()
-
-    def _reformat(self, frame: VideoFrame, name: str, colour_range: ColorRange) -> VideoFrame:
-        matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
-        return frame.reformat(
-            format=name, interpolation=EXACT, threads=1, src_colorspace=matrix, dst_colorspace=matrix,
-            src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
-            dst_color_range=colour_range)
+        return reformat(frame, name, ColorRange.JPEG).to_ndarray()
 
 
 def open_video(path: Path, channels: Channels = "y", num_threads: int = 0, bits: int | None = None,
@@ -276,54 +263,7 @@ def _given_depth(bits: int, seen: Seen) -> Depth:
     return Depth(bits, depth.white << unused) if is_at_top else depth
 
 
-def _describe(stream, frame: VideoFrame) -> dict:
-    matrix = int(frame.colorspace)
-    return {
-        "codec": stream.codec_context.name,
-        "pixel_format": frame.format.name,
-        "frames_per_second": str(stream.average_rate),
-        "colour_matrix": "RGB" if frame.format.is_rgb or matrix == RGB_MATRIX
-                         else MATRICES.get(matrix, Colorspace.ITU601).name
-                         + (" (not tagged)" if matrix == UNTAGGED_MATRIX else ""),
-        "colour_range": "full" if _is_full_range(frame) else "limited",
-    }
-
-
-def _warn_of(path: Path, stream, frame: VideoFrame, others: list[str]) -> list[str]:
-    """Return what the user should know of the first frame and of what is beside the video."""
-    warnings, matrix = [], int(frame.colorspace)
-    if others:
-        warnings.append(f"{path}: has several videos; stream {stream.index} ({frame.width}x{frame.height}) is read, "
-                        f"and not {', '.join(others)}")
-    if matrix not in (*MATRICES, UNTAGGED_MATRIX, RGB_MATRIX) and not frame.format.is_rgb:
-        warnings.append(f"{path}: its colour matrix (code {matrix} of ISO/IEC 23091-2) is not known here, and its "
-                        "colours are read as those of BT.601")
-    if frame.interlaced_frame:
-        warnings.append(f"{path}: is interlaced, and a network sharpens its combs; deinterlace it first, such as with "
-                        f"'ffmpeg -i {path.name} -vf bwdif ...'")
-    if "alpha_mode" in {key.lower() for key in stream.metadata} and not frame.format.name.startswith("yuva"):
-        warnings.append(f"{path}: has transparency in a second layer, which is not read")
-    elif any(component.is_alpha for component in frame.format.components) and _lets_through(frame):
-        warnings.append(f"{path}: has transparency; its colours are taken as they are stored, also where they are "
-                        "not seen")
-    if int(frame.color_trc) in HDR_CURVES:
-        warnings.append(f"{path}: its values are coded for HDR ({HDR_CURVES[int(frame.color_trc)]}); they are taken as "
-                        "they are, and a network that was trained on other videos may not suit them")
-    return warnings
-
-
-def _lets_through(frame: VideoFrame) -> bool:
-    """Check whether some pixel of a frame is not opaque."""
-    return bool((frame.reformat(format="rgba").to_ndarray()[..., 3] < 255).any())
-
-
 def _read_luma_plane(frame: VideoFrame) -> np.ndarray:
     """Return the luma plane as (H, W) uint8 Y in full range."""
     luma = read_plane(frame.planes[0], np.uint8)
-    return luma.copy() if _is_full_range(frame) else cv2.convertScaleAbs(cv2.subtract(luma, BLACK), alpha=255 / EXTENT)
-
-
-def _is_full_range(frame: VideoFrame) -> bool:
-    name = frame.format.name
-    return (int(frame.color_range) == FULL_RANGE or frame.format.is_rgb
-            or name.startswith(("yuvj", "gray", "pal8", "mono")) and int(frame.color_range) != 1)
+    return luma.copy() if is_full_range(frame) else cv2.convertScaleAbs(cv2.subtract(luma, BLACK), alpha=255 / EXTENT)

@@ -65,7 +65,7 @@ def _build_core(settings: ModelSettings, channels: int, scale: int) -> Core:
             return Delta(channels, settings.n_2d, settings.n_3d, settings.depth, axes)
         case "parallel5":
             return Parallel5(channels, settings.n_2d, settings.n_3d, settings.recursive_streams,
-                             settings.num_recursive_blocks, axes)
+                             settings.features_2d, settings.num_recursive_blocks, axes)
         case "previous":
             return Previous(channels, axes)
         case "compact":

@@ -15,9 +15,10 @@ TILE = 384  # largest side in LR pixels that is computed without tiles
 WHOLE_SCALES = (2, 3, 4)  # between the LR and the HR size: of data sets, fixed filters and networks
 # the networks, and how much each can enlarge
 SCALES = {"delta": (2,), "parallel5": (2,), "previous": (2,), "flow4x": (4,), "compact": WHOLE_SCALES}
-# settings that do nothing for compact, or for all others
+# settings that do nothing for compact, for all others, or for all but one of the paper's networks
 OF_THE_PAPER = ("n_2d", "n_3d", "depth", "recursive_streams", "num_recursive_blocks", "kernel_axes")
 OF_COMPACT = ("width", "blocks")
+OF_PARALLEL5 = ("features_2d",)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class ModelSettings:
         delta: the frames that pass through all of the 2D recursion, the centre one or the outer ones.
     recursive_streams : list of int
         parallel5: the streams, 0 to 4, that have a recursive block.
+    features_2d : int
+        parallel5: number of feature maps of its 2D part; the authors also have a network with 24.
     num_recursive_blocks : int
         parallel5: number of blocks that the recursive streams share, taken in turn; 0 gives each stream its own.
     width : int
@@ -70,6 +73,7 @@ class ModelSettings:
     n_3d: int = 5
     depth: Literal["centre", "outer"] = "centre"
     recursive_streams: list[int] = dataclasses.field(default_factory=lambda: [2, 3])
+    features_2d: int = 12
     num_recursive_blocks: int = 0
     width: int = 24
     blocks: int = 7
@@ -84,15 +88,16 @@ class ModelSettings:
                              f"found {self.value_range} and {self.output_range}")
         defaults = {field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
                     for field in dataclasses.fields(self)}
-        foreign = [key for key in (OF_THE_PAPER if self.name == "compact" else OF_COMPACT)
-                   if getattr(self, key) != defaults[key]]
-        if foreign:
-            others = "the paper's networks" if self.name == "compact" else "compact"
-            raise InputError(f"model.{foreign[0]}: does nothing for {self.name}, it is a setting of {others}; "
-                             "leave it out or choose another model.name")
-        if not (1 <= self.width <= 1024 and 1 <= self.blocks <= 256):
-            raise InputError("model: width must be 1 to 1024 and blocks 1 to 256, "
-                             f"found {self.width} and {self.blocks}")
+        for keys, owner, owns in ((OF_PARALLEL5, "parallel5", self.name == "parallel5"),
+                                  (OF_COMPACT, "compact", self.name == "compact"),
+                                  (OF_THE_PAPER, "the paper's networks", self.name != "compact")):
+            foreign = [key for key in keys if not owns and getattr(self, key) != defaults[key]]
+            if foreign:
+                raise InputError(f"model.{foreign[0]}: does nothing for {self.name}, it is a setting of {owner}; "
+                                 "leave it out or choose another model.name")
+        if not (1 <= self.width <= 1024 and 1 <= self.blocks <= 256 and 1 <= self.features_2d <= 1024):
+            raise InputError("model: width and features_2d must be 1 to 1024 and blocks 1 to 256, "
+                             f"found {self.width}, {self.features_2d} and {self.blocks}")
         if self.frames != 5 and self.name == "flow4x":
             raise InputError(f"model.frames: flow4x finds the motion between five frames, found {self.frames}; "
                              "leave it out or choose another model.name")

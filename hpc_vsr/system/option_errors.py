@@ -7,10 +7,11 @@ import re
 from hpc_vsr.system.config import did_you_mean
 
 
-def format_option_error(message: str, spellings: dict[str, list[str]]) -> str:
+def format_option_error(message: str, spellings: dict[str, list[str]], forms: dict[str, str]) -> str:
     """Return a message in one line, without the names of Python's types.
 
-    `spellings` maps the name of each argument to the ways to write it, the one with dashes first.
+    `spellings` maps the name of each argument to the ways to write it, the one with dashes first; `forms` maps it to
+    the form of its value, such as [LOW,HIGH].
     """
     text = " ".join(message.split())
     missing = re.fullmatch(r"the following arguments are required: (.*)", text)
@@ -26,6 +27,8 @@ def format_option_error(message: str, spellings: dict[str, list[str]]) -> str:
                        r"Given value: (.*)", text)
     if either:
         text = text[: either.start()] + f"expected {either[1]}, found {either[2]}"
+    text = re.sub(r"--([\w.-]+): expected tuple\[[^\]]+\]", lambda found: (
+        f"--{found[1]}: expected {forms.get(found[1], 'numbers in brackets')}, in brackets without a space"), text)
     text = re.sub(r"Expected an? ", "expected ", text).replace("expected bool", "expected true or false")
     return re.sub(r"\. Got value: (.*)", r", found \1", text)
 

@@ -96,10 +96,13 @@ class Parser(jsonargparse.ArgumentParser):
             if not action.option_strings or action.help is SUPPRESS:
                 continue
             for option in list(action.option_strings):
-                dashed = option.replace("_", "-")
+                dashed, underscored = option.replace("_", "-"), f"--{option[2:].replace('-', '_')}"
                 if dashed not in action.option_strings:
                     action.option_strings.insert(0, dashed)
                     self._option_string_actions[dashed] = action
+                if option.startswith("--") and underscored not in action.option_strings:
+                    action.option_strings.append(underscored)
+                    self._option_string_actions[underscored] = action
             kind = _kind_of(action)
             if kind is bool:
                 action.nargs, action.const = "?", "true"
@@ -150,7 +153,8 @@ class Parser(jsonargparse.ArgumentParser):
         except ArgumentError as error:
             shown = [action for action in self._actions if action.help is not SUPPRESS]
             spellings = {action.dest: action.option_strings or [str(action.metavar or action.dest)] for action in shown}
-            raise InputError(f"{format_option_error(str(error), spellings)} (see --help)") from None
+            forms = {action.dest: str(action.metavar) for action in shown}
+            raise InputError(f"{format_option_error(str(error), spellings, forms)} (see --help)") from None
         if self._settings is None:
             return None, namespace
         names = [field.name for field in dataclasses.fields(self._settings)]

@@ -20,9 +20,10 @@ import numpy as np
 from hpc_vsr import __version__
 from hpc_vsr.media.planes import find_format, nearest_format, without_alpha
 from hpc_vsr.media.tags import Codec
+from hpc_vsr.media.video_convert import MATRICES
 from hpc_vsr.media.video_join import check_container, holds, join_segments, read_comment
 from hpc_vsr.media.video_sink import QUALITY, Encoding, choose_codec, keeps_alpha, write_segment
-from hpc_vsr.media.video_source import MATRICES, VideoSource
+from hpc_vsr.media.video_source import VideoSource
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import check_free_space, create_folder, is_valid, no_folder, record_checksum, sha256

@@ -229,6 +229,14 @@ def test_a_watch_goes_on_while_anything_may_start(one):
     status = read(one.out, never, one)
     assert not status.is_going and any("never starts (job 13)" in line for line in status.needs_attention)
     assert not read(one.out, {}, one).is_going
+    status = read(one.out, {"12": queued("(PartitionNodeLimit)"), **report}, one)
+    assert not status.is_going and str(status.jobs[0]) == (
+        "report: never starts (job 13): it waits for runs that never start")
+
+
+def test_without_slurm_a_run_that_was_submitted_says_so(one):
+    found, = read(one.out, None, one).runs
+    assert found.note == "it was submitted as job 12, and SLURM cannot be asked for it here"
 
 
 def test_when_the_data_job_dies_the_run_names_it_and_its_log(one):

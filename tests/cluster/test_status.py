@@ -31,7 +31,10 @@ def test_every_run_has_a_line_with_its_state(sweep, dataset, tmp_path):
     text = run_stage("status", "--config", sweep, cwd=tmp_path, environment=OUTSIDE).stdout
     rows = [line.split() for line in text.splitlines() if line.startswith("seed-")]
     assert [row[1] for row in rows] == ["finished", "stopped", "not"] and rows[0][2:4] == ["6", "6"]
-    assert text.splitlines()[-1] == "1 finished, 1 stopped, 1 not started"
+    assert rows[1][1:5] == ["stopped", "at", "step", "4"]  # of its newest checkpoint, from which it goes on
+    assert text.splitlines()[-2:] == [
+        "1 finished, 1 stopped, 1 not started",
+        f"to go on: python -m hpc_vsr.launch --config {sweep} --cluster local"]
     with only_writer(second):
         text = run_stage("status", "--config", sweep, cwd=tmp_path, environment=OUTSIDE).stdout
     assert "1 running" in text and "steps/s" in text and "process" in text

@@ -46,6 +46,20 @@ def test_the_data_set_holds_the_frames_of_the_video_and_their_degradation(clip, 
     assert sum(entry["samples"] for entry in content["shards"]) == len(seen) == 28
 
 
+@pytest.mark.parametrize("shares, lone", [((0.7, 0.1, 0.2), ["val"]), ((0.6, 0.2, 0.2), []), ((0.8, 0.1, 0.1),
+                                          ["val", "test"])])
+def test_a_split_of_one_sample_is_told(clip, tmp_path, shares, lone):
+    """40 frames are 5 or 8 for a tenth or a fifth, and so 1 or 4 samples."""
+    words = [f"--split.{name}={share}" for name, share in zip(("train", "val", "test"), shares, strict=True)]
+    command = ("preprocess", "--video", clip, "--shards", 3, "--out", tmp_path / "d", *words)
+    for done, output in ((run_stage(*command, "--dry-run"), "stdout"), (run_stage(*command), "stderr")):
+        assert done.returncode == 0, done.stderr
+        told = [line.split("split ")[1].split()[0] for line in getattr(done, output).splitlines() if "single" in line]
+        assert told == lone
+    assert [entry["samples"] == 1 for entry in json.loads((tmp_path / "d" / "dataset.json").read_text())["shards"]
+            ] == [name in lone for name in ("train", "val", "test")]
+
+
 def test_the_same_command_again_writes_nothing(clip, dataset):
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in dataset.glob("*.h5")}
     done = run_stage("preprocess", "--video", clip, "--shards", 5, "--out", dataset)

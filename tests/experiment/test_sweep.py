@@ -176,7 +176,7 @@ def test_an_array_on_slurm_has_an_element_for_each_point(job, tmp_path):
     done = run_stage("launch", "--config", job, "--cluster", "slurm", "--dry-run", "--max_parallel", 3, cwd=tmp_path)
     assert done.returncode == 0 and "\n#SBATCH --array=0-4%3\n" in done.stdout
     points = [line for line in done.stdout.splitlines() if line.strip().partition(" ")[2].startswith("runs/grid/")]
-    assert [line.split()[0] for line in points] == ["run", "0", "1", "2", "3", "4"]  # the plan's, and one for each
+    assert [line.split()[0] for line in points] == ["0", "1", "2", "3", "4"]
     assert not (tmp_path / "runs").exists()
 
 

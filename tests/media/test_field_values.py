@@ -13,7 +13,7 @@ from field_networks import untrained, write_netcdf
 
 from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
 from hpc_vsr.media import field_look, field_values
-from hpc_vsr.media.field_look import find_outliers, looks_like_fill
+from hpc_vsr.media.field_outliers import find_outliers, looks_like_fill
 from hpc_vsr.media.field_source import open_field
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.system.errors import InputError
@@ -99,6 +99,14 @@ def test_values_that_only_look_missing_are_kept(tmp_path, values, attributes):
     found, valid = read_all(source)
     assert valid.all() and "missing: no cells" in source.facts.lines and not source.facts.warnings
     np.testing.assert_allclose(found, values.astype(np.float64) * attributes.get("scale_factor", 1), rtol=1e-7)
+
+
+@pytest.mark.parametrize("units", ["s", "days"])
+def test_a_variable_in_units_of_time_is_a_field(tmp_path, units):
+    path = write_netcdf(tmp_path / "f.nc", FIELD, {"units": units})
+    source = open_field(path)
+    assert source.channels == ("v",) and source.description["units"] == units
+    np.testing.assert_array_equal(read_all(source)[0], FIELD)
 
 
 def test_an_attribute_that_is_no_number_is_told_or_refused(tmp_path):

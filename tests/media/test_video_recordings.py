@@ -71,14 +71,23 @@ def test_without_time_stamps_of_display_frames_come_in_the_order_of_display(code
     np.testing.assert_array_equal(read(source), frames)
     check_any_range(source, frames)
     assert source.times == list(range(31)) and source.tags.time_base == Fraction(1, 25)
-    assert source.description["order"] == "by decoding"
     if suffix == ".h264":
+        assert source.description["order"] == "by decoding"
         assert "has no time stamps" in source.facts.warnings[0]
         given = open_video(bare, rate=50.0)
         assert given.tags.time_base == Fraction(1, 50) and given.description["frames_per_second"] == "50"
     else:
         with pytest.raises(InputError, match="--rate: .* has a rate of its own"):
             open_video(bare, rate=50.0)
+
+
+def test_a_stream_of_key_frames_without_time_stamps_has_an_assumed_rate(tmp_path):
+    path = write_video(tmp_path / "a.mjpeg", moving_pattern(20, *SIZE), codec="mjpeg", pixel_format="yuvj420p")
+    source, given = open_video(path), open_video(path, rate=1000 / 3)
+    assert "25 are assumed" in source.facts.warnings[0] and source.tags.rate == 25
+    assert given.tags.time_base == Fraction(3, 1000) and not any("assumed" in text for text in given.facts.warnings)
+    np.testing.assert_array_equal(read(given), read(source))
+    check_any_range(given, read(source))
 
 
 def test_a_rate_is_refused_where_there_are_time_stamps(coded):

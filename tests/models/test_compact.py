@@ -97,7 +97,10 @@ def test_fewer_frames_are_fewer_weights():
     ({"name": "flow4x", "frames": 3}, "model.frames: flow4x finds the motion between five frames"),
     ({"name": "compact", "n_2d": 3}, "model.n_2d: does nothing for compact"),
     ({"name": "compact", "recursive_streams": [1]}, "model.recursive_streams: does nothing for compact"),
-    ({"name": "delta", "width": 64}, "model.width: does nothing for delta"),
+    ({"name": "delta", "width": 64}, "model.width: does nothing for delta, it is a setting of compact"),
+    ({"name": "delta", "features_2d": 24}, "model.features_2d: does nothing for delta, it is a setting of parallel5"),
+    ({"name": "compact", "features_2d": 24}, "model.features_2d: does nothing for compact"),
+    ({"name": "parallel5", "features_2d": 0}, "features_2d must be 1 to 1024"),
     ({"name": "compact", "blocks": 0}, "blocks 1 to 256"),
 ])
 def test_settings_of_other_networks_are_refused(settings, words):

@@ -18,9 +18,8 @@ MOST_ENTRIES = 26  # of a listing of hpc_vsr/
 ONLY_USERS = {
     "h5py": {"data/shards", "media/field_hdf5"},
     "mpi4py": {"system/mpi"},
-    "av": {"media/video_decode", "media/video_file", "media/video_join", "media/video_sink", "media/video_source"},
-    "xarray": {"media/field_beside", "media/field_files", "media/field_sink",
-               "media/field_values"},
+    "av": {f"media/video_{name}" for name in ("convert", "decode", "file", "join", "sink", "source")},
+    "xarray": {f"media/field_{name}" for name in ("beside", "files", "sink", "values")},
     "tifffile": {"media/tiff_file"},
     "submitit": {"cluster/jobs", "cluster/local", "cluster/submit"},
     "matplotlib": {"report/figures", "report/pictures"},

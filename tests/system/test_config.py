@@ -85,7 +85,7 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, text, words
     (["--inner.lr", "fast"], ["--inner.lr", "float", "fast"]),
     (["--inner.loss", "l1"], ["--inner.loss", "mse", "l1"]),
     (["--inner.steps", "-3"], ["at least 1"]),
-    (["--config", "/nowhere/job.toml"], ["/nowhere/job.toml", "No such file"]),
+    (["--config", "/nowhere/job.toml"], ["/nowhere/job.toml", "not found"]),
 ])
 def test_a_mistake_on_the_command_line_is_one_line(argv, words):
     with pytest.raises(InputError) as caught:

@@ -32,7 +32,7 @@ def test_wrong_files_are_refused(trained, clip, rich, tmp_path):
     for source, target, words in ((tmp_path / "none.mp4", tmp_path / "out.mp4", "not found"),
                                   (text, tmp_path / "out.mp4", "cannot be read as a video"),
                                   (clip, tmp_path / "out.avi", ".mkv"),
-                                  (clip, tmp_path / "no" / "out.mp4", "not a folder"),
+                                  (clip, tmp_path / "no" / "out.mp4", "not found; make it or choose another --output"),
                                   (rich, tmp_path / "out.mp4", "subtitle stream"),
                                   (clip, other, "exists")):
         assert_refused(upscale(trained, source, target), words)
