@@ -24,6 +24,19 @@ from videos import write_video
 from hpc_vsr.system.files import read_sealed
 
 
+def _order_of_files(items) -> dict[Path, int]:
+    """Return the place of each file of tests.
+
+    Those that mostly wait, for SLURM, begin early, but at most two at a time: the other workers compute meanwhile.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = list(dict.fromkeys(item.path for item in items if item.get_closest_marker("slurm")))
+    ordered = [path for path in files if path not in waiting]
+    for number, path in enumerate(waiting):
+        ordered.insert(max(0, number - 1) * len(files) // (len(waiting) + 1) + number, path)
+    return {path: place for place, path in enumerate(ordered)}
+
+
 def pytest_collection_modifyitems(items):
     """Leave out, by name, what this machine cannot run; with HPC_VSR_REQUIRE=mpi,browser,slurm that is a failure."""
     missing = {"mpi": None if find_mpiexec() else "no mpiexec that mpi4py can use",
@@ -33,8 +46,8 @@ def pytest_collection_modifyitems(items):
     for name in required:
         if missing[name]:
             pytest.exit(f"{name} tests are required here but there is {missing[name]}", returncode=3)
-    # the tests that mostly wait, for SLURM, begin first; other workers do the other files meanwhile
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+    order = _order_of_files(items)
+    items.sort(key=lambda item: order[item.path])
     for item in items:
         for name, reason in missing.items():
             if reason and item.get_closest_marker(name):
