@@ -53,7 +53,7 @@ def test_a_mistake_in_the_job_is_one_line_with_status_2(job, tmp_path):
 
 def test_what_sbatch_refuses_is_one_line(job, tmp_path):
     """A stand-in for sbatch that answers as SLURM 22.05 does."""
-    for name in ("sbatch", "srun", "squeue"):
+    for name in ("sbatch", "srun", "squeue", "scontrol", "sinfo"):
         (tmp_path / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     done = run_stage("launch", "--config", job, "--cluster", "slurm", cwd=tmp_path,
