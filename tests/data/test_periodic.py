@@ -25,7 +25,10 @@ from hpc_vsr.models.reduce import Reduce, back_project
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.models.wrap import wrap
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.progress import Progress
 from hpc_vsr.training.validation import validate
+from hpc_vsr.upscale.field import FieldUpscaling
+from hpc_vsr.upscale.settings import UpscaleSettings
 
 H, W, SHIFT = 20, 24, 7
 AXES = {"x": (-1,), "y": (-2,), "xy": (-2, -1)}
@@ -153,6 +156,21 @@ def test_a_rolled_field_is_upscaled_to_the_rolled_result(settings, periodic):
     # in tiles it is the same
     upscaler.tile = 8
     torch.testing.assert_close(upscaler.enlarge(window, periodic=periodic), out, rtol=0, atol=2e-5)
+
+
+def test_a_written_field_has_no_seam_also_after_back_projection(tmp_path):
+    values, fields = noise(6, H, W), []
+    values[:, 3:5, :2] = np.nan
+    for name, shift in (("a", 0), ("b", SHIFT)):
+        path, out = globe(tmp_path / f"{name}.nc", values=np.roll(values, shift, -1)), tmp_path / f"{name}_out.nc"
+        upscaler = untrained_network("compact", skip="wiener")
+        settings = UpscaleSettings(tmp_path, path, out, start=2, stop=4, back_projection=2)
+        work = FieldUpscaling.plan(settings, upscaler, open_field(path, "v"))
+        work.make(range(1), upscaler, Progress(2, "", "frame", shown=False))
+        with xarray.open_dataset(out) as dataset:
+            fields.append(np.roll(dataset["v"].values, -2 * shift, -1))
+    assert np.isnan(fields[0]).sum() == 2 * 4 * 4
+    np.testing.assert_allclose(fields[1], fields[0], rtol=0, atol=1e-4)
 
 
 def test_a_network_of_the_paper_has_no_seam():
