@@ -54,8 +54,11 @@ def test_every_variant_of_compact_trains(dataset, tmp_path):
                          "--precision", "fp32", "--out", tmp_path / "figures.jsonl", "--variants", *names)
     records = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
     assert [record["variant"] for record in records] == names and len(printed.splitlines()) == len(names) > 30
-    for record in records:  # a step so small leaves every variant at its residual path
-        assert record["test"] == pytest.approx(records[0]["test"], abs=0.2), record
+    for record in records:  # a step so small leaves every variant at its residual path, which noise in LR makes worse
+        if "noise" in record["variant"].split():
+            assert 20 < record["test"] < records[0]["test"] - 1, record
+        else:
+            assert record["test"] == pytest.approx(records[0]["test"], abs=0.2), record
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.jsonl")), ids=lambda path: path.stem)
