@@ -141,8 +141,8 @@ class FieldUpscaling:
             f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
             f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}", self.fingerprint)
         if left_out:
-            progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, on its grid and "
-                         "not known how to enlarge")
+            progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, which describe "
+                         "its own grid or values and are not known for the enlarged ones")
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return True: the field was written as a whole."""

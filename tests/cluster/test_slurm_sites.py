@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def cluster():
 @pytest.fixture
 def clone(cluster, dataset, tmp_path) -> Clone:
     """A clone whose environment is made by the site's setup, and whose shell passes nothing on to a job."""
-    clone = Clone(tmp_path, cluster, dataset)
+    own = shutil.copytree(dataset, tmp_path / "data-of-this-test")  # the jobs that make it are recorded there
+    clone = Clone(tmp_path, cluster, own)
     clone.environment["SBATCH_EXPORT"] = "NONE"
     (clone.folder / "site.toml").write_text(f'''
 setup = ["export PATH={Path(sys.executable).parent}:$PATH", "export OMP_NUM_THREADS=1"]
