@@ -17,6 +17,8 @@ from sandbox import Outcome, Process, call, files_below, run
 from trainings import TINY, as_toml, final_weights
 from videos import write_video
 
+OF_THE_JOB = ("--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1, "--evaluate.pictures", 1)
+
 
 @dataclass(frozen=True)
 class Undisturbed:
@@ -129,9 +131,7 @@ class World:
 
         unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
         job = self.folder / "job.toml"
-        settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
-                    "--evaluate.pictures", 1]
-        job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
+        job.write_text(f'data = "{self.data}"\n{as_toml([*TINY, *OF_THE_JOB])}')
         tiny, field = ["--run", self.runs / "tiny"], ["--run", self.runs / "field"]
         described = [
             ("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
