@@ -69,15 +69,11 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
             world = World(Path(folder))
-            print(
-                f"seed {arguments.seed}; undisturbed: "
-                + ", ".join(
-                    f"{stage.title} {stage.seconds:.1f} s, {stage.operations} operations"
-                    for stage in world.stages.values()
-                ),
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"seed {arguments.seed}", file=sys.stderr, flush=True)
+            if arguments.workers > 1:  # several workers know what was measured before they were forked
+                stages = [f"{stage.title} {stage.undisturbed.seconds:.1f} s, {stage.undisturbed.operations} operations"
+                          for stage in world.stages.values()]
+                print(f"undisturbed: {', '.join(stages)}", file=sys.stderr, flush=True)
             for family in arguments.family or FAMILIES:
                 kinds = kills.every_moment(world) if family == MOMENTS else FAMILIES[family]
                 count = len(kinds)  # each at least once

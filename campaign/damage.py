@@ -47,7 +47,7 @@ def _data_set(world: World, rng: random.Random, folder: Path) -> Result:
     stage = world.stages["train"]
     trained = run("train", ["--data", data, "--out", folder / "run", *TINY], folder)
     if trained.status == 0:
-        if weights(folder / "run") != stage.reference:
+        if weights(folder / "run") != stage.undisturbed.product:
             return Result(kind, LOST, "trained on it")
     elif trained.status != 2 or str(data) not in trained.text:
         return Result(kind, LOST, f"status {trained.status}: {trained.last_line()}")
@@ -74,7 +74,7 @@ def _run(world: World, rng: random.Random, folder: Path) -> Result:
     again = run("train", ["--data", world.data, "--out", out, *TINY], folder)
     if again.status != 0:
         return Result(kind, LOST, f"{where}training again: {again.status}: {again.last_line()}")
-    if weights(out) != world.stages["train"].reference:
+    if weights(out) != world.stages["train"].undisturbed.product:
         return Result(kind, LOST, f"{where}training again gives other weights")
     measured = run("evaluate", ["--run", out, "--data", world.data], folder)
     if measured.status != 0:
@@ -94,7 +94,8 @@ def _never_measured_wrong(world: World, rng: random.Random, folder: Path) -> Res
     if done.status not in (0, 2):
         return Result(kind, LOST, f"{victim.name}: status {done.status}: {done.last_line()}")
     wrong = None
-    if done.status == 0 and stage.product(folder) != stage.reference:  # another checkpoint that is whole, and says so
+    # or it measures another checkpoint that is whole, and says so
+    if done.status == 0 and stage.product(folder) != stage.undisturbed.product:
         measured = json.loads((out / "metrics-test.json").read_text())["checkpoint_sha256"]
         whole = {sha256(path) for path in (world.runs / "unmeasured" / "checkpoints").glob("*.pt")}
         if measured not in whole:
@@ -135,7 +136,7 @@ def _read_only_data(world: World, rng: random.Random, folder: Path) -> Result:
         done = [job.wait() for job in jobs]
     finally:
         os.system(f"umount '{data}'")
-    right = all(outcome.status == 0 and weights(folder / f"run{number}") == world.stages["train"].reference
+    right = all(outcome.status == 0 and weights(folder / f"run{number}") == world.stages["train"].undisturbed.product
                 for number, outcome in enumerate(done, 1))
     return verdict(kind, done, None if right else f"{[(o.status, o.last_line()) for o in done]}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from faults import REFUSED, Kind
@@ -13,10 +14,12 @@ from world import World
 
 KINDS: list[Kind] = []
 SECRET = b"not to be changed\n"
-OF_A_RUN = (".lock", ".lock.next", ".evaluate.lock", ".writable", "log.txt", "metrics.jsonl", ".metrics.jsonl.partial",
-            "metrics-test.json", ".metrics-test.json.partial", ".pictures-test.npz.partial", ".config.json.partial",
-            "checkpoints/.step-00000006.pt.partial", "checkpoints/.step-00000006.pt.sha256.partial",
-            "checkpoints/.best.json.partial")
+# of a run, by the command that writes them
+OF_TRAINING = (".lock", ".lock.next", ".writable", "log.txt", "metrics.jsonl", ".metrics.jsonl.partial",
+               ".config.json.partial", "checkpoints/.step-00000006.pt.partial",
+               "checkpoints/.step-00000006.pt.sha256.partial", "checkpoints/.best.json.partial")
+OF_EVALUATION = (".evaluate.lock", ".writable", "metrics-test.json", ".metrics-test.json.partial",
+                 ".pictures-test.npz.partial")
 OF_A_DATA_SET = (".lock", ".writable", ".dataset.json.partial", ".train-00000-of-00003.h5.partial")
 
 
@@ -25,18 +28,32 @@ def _link(path: Path, secret: Path) -> None:
     path.symlink_to(secret)
 
 
-for _name in OF_A_RUN:
-
-    @case(KINDS, f"{_name} of a run is a link")
-    def _(world: World, folder: Path, name: str = _name) -> str | None:
-        out, secret = folder / "run", folder / "secret"
-        secret.write_bytes(SECRET)
-        shutil.copytree(world.runs / "unmeasured", out)
-        for path in (out / "checkpoints").glob("step-00000006*"):
-            path.unlink()  # so that training has something to do
+def _run_with_links(world: World, folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
+    """Return a copy of a run in which these files are links, and the file to which they lead."""
+    out, secret = folder / "run", folder / "secret"
+    secret.write_bytes(SECRET)
+    shutil.copytree(world.runs / "unmeasured", out)
+    for path in (out / "checkpoints").glob("step-00000006*"):
+        path.unlink()  # so that training has something to do
+    for name in names:
         _link(out / name, secret)
-        trained = run("train", ["--data", world.data, "--out", out, *TINY], folder)
-        return _verdict([trained, run("evaluate", ["--run", out], folder)], secret)
+    return out, secret
+
+
+for _name in OF_TRAINING:
+
+    @case(KINDS, f"{_name} of a run that is trained is a link")
+    def _(world: World, folder: Path, name: str = _name) -> str | None:
+        out, secret = _run_with_links(world, folder, {name, *OF_EVALUATION[:1], *OF_EVALUATION[2:]})
+        return _verdict([run("train", ["--data", world.data, "--out", out, *TINY], folder)], secret)
+
+
+for _names in (*((name,) for name in OF_EVALUATION), OF_TRAINING):
+
+    @case(KINDS, f"{', '.join(_names)[:60]} of a run that is evaluated is a link")
+    def _(world: World, folder: Path, names: Sequence[str] = _names) -> str | None:
+        out, secret = _run_with_links(world, folder, names)
+        return _verdict([run("evaluate", ["--run", out], folder)], secret)
 
 
 for _name in OF_A_DATA_SET:

@@ -35,7 +35,7 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
         ended, came = [], False
         for _ in range(rng.choice((1, 1, 2))):
             process = stage.start(folder)
-            let_run(rng.random() * stage.seconds)
+            let_run(rng.random() * stage.undisturbed.seconds)
             came |= process.poll()
             process.send(number)
             done = process.wait()
@@ -49,7 +49,7 @@ def _signal_at_random(kind: str, number: int, expected: tuple) -> Kind:
 
 def _kill_at_operation(world: World, rng: random.Random, folder: Path) -> Result:
     stage = rng.choice(list(world.stages.values()))
-    return _kill_before(stage, rng.randint(1, stage.operations), folder)
+    return _kill_before(stage, rng.randint(1, stage.undisturbed.operations), folder)
 
 
 def _kill_before(stage: Stage, number: int, folder: Path) -> Result:
@@ -64,7 +64,7 @@ def _kill_before(stage: Stage, number: int, folder: Path) -> Result:
 
 def _answer_at_operation(world: World, rng: random.Random, folder: Path) -> Result:
     stage, answer = rng.choice(list(world.stages.values())), rng.choice(ANSWERS)
-    return _answer(stage, rng.randint(1, stage.operations), answer, folder)
+    return _answer(stage, rng.randint(1, stage.undisturbed.operations), answer, folder)
 
 
 def _answer(stage: Stage, number: int, answer: int, folder: Path) -> Result:
@@ -83,7 +83,8 @@ def every_moment(world: World) -> list[Kind]:
     def at(plant: Callable, stage: Stage, number: int, *more) -> Kind:
         return Kind(f"{stage.title} {number}", lambda world, rng, folder: plant(stage, number, *more, folder))
 
-    moments = [(stage, number + 1) for stage in world.stages.values() for number in range(stage.operations)]
+    moments = [(stage, number + 1) for stage in world.stages.values()
+               for number in range(stage.undisturbed.operations)]
     return [*(at(_kill_before, stage, number) for stage, number in moments),
             *(at(_answer, stage, number, ANSWERS[number % len(ANSWERS)]) for stage, number in moments)]
 
@@ -91,7 +92,7 @@ def every_moment(world: World) -> list[Kind]:
 def _write_fails_half_way(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "a write that fails half-way"
     stage = rng.choice(list(world.stages.values()))
-    done = stage.run(folder, limit_file_size(rng.randint(1, stage.largest - 1)))
+    done = stage.run(folder, limit_file_size(rng.randint(1, stage.undisturbed.largest - 1)))
     if done.status != 0 and (fault := done.mistold("File too large", "limit of file sizes")):
         return Result(kind, LOST, f"{stage.title}: {fault}")
     return _finish(kind, stage, folder, [done])
@@ -101,7 +102,7 @@ def _disk_full(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "disk full (tmpfs)"
     stage = rng.choice([stage for stage in world.stages.values() if stage.name != "report"])
     try:
-        with small_disk(folder / "disk", rng.randint(4096, 2 * stage.largest)) as make_large:
+        with small_disk(folder / "disk", rng.randint(4096, 2 * stage.undisturbed.largest)) as make_large:
             place = folder / "disk" / "work"
             try:
                 arguments = stage.prepare(place)
@@ -121,7 +122,7 @@ def _two_at_once(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "two jobs on one folder"
     stage = rng.choice(list(world.stages.values()))
     first = stage.start(folder)
-    let_run(rng.random() * stage.seconds * 0.8)
+    let_run(rng.random() * stage.undisturbed.seconds * 0.8)
     second = stage.start(folder)
     done = sorted([first.wait(), second.wait()], key=lambda outcome: outcome.status or 0, reverse=True)
     refused = done[0].status == 2 and "is writing into it" in done[0].text
@@ -134,7 +135,7 @@ def _clock_jumps(world: World, rng: random.Random, folder: Path) -> Result:
     """Killed at some operation; then it is another year, for the files that it left or for the next life."""
     kind, jump = "a clock that jumps", rng.choice((-1, 1)) * 400 * 86400
     stage, files_too = rng.choice(list(world.stages.values())), rng.random() < 0.5
-    killed = stage.run(folder, AtOperation(folder, rng.randint(1, stage.operations)))
+    killed = stage.run(folder, AtOperation(folder, rng.randint(1, stage.undisturbed.operations)))
     if files_too:
         for path in folder.rglob("*"):
             os.utime(path, (path.stat().st_atime + jump, path.stat().st_mtime + jump))
@@ -167,8 +168,9 @@ def start_ranks(world: World, folder: Path, out: Path, num_ranks: int = 2, more:
 
 def _rank_is_killed(world: World, rng: random.Random, folder: Path) -> Result:
     kind, out = "SIGKILL of one rank of two in training", folder / "run"
+    seconds = world.stages["train"].undisturbed.seconds
     ranks = start_ranks(world, folder, out)
-    let_run(rng.random() * 1.5 * world.stages["train"].seconds)
+    let_run(rng.random() * 1.5 * seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGKILL)
     done = [process.wait(240) for process in ranks]
@@ -195,8 +197,9 @@ def _unlike_two_ranks(world: World, out: Path) -> str | None:
 
 def _rank_hangs(world: World, rng: random.Random, folder: Path) -> Result:
     kind = "one rank of two hangs (SIGSTOP)"
+    seconds = world.stages["train"].undisturbed.seconds
     ranks = start_ranks(world, folder, folder / "run", patience=4, more=["--train.steps", 60])
-    let_run((1 + rng.random()) * world.stages["train"].seconds)
+    let_run((1 + rng.random()) * seconds)
     victim = rng.randrange(2)
     ranks[victim].send(signal.SIGSTOP)
     other = ranks[1 - victim].wait(240)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processes import list_session
+from stages import LIBRARIES
 from waiting import wait_at_most
 
 from hpc_vsr import evaluate, launch, preprocess, train
@@ -28,6 +29,8 @@ from hpc_vsr.upscale import __main__ as upscale
 for _module in ("data.build", "training.train", "training.plan", "evaluation.evaluate", "report.write",
                 "upscale.loop", "export.formats", "cluster.local"):
     importlib.import_module(f"hpc_vsr.{_module}")
+for _module in LIBRARIES:
+    importlib.import_module(_module)
 
 STAGES = {
     "preprocess": preprocess.main,

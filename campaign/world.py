@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from disk import AtOperation
@@ -15,6 +16,32 @@ from patterns import moving_pattern
 from sandbox import Outcome, Process, call, files_below, run
 from trainings import TINY, as_toml, final_weights
 from videos import write_video
+
+OF_THE_JOB = ("--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1, "--evaluate.pictures", 1)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a stage makes without a fault, and how it goes.
+
+    Attributes
+    ----------
+    product : dict
+        As `Stage.product` gives it.
+    files : set of str
+        All files below its folder.
+    seconds : float
+    operations : int
+        Writes, flushes and renames.
+    largest : int
+        Bytes of its largest file.
+    """
+
+    product: dict[str, str]
+    files: set[str]
+    seconds: float
+    operations: int
+    largest: int
 
 
 @dataclass
@@ -31,26 +58,32 @@ class Stage:
         {name: digest} of what must come out the same after any fault.
     out : str
         The file or folder that the stage writes, below the folder.
+    place : Path
+        Folder in which it is run undisturbed, at the first need.
     """
 
     title: str
     prepare: Callable[[Path], list]
     product: Callable[[Path], dict[str, str]]
     out: str
-    reference: dict[str, str] = field(default_factory=dict)
-    files: set[str] = field(default_factory=set)
-    seconds: float = 0.0
-    operations: int = 0
-    largest: int = 0
+    place: Path
 
     @property
     def name(self) -> str:
         return self.title.split()[0]
 
+    @functools.cached_property
+    def undisturbed(self) -> Undisturbed:
+        counter = self.place.with_name(f"{self.place.name}.operations")
+        done = must(self.run(self.place, AtOperation(self.place, -1, counter=counter)))
+        return Undisturbed(self.product(self.place), files_below(self.place), done.seconds, int(counter.read_text()),
+                           max(path.stat().st_size for path in self.place.rglob("*") if path.is_file()))
+
     def run(self, folder: Path, fault=None, **more) -> Outcome:
         return run(self.name, self.prepare(folder), folder, fault, **more)
 
     def start(self, folder: Path) -> Process:
+        _ = self.undisturbed  # known before the process runs, because the moment of the fault follows from it
         return Process(self.name, self.prepare(folder), folder)
 
     def faults_of(self, folder: Path) -> str | None:
@@ -59,15 +92,16 @@ class Stage:
             found = self.product(folder)
         except Exception as error:  # whatever is wrong with it, it is lost
             return f"{type(error).__name__}: {error}"
-        differing = sorted(name for name in {*found, *self.reference} if found.get(name) != self.reference.get(name))
-        stray = sorted(name for name in self.files ^ files_below(folder) if not name.startswith("logs/"))  # one a job
+        wanted, files = self.undisturbed.product, self.undisturbed.files
+        differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        stray = sorted(name for name in files ^ files_below(folder) if not name.startswith("logs/"))  # one a job
         return (f"differs: {differing[:3]}" if differing else None) or (
             f"stray or missing: {stray[:4]}" if stray else None
         )
 
 
 class World:
-    """Made once; the stages' references are what they make here without a fault."""
+    """Made once; what the stages make here without a fault is what they must make with one."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -84,8 +118,6 @@ class World:
                   "--degradation.sigma", 1], folder))
         must(run("train", ["--data", folder / "field_data", "--out", self.runs / "field", *TINY], folder))
         self.stages = {stage.title: stage for stage in self._build_stages()}
-        for stage in self.stages.values():
-            self._measure(stage)
 
     def _build_stages(self) -> list[Stage]:
         def run_copy(name: str) -> Callable[[Path], Path]:
@@ -99,39 +131,30 @@ class World:
 
         unmeasured, measured = run_copy("unmeasured"), run_copy("tiny")
         job = self.folder / "job.toml"
-        settings = [*TINY, "--train.steps", 4, "--train.validate_every", 2, "--train.checkpoint_every", 1,
-                    "--evaluate.pictures", 1]
-        job.write_text(f'data = "{self.data}"\n{as_toml(settings)}')
+        job.write_text(f'data = "{self.data}"\n{as_toml([*TINY, *OF_THE_JOB])}')
         tiny, field = ["--run", self.runs / "tiny"], ["--run", self.runs / "field"]
-        return [
-            Stage("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
-                  lambda folder: _digests(folder / "data", "*"), "data"),
-            Stage("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
-                  lambda folder: weights(folder / "run"), "run"),
-            Stage("evaluate", lambda folder: ["--run", unmeasured(folder)],
-                  lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
-            Stage("report", lambda folder: [measured(folder), "--out", folder / "report"],
-                  lambda folder: _digests(folder / "report", "report.json"), "report"),
-            Stage("upscale", lambda folder: [*tiny, "--input", self.clip, "--output", folder / "out.mp4", "--precision",
-                                             "fp32", "--segment", 6],
-                  lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
-            Stage("upscale a field", lambda folder: [*field, "--input", self.field, "--variable", "speed", "--output",
+        described = [
+            ("preprocess", lambda folder: ["--video", self.clip, "--shards", 5, "--out", folder / "data"],
+             lambda folder: _digests(folder / "data", "*"), "data"),
+            ("train", lambda folder: ["--data", self.data, "--out", folder / "run", *TINY],
+             lambda folder: weights(folder / "run"), "run"),
+            ("evaluate", lambda folder: ["--run", unmeasured(folder)],
+             lambda folder: _digests(folder / "tiny", "metrics-test.json"), "tiny"),
+            ("report", lambda folder: [measured(folder), "--out", folder / "report"],
+             lambda folder: _digests(folder / "report", "report.json"), "report"),
+            ("upscale", lambda folder: [*tiny, "--input", self.clip, "--output", folder / "out.mp4", "--precision",
+                                        "fp32", "--segment", 6],
+             lambda folder: _digests(folder, "out.mp4"), "out.mp4"),
+            ("upscale a field", lambda folder: [*field, "--input", self.field, "--variable", "speed", "--output",
                                                      folder / "out.nc", "--precision", "fp32", "--stop", 4],
-                  lambda folder: {"speed": _values(folder / "out.nc")}, "out.nc"),
-            Stage("upscale images", lambda folder: [*tiny, "--input", self.images, "--output", folder / "out",
+             lambda folder: {"speed": _values(folder / "out.nc")}, "out.nc"),
+            ("upscale images", lambda folder: [*tiny, "--input", self.images, "--output", folder / "out",
                                                     "--precision", "fp32", "--stop", 4],
-                  lambda folder: _digests(folder / "out", "*"), "out"),
-            Stage("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
-                  lambda folder: weights(folder / "run"), "run"),
+             lambda folder: _digests(folder / "out", "*"), "out"),
+            ("launch", lambda folder: ["--config", job, "--out", folder / "run", "--cluster", "debug"],
+             lambda folder: weights(folder / "run"), "run"),
         ]
-
-    def _measure(self, stage: Stage) -> None:
-        folder = self.folder / "reference" / stage.title
-        counter = self.folder / f"count-{stage.title}"
-        done = must(stage.run(folder, AtOperation(folder, -1, counter=counter)))
-        stage.seconds, stage.operations = done.seconds, int(counter.read_text())
-        stage.reference, stage.files = stage.product(folder), files_below(folder)
-        stage.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return [Stage(title, *more, self.folder / "reference" / title) for title, *more in described]
 
 
 def weights(run_folder: Path) -> dict[str, str]:

@@ -21,9 +21,11 @@ FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "lau
 # What the stages load when they are wanted; torch alone takes seconds.
 LOADED = ("data.build", "training.train", "training.plan", "evaluation.evaluate", "evaluation.published",
           "report.write", "upscale.loop", "export.formats", "doctor.runs", "cluster.local")
+# What torch and our stages load when they build an optimiser, count operations or tune: two seconds in every process.
+LIBRARIES = ("torch._dynamo", "scipy.optimize")
 
 _processes = multiprocessing.get_context("forkserver")  # started anew, so that no test has changed what it holds
-_processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [__name__])
+_processes.set_forkserver_preload([f"hpc_vsr.{module}" for module in (*FORKED, *LOADED)] + [*LIBRARIES, __name__])
 
 
 def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) -> subprocess.CompletedProcess:
