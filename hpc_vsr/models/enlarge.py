@@ -108,8 +108,10 @@ def _gaussian_response(sigma: float, size: int) -> Tensor:
     """Return the frequency response of a Gaussian that is sampled at pixels, as a blur of pixels is; (size,), 1 at 0.
 
     Unlike that of a continuous Gaussian it has no kink at the highest frequency, which for a sigma near 1 would make
-    the filter ring without end.
+    the filter ring without end. Without a blur (sigma 0) it is 1 everywhere.
     """
+    if sigma == 0:
+        return torch.ones(size, dtype=torch.float64)
     pixels = torch.arange(-math.ceil(9 * sigma), math.ceil(9 * sigma) + 1, dtype=torch.float64)
     weights = torch.exp(-((pixels / sigma) ** 2) / 2)
     frequency = torch.fft.fftfreq(size, dtype=torch.float64)

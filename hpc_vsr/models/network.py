@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,21 @@ from hpc_vsr.models.tiles import find_reach, upscale_by_tiles
 
 FLOW_WRAP = 64  # LR pixels; a multiple of what the levels of the flow's pyramid need
 LOST = 1  # LR pixels that a network loses at each side
+
+
+class Seen(NamedTuple):
+    """A frame as a network takes it; the windows of a stream share it.
+
+    Attributes
+    ----------
+    plain : (B, C, h + 2 m, w + 2 m) Tensor
+        The frame, extended by replicated pixels; m is `Network.reach` and the border that the core loses.
+    shown : (B, C, h + 2, w + 2) Tensor
+        What the core sees of it: in its value range, and deconvolved if the network sharpens.
+    """
+
+    plain: Tensor
+    shown: Tensor
 
 
 class Network(nn.Module):
@@ -61,12 +78,12 @@ class Network(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
-        return self._complete(self.core(self._core_input(lr)), lr)
+        return self._complete(self.core(self._core_input(lr)), _centre(lr))
 
     def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output as `forward` gives it, and the photometric error of the flow (only flow4x)."""
         out, error = self.core.with_warp_error(self._core_input(lr))
-        return self._complete(out, lr), error / self.value_range
+        return self._complete(out, _centre(lr)), error / self.value_range
 
     def first_stage(self, lr: Tensor) -> Tensor:
         """Return the 2D part's map of the centre frame, without the border that `forward` loses.
@@ -85,11 +102,18 @@ class Network(nn.Module):
         tiles.
         """
         lr = self._extend(lr)
-        if not tile or self.has_flow or max(lr.shape[-2:]) - 2 * (self.reach + LOST) <= tile:
-            return self(lr)
-        core_input = self._core_input(lr)
-        reach = self.find_core_reach(lr.shape[1])
-        return self._complete(upscale_by_tiles(self.core, core_input, tile, reach, self.core.scale, LOST), lr)
+        return self._compute(self._core_input(lr), _centre(lr), tile)
+
+    def prepare(self, frame: Tensor) -> Seen:
+        """Return a (B, C, h, w) frame as `upscale_seen` takes it; in a stream this is done once for each frame."""
+        plain = F.pad(frame, (self.reach + LOST,) * 4, mode="replicate")
+        return Seen(plain, self._show(plain))
+
+    def upscale_seen(self, frames: Sequence[Seen], tile: int = TILE) -> Tensor:
+        """Return the same as `upscale`, from the prepared frames of the window that the network sees."""
+        assert len(frames) == self.frames, (len(frames), self.frames)
+        core_input = self._fill_up(torch.stack([frame.shown for frame in frames], 2))
+        return self._compute(core_input, frames[self.frames // 2].plain, tile)
 
     def find_core_reach(self, channels: int) -> int | None:
         """Return the LR pixels that the core sees around an output pixel, found once; None for a network with flow."""
@@ -124,27 +148,38 @@ class Network(nn.Module):
         return F.pad(lr, (self.reach + LOST,) * 4 + (0, 0), mode="replicate")
 
     def _core_input(self, lr: Tensor) -> Tensor:
-        """Return what the core sees: its frames in its value range, deconvolved if the network sharpens them."""
+        """Return what the core sees of a window: (B, C, 5, h, w) to (B, C, D, h - 2 reach, w - 2 reach)."""
         unseen = (lr.shape[2] - self.frames) // 2
-        frames = lr[:, :, unseen : unseen + self.frames]
-        if self.sharpen is None:
-            frames = _trim(frames, self.reach)
-        else:
-            frames = _trim(frames, self.reach - self.sharpen.reach).transpose(1, 2)  # B, frames, C, h, w
-            sharp = self.sharpen.at_lr_size(frames.flatten(0, 1))
-            frames = sharp.unflatten(0, frames.shape[:2]).transpose(1, 2)
-        missing = (self.core.num_frames - self.frames) // 2
-        if missing:
-            centre = self.frames // 2
-            frames = frames[:, :, [*[centre] * missing, *range(self.frames), *[centre] * missing]]
-        return frames * self.value_range
+        frames = lr[:, :, unseen : unseen + self.frames].transpose(1, 2)  # B, frames, C, h, w
+        return self._fill_up(self._show(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2))
 
-    def _complete(self, out: Tensor, lr: Tensor) -> Tensor:
+    def _show(self, frames: Tensor) -> Tensor:
+        """Return (B, C, h, w) frames in the core's value range, deconvolved if the network sharpens them."""
+        if self.sharpen is None:
+            shown = _trim(frames, self.reach)
+        else:
+            shown = self.sharpen.at_lr_size(_trim(frames, self.reach - self.sharpen.reach))
+        return shown * self.value_range
+
+    def _fill_up(self, frames: Tensor) -> Tensor:
+        """Put the centre frame in the place of the frames that the core takes and the network does not see."""
+        missing = (self.core.num_frames - self.frames) // 2
+        centre = [self.frames // 2] * missing
+        return frames[:, :, [*centre, *range(self.frames), *centre]] if missing else frames
+
+    def _compute(self, core_input: Tensor, centre: Tensor, tile: int) -> Tensor:
+        """Return the enlarged centre frame, computed in tiles if it has a side above `tile` LR pixels."""
+        if not tile or self.has_flow or max(core_input.shape[-2:]) - 2 * LOST <= tile:
+            return self._complete(self.core(core_input), centre)
+        reach = self.find_core_reach(core_input.shape[1])
+        out = upscale_by_tiles(self.core, core_input, tile, reach, self.core.scale, LOST)
+        return self._complete(out, centre)
+
+    def _complete(self, out: Tensor, centre: Tensor) -> Tensor:
         """Return the core's output in values 0..1, added to the residual path if there is one."""
         out = (out if self.limit is None else self.limit(out)) / self.value_range
         if self.skip is None:
             return out
-        centre = lr[:, :, lr.shape[2] // 2]
         return in_full(out) + self.skip.inner(_trim(centre, self.reach - self.skip.reach + LOST))
 
 
@@ -179,6 +214,11 @@ class _FlopCounter(TorchDispatchMode):
         if formula is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+def _centre(window: Tensor) -> Tensor:
+    """Return the frame in the middle of a (B, C, D, h, w) window."""
+    return window[:, :, window.shape[2] // 2]
 
 
 def _trim(frames: Tensor, margin: int) -> Tensor:

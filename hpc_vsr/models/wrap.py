@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,11 +35,13 @@ def wrapped(function: Callable[[Tensor], Tensor], values: Tensor, margin: int, p
     periodic : {"", "x", "y", "xy"}
         Without an axis this is ``function(values)``.
     """
-    if not periodic:
-        return function(values)
-    seen = wrap(values, margin, periodic)
-    out = function(seen)
+    return unwrap(function(wrap(values, margin, periodic)), margin, periodic, values.shape[-2:])
+
+
+def unwrap(out: Tensor, margin: int, periodic: str, size: Sequence[int]) -> Tensor:
+    """Cut what a function of wrapped values has made of the margins; `size` is (h, w) of the values without them."""
     for name in periodic:
-        size, whole, inner = out.shape[AXES[name]], seen.shape[AXES[name]], values.shape[AXES[name]]
-        out = out.narrow(AXES[name], size * margin // whole, size * inner // whole)
+        length, inner = out.shape[AXES[name]], size[AXES[name]]
+        whole = inner + 2 * margin
+        out = out.narrow(AXES[name], length * margin // whole, length * inner // whole)
     return out

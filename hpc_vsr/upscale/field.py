@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr import __version__
-from hpc_vsr.data.splits import REACH, WINDOW, piece_around, window_around
+from hpc_vsr.data.splits import WINDOW, piece_around, window_around
 from hpc_vsr.media.field_source import FieldSource
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
@@ -27,6 +27,7 @@ from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.checks import warn_of_range
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
+from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.upscaler import Upscaler
 
 CACHED = 2 * WINDOW
@@ -110,39 +111,56 @@ class FieldUpscaling:
         from hpc_vsr.media.field_sink import write_field
 
         settings, source = self.settings, self.source
-        project = _back_projection(settings, upscaler, source)
-        dtype = source.output_dtype
+        shape = [upscaler.scale * side for side in (source.height, source.width)]
+        made: dict[int, np.ndarray] = {}
 
-        # frames of overlapping windows are read once
-        @functools.lru_cache(maxsize=CACHED)
-        def read(number: int) -> tuple[np.ndarray, np.ndarray | None]:
-            return next(source.read(number, number + 1))
-
-        def enlarge(number: int) -> np.ndarray:
-            if number in source.facts.empty:
-                progress.advance()
-                return np.full([upscaler.scale * side for side in (source.height, source.width)], np.nan, dtype)
-            around = window_around(number, *piece_around(number, source.num_frames, source.facts.breaks))
-            window = torch.from_numpy(np.stack([read(index)[0] for index in around], 1))
-            enlarged = upscaler.enlarge(window, source.offset, source.facts.periodic)
-            out = project(enlarged, window[:, REACH]).numpy()[0].astype(dtype)
-            if source.offset:
-                out += source.offset
-            # gaps of the input are gaps of the output
-            valid = read(number)[1]
-            if valid is not None:
-                out[~valid.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
+        # the frames come in order; one that is asked for later waits
+        def frame(number: int) -> np.ndarray:
             progress.advance()
-            return out
+            if number in source.facts.empty:
+                return np.full(shape, np.nan, source.output_dtype)
+            while number not in made:
+                made.update([next(enlarged)])
+            return made.pop(number)
 
         steps = f", {settings.back_projection} steps of back-projection" if settings.back_projection else ""
-        left_out = write_field(
-            settings.output, source, self.frames, upscaler.scale, enlarge,
-            f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
-            f"({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]}){steps}", self.fingerprint)
+        history = (f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with "
+                   f"{upscaler.name} ({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]})"
+                   f"{steps}")
+        with contextlib.closing(self._enlarge(upscaler)) as enlarged:
+            left_out = write_field(settings.output, source, self.frames, upscaler.scale, frame, history,
+                                   self.fingerprint)
         if left_out:
             progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, which describe "
                          "its own grid or values and are not known for the enlarged ones")
+
+    def _enlarge(self, upscaler: Upscaler) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number and the enlarged values of each frame that has any; the upscaler's workers compute."""
+        source = self.source
+        project = _back_projection(self.settings, upscaler, source)
+
+        # frames of overlapping windows are read once, and by this thread, because the NetCDF library takes only one
+        @functools.lru_cache(maxsize=CACHED)
+        def read(number: int) -> Frame:
+            values, valid = next(source.read(number, number + 1))
+            return Frame(values, (number, valid))
+
+        def window(number: int) -> list[Frame]:
+            piece = piece_around(number, source.num_frames, source.facts.breaks)
+            return [read(index) for index in window_around(number, *piece)]
+
+        def finish(enlarged: np.ndarray, frame: Frame) -> tuple[int, np.ndarray]:
+            number, valid = frame.rest
+            out = project(torch.from_numpy(enlarged), torch.from_numpy(frame.values)).numpy()[0]
+            out = out.astype(source.output_dtype)
+            if source.offset:
+                out += source.offset
+            # gaps of the input are gaps of the output
+            if valid is not None:
+                out[~valid.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
+            return number, out
+        return enlarge_stream((window(number) for number in self.frames if number not in source.facts.empty), upscaler,
+                              finish, source.offset, source.facts.periodic)
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return True: the field was written as a whole."""

@@ -1,26 +1,20 @@
-"""Enlarges one frame of grey levels or RGB, and shows the comparison with bicubic enlargement in it."""
+"""Shows the comparison with bicubic enlargement in an enlarged frame."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 
-from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.planes import GREY
-from hpc_vsr.upscale.upscaler import Upscaler
 
 
-def enlarge_window(window: np.ndarray, upscaler: Upscaler, compare: bool) -> np.ndarray:
-    """Enlarge (C, 5, h, w) float32 grey levels, 0..255, to (C, s h, s w).
+def show_comparison(enlarged: np.ndarray, lr: np.ndarray) -> None:
+    """Replace the left half of a (C, s h, s w) frame by the bicubic enlargement of its (C, h, w) LR frame.
 
-    With `compare` the left half is the bicubic enlargement, and a white line of two pixels separates the halves.
+    Both are float32 grey levels, 0..255. A white line of two pixels separates the halves.
     """
-    out = upscaler.enlarge(torch.from_numpy(window)).numpy()
-    if compare:
-        middle = out.shape[2] // 2
-        for channel, picture in zip(out, window[:, REACH], strict=True):
-            enlarged = cv2.resize(picture, out.shape[:0:-1], interpolation=cv2.INTER_CUBIC)
-            channel[:, :middle] = enlarged[:, :middle]
-            channel[:, middle - 1 : middle + 1] = GREY
-    return out
+    middle = enlarged.shape[2] // 2
+    for channel, picture in zip(enlarged, lr, strict=True):
+        bicubic = cv2.resize(picture, enlarged.shape[:0:-1], interpolation=cv2.INTER_CUBIC)
+        channel[:, :middle] = bicubic[:, :middle]
+        channel[:, middle - 1 : middle + 1] = GREY

@@ -13,7 +13,6 @@ from typing import ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.image_source import ImageSource
 from hpc_vsr.media.planes import GREY
@@ -23,10 +22,12 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import create_folder, remove_left_together, write_whole
 from hpc_vsr.system.lock import Held, only_writer
 from hpc_vsr.system.progress import Progress
+from hpc_vsr.system.threads import read_ahead
 from hpc_vsr.upscale.checks import warn_of_blur, warn_of_rounding
-from hpc_vsr.upscale.frames import enlarge_window
+from hpc_vsr.upscale.frames import show_comparison
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
+from hpc_vsr.upscale.stream import READ_AHEAD, Frame, enlarge_stream
 from hpc_vsr.upscale.upscaler import Upscaler
 from hpc_vsr.upscale.windows import CONTEXT, pick_few, windows
 
@@ -134,10 +135,10 @@ class ImageUpscaling:
 
     def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
         frames = self.frames[numbers.start : numbers.stop]
-        enlarged = _enlarge_images(self.source, frames, self.settings, upscaler)
-        for number, image in zip(numbers, enlarged, strict=True):
-            _write_image(self.settings.output / self.names[number], image)
-            progress.advance()
+        with contextlib.closing(_enlarge_images(self.source, frames, self.settings, upscaler)) as enlarged:
+            for number, image in zip(numbers, enlarged, strict=True):
+                _write_image(self.settings.output / self.names[number], image)
+                progress.advance()
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return whether all images are there, also those of other tasks."""
@@ -177,31 +178,40 @@ def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSetting
                     ) -> Iterator[np.ndarray]:
     """Yield (s H, s W, 3) RGB images, or (s H, s W) if all images are gray, in the type of the input images.
 
-    An image with transparency becomes one of (s H, s W, 4) RGBA.
+    An image with transparency becomes one of (s H, s W, 4) RGBA. One thread reads ahead, and the upscaler's workers
+    compute; closing the iterator ends them.
     """
-    peak, scale = source.white, upscaler.scale
-    first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
-    pictures = (_Picture((image[..., :3] / np.float32(peak)).astype(np.float32), image[..., 3:])
-                for image in source.images(first, last))
-    luma_of = (lambda picture: _to_ycc(picture.rgb)[..., 0] * GREY) if settings.find_cuts else None
-    for window in windows(pictures, first, frames, source.num_frames, luma_of, source.facts.breaks):
-        # the network enlarges RGB or luma; with luma, Lanczos interpolation enlarges chroma
-        if upscaler.channels == 3:
-            stacked = np.stack([picture.rgb.transpose(2, 0, 1) for picture in window], 1) * np.float32(GREY)
-            rgb = enlarge_window(stacked, upscaler, settings.compare).transpose(1, 2, 0) / GREY
-        else:
-            luma = np.stack([_to_ycc(picture.rgb)[..., 0] for picture in window])[None] * np.float32(GREY)
-            out = enlarge_window(luma, upscaler, settings.compare)[0] / np.float32(GREY)
-            chroma = [enlarge_plane(np.ascontiguousarray(plane), out.shape, scale)
-                      for plane in np.moveaxis(_to_ycc(window[REACH].rgb)[..., 1:], 2, 0)]
-            rgb = cv2.cvtColor(np.dstack([out, *chroma]), cv2.COLOR_YCrCb2RGB)
+    peak, scale, is_rgb = source.white, upscaler.scale, upscaler.channels == 3
+
+    def read(image: np.ndarray) -> Frame:
+        picture = _Picture((image[..., :3] / np.float32(peak)).astype(np.float32), image[..., 3:])
+        seen = picture.rgb.transpose(2, 0, 1) if is_rgb else _to_ycc(picture.rgb)[None, ..., 0]
+        return Frame(np.ascontiguousarray(seen * np.float32(GREY)), picture)
+
+    # what the workers make of an enlarged frame: with a network for luma, Lanczos interpolation enlarges chroma
+    def finish(enlarged: np.ndarray, frame: Frame) -> np.ndarray:
+        if settings.compare:
+            show_comparison(enlarged, frame.values)
+        rgb = enlarged.transpose(1, 2, 0) / GREY if is_rgb else _with_chroma(enlarged[0], frame.rest.rgb, scale)
         image = np.rint(np.clip(rgb, 0, 1) * peak).astype(source.stored)
-        alpha = window[REACH].alpha
-        if alpha.shape[2]:
-            plane = np.ascontiguousarray(alpha[..., 0])
-            yield np.dstack([image, enlarge_plane(plane, image.shape[:2], scale)])
-        else:
-            yield image[..., 0] if source.is_gray else image
+        if frame.rest.alpha.shape[2]:
+            plane = np.ascontiguousarray(frame.rest.alpha[..., 0])
+            return np.dstack([image, enlarge_plane(plane, image.shape[:2], scale)])
+        return image[..., 0] if source.is_gray else image
+
+    first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
+    luma_of = (lambda frame: _to_ycc(frame.rest.rgb)[..., 0] * GREY) if settings.find_cuts else None
+    made = windows(map(read, source.images(first, last)), first, frames, source.num_frames, luma_of,
+                   source.facts.breaks)
+    with contextlib.closing(read_ahead(made, READ_AHEAD)) as ahead:
+        yield from enlarge_stream(ahead, upscaler, finish)
+
+
+def _with_chroma(luma: np.ndarray, rgb: np.ndarray, scale: int) -> np.ndarray:
+    """Return (s H, s W, 3) RGB, 0..1, of enlarged luma, 0..255, and the chroma of a (H, W, 3) image, 0..1."""
+    chroma = [enlarge_plane(np.ascontiguousarray(plane), luma.shape, scale)
+              for plane in np.moveaxis(_to_ycc(rgb)[..., 1:], 2, 0)]
+    return cv2.cvtColor(np.dstack([luma / np.float32(GREY), *chroma]), cv2.COLOR_YCrCb2RGB)
 
 
 def _to_ycc(rgb: np.ndarray) -> np.ndarray:

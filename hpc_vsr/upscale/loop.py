@@ -117,6 +117,7 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
     lines = [f"{key} = {value}" for key, value in as_dict(settings).items() if value is not None]
     work = plan_upscaling(settings, upscaler)
     facts = work.source.facts
+    _share_cores(work, upscaler)
     return "\n".join([*lines, *facts.lines, *(f"warning: {line}" for line in facts.warnings),
                       _describe(work, upscaler)])
 
@@ -143,6 +144,7 @@ def _make_missing(work: Upscaling, upscaler: Upscaler, comm: Any) -> None:
                                                                     work.source.facts.periodic))
     units, neighbours = work.units, ranks_on_node(comm)
     ranks = min(comm.size, len(units))
+    _share_cores(work, upscaler, min(neighbours, ranks))
     with work.lock() if comm.rank == 0 else contextlib.nullcontext():
         missing = on_main_rank(comm, work.missing)
         if comm.rank == 0:
@@ -172,6 +174,12 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[range]:
     for _, group in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         run = [number for _, number in group]
         yield range(run[0], run[-1] + 1)
+
+
+def _share_cores(work: Upscaling, upscaler: Upscaler, processes: int = 1) -> None:
+    """Let this process compute several frames at the same time, as far as it has cores and memory for them."""
+    size = upscaler.size_seen(work.source.height, work.source.width, work.source.facts.periodic)
+    upscaler.share_cores(*size, processes, getattr(work.source, "block_bytes", 0))
 
 
 def _describe(work: Upscaling, upscaler: Upscaler, processes: int = 1) -> str:

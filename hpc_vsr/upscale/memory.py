@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,10 +22,22 @@ if TYPE_CHECKING:
 SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}
 TILED_SCRATCH_ELSE = 2.5
 FRAMES_HELD = 24  # LR and enlarged frames in float32, held by decoder, windows and encoder
+FRAMES_OF_WORKER = 2  # further ones for each worker
 
 
-def estimate_memory(upscaler: Upscaler, height: int, width: int) -> int:
-    """Return the most bytes of GPU or main memory that a process takes to enlarge frames of that LR size."""
+@dataclass(frozen=True)
+class Needs:
+    """Bytes of GPU or main memory that a process takes: `fixed`, and `each` for every worker."""
+
+    fixed: int
+    each: int
+
+    def of(self, workers: int) -> int:
+        return self.fixed + workers * self.each
+
+
+def estimate_memory(upscaler: Upscaler, height: int, width: int) -> Needs:
+    """Return the most memory that a process takes to enlarge frames of that LR size."""
     upscaler.find_reach(height, width)
     network, device, channels = upscaler.trained.network, upscaler.device, upscaler.channels
 
@@ -34,11 +47,24 @@ def estimate_memory(upscaler: Upscaler, height: int, width: int) -> int:
             network.upscale(torch.empty(1, channels, WINDOW, height, width, device=device), upscaler.tile)
     peak = peak_of_tensors(enlarge)
     if device.type == "cuda":
-        return memory_of_gpu(peak)
+        return Needs(memory_of_gpu(peak), 0)
     tiled = upscaler.uses_tiles(height, width)
-    frames = 4 * FRAMES_HELD * channels * height * width * (1 + upscaler.scale**2)
+    frame = 4 * channels * height * width * (1 + upscaler.scale**2)
     scratch = TILED_SCRATCH.get(upscaler.precision, TILED_SCRATCH_ELSE) if tiled else SCRATCH
-    return process_memory() + int(scratch * peak) + frames
+    return Needs(process_memory() + FRAMES_HELD * frame, int(scratch * peak) + FRAMES_OF_WORKER * frame)
+
+
+def choose_workers(upscaler: Upscaler, height: int, width: int, cores: int, processes: int, held: int) -> int:
+    """Return how many windows a process computes at the same time: at most one for each core, and 1 on a GPU.
+
+    All `processes` of the node together take at most half of the free memory; each holds `held` bytes besides.
+    """
+    if upscaler.device.type == "cuda" or cores == 1:
+        return 1
+    free, needs = free_memory(), estimate_memory(upscaler, height, width)
+    most = cores if free is None else (free // (2 * processes) - held - needs.fixed) // needs.each
+    # of the counts that leave the fewest cores idle, the largest
+    return max(range(1, max(1, min(cores, most)) + 1), key=lambda count: (cores // count * count, count))
 
 
 def state_memory(upscaler: Upscaler, height: int, width: int, processes: int = 1, held: int = 0) -> str:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hpc_vsr.data.values import upscale_values
+from hpc_vsr.data.values import from_unit, to_unit
 from hpc_vsr.media.planes import GREY
+from hpc_vsr.models.network import Seen
 from hpc_vsr.models.precision import autocast, choose_precision
 from hpc_vsr.models.settings import TILE, Choice, Precision
+from hpc_vsr.models.wrap import unwrap, wrap
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.gpus import choose_device, full_float32
 from hpc_vsr.system.memory import keep_freed_memory
-from hpc_vsr.upscale.memory import estimate_memory
+from hpc_vsr.upscale.memory import choose_workers, estimate_memory
+from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.windows import to_luma, windows
 
 LEAST_SIDE = 8  # LR pixels
+ENOUGH_TO_SHARE = 8  # frames of an array from which several are computed at the same time
+Item = TypeVar("Item")
 
 
 class Upscaler:
@@ -45,6 +52,8 @@ class Upscaler:
         1 for luma or a field, 3 for RGB.
     for_video : bool
         Whether the network was trained on grey levels 0..255, of a video or images, and not on the values of a field.
+    workers, threads : int
+        Windows of a stream that are computed at the same time, and threads for each; see `share_cores`.
     """
 
     def __init__(self, trained: Trained, name: str, device: torch.device, choice: Choice, tile: int = TILE):
@@ -52,6 +61,7 @@ class Upscaler:
         self.scale, self.channels = trained.terms.scale, trained.terms.channels
         self.for_video = trained.terms.for_video
         self._network = trained.network.to(device)
+        self.workers, self.threads = 1, torch.get_num_threads()
         keep_freed_memory()
 
     @property
@@ -65,12 +75,37 @@ class Upscaler:
         `periodic` has the axes at whose ends a field goes on at the other side. Returns (C, s h, s w) float32 on the
         CPU.
         """
+        seen = [self.prepare(frame, subtracted, periodic) for frame in self.frames_seen(window.unbind(1))]
+        return self.enlarge_seen(seen, window.shape[-2:], subtracted, periodic)
+
+    def frames_seen(self, window: Sequence[Item]) -> Sequence[Item]:
+        """Return the frames in the middle of a window that the network sees: 1, 3 or 5."""
+        unseen = (len(window) - self._network.frames) // 2
+        return window[unseen : len(window) - unseen]
+
+    def prepare(self, frame: Tensor, subtracted: float | None = None, periodic: str = "") -> Seen:
+        """Return a (C, h, w) frame as `enlarge_seen` takes it; the windows of a stream share it."""
+        with self._computing():
+            values = to_unit(frame[None].to(self.device), self._offset(subtracted), self.trained.terms.extent)
+            return self._network.prepare(wrap(values, self.margin(periodic), periodic))
+
+    def enlarge_seen(self, seen: Sequence[Seen], size: Sequence[int], subtracted: float | None = None,
+                     periodic: str = "") -> Tensor:
+        """Do what `enlarge` does, with prepared frames of the LR size (h, w); several threads may call it."""
+        with self._computing():
+            out = unwrap(self._network.upscale_seen(seen, self.tile), self.margin(periodic), periodic, size)
+            return from_unit(out, self._offset(subtracted), self.trained.terms.extent)[0].cpu()
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        on_gpu = self.device.type == "cuda"  # on a CPU there is no setting that threads could change for each other
+        with torch.inference_mode(), full_float32() if on_gpu else contextlib.nullcontext(), \
+                autocast(self.device, self.precision):
+            yield
+
+    def _offset(self, subtracted: float | None) -> float:
         terms = self.trained.terms
-        offset = terms.offset if subtracted is None else terms.offset_after(subtracted)
-        with torch.inference_mode(), full_float32(), autocast(self.device, self.precision):
-            return upscale_values(lambda values: self._network.upscale(values, self.tile),
-                                  window[None].to(self.device), offset, terms.extent, self.margin(periodic),
-                                  periodic)[0].cpu()
+        return terms.offset if subtracted is None else terms.offset_after(subtracted)
 
     def uses_tiles(self, height: int, width: int) -> bool:
         """Return whether frames of that LR size are computed in tiles."""
@@ -107,7 +142,16 @@ class Upscaler:
 
         They are found by running the network on tensors without values. Above `tile` only a few whole frames add to it.
         """
-        return estimate_memory(self, height, width)
+        return estimate_memory(self, height, width).of(self.workers)
+
+    def share_cores(self, height: int, width: int, processes: int = 1, held: int = 0) -> None:
+        """Choose the number of `workers`: one for each core, or as many as fit into the free memory.
+
+        `processes` share the node's memory, and each holds `held` bytes of what it has read.
+        """
+        cores = self.workers * self.threads
+        self.workers = choose_workers(self, height, width, cores, processes, held)
+        self.threads = cores // self.workers
 
     def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
         """Enlarge all frames of a video or a field.
@@ -152,14 +196,20 @@ class Upscaler:
         out = np.empty(shape, frames.dtype)
         # of a field with a large mean, that mean is not in the values that the network sees
         mean = self.trained.terms.was_subtracted
-        pictures = ((picture - mean if mean else picture).astype(np.float32) * np.float32(factor)
+        pictures = (Frame((picture - mean if mean else picture).astype(np.float32) * np.float32(factor))
                     for picture in stacked)
-        for index, window in enumerate(windows(pictures, 0, range(len(stacked)), len(stacked),
-                                               to_luma if find_cuts else None)):
-            frame = self.enlarge(torch.from_numpy(np.stack(window, 1))).numpy() / factor
+
+        def finish(enlarged: np.ndarray, _frame: Frame) -> np.ndarray:
+            frame = enlarged / factor
             if frames.dtype.kind == "u":
                 frame = np.rint(np.clip(frame, 0, white))
-            out[index] = frame.astype(np.float64) + mean if mean else frame
+            return frame.astype(np.float64) + mean if mean else frame
+        if len(stacked) >= ENOUGH_TO_SHARE:
+            self.share_cores(*stacked.shape[2:])
+        luma_of = (lambda frame: to_luma(frame.values)) if find_cuts else None
+        for index, frame in enumerate(enlarge_stream(windows(pictures, 0, range(len(stacked)), len(stacked), luma_of),
+                                                     self, finish)):
+            out[index] = frame
         return out if frames.ndim == 4 else out[:, 0]
 
     def _check(self, frames: np.ndarray, white: float | None) -> float | None:

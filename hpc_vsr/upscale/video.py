@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -143,24 +144,33 @@ class VideoUpscaling:
         return [number for number in range(len(self.units)) if not is_valid(self.segment_path(number))]
 
     def make(self, numbers: range, upscaler: Upscaler, progress: Progress) -> None:
-        for number in numbers:
-            if is_valid(self.segment_path(number)) or self.is_finished():  # made by another task, meanwhile
-                continue
-            try:
-                with only_writer(self.folder, f".segment-{number:05d}.lock") as lock:
-                    self._make_segment(number, upscaler, progress, lock)
-            except Held:  # an element of an array that was submitted again meets those of the first array
-                if self.settings.part is None:
-                    raise
+        """Write the missing segments of a run of numbers; frames are decoded and enlarged ahead over their limits."""
+        stop, stream = self.units[numbers[-1]].stop, contextlib.ExitStack()
+        pictures: Iterator[list[np.ndarray]] | None = None
+        with stream:
+            for number in numbers:
+                if is_valid(self.segment_path(number)) or self.is_finished():  # made by another task, meanwhile
+                    pictures = stream.close()
+                    continue
+                try:
+                    with only_writer(self.folder, f".segment-{number:05d}.lock") as lock:
+                        if pictures is None:
+                            rest = range(self.units[number].start, stop)
+                            pictures = stream.enter_context(contextlib.closing(
+                                enlarge_planes(self.source, rest, self.encoding, self.settings, upscaler)))
+                        self._make_segment(number, pictures, progress, lock)
+                except Held:  # an element of an array that was submitted again meets those of the first array
+                    if self.settings.part is None:
+                        raise
+                    pictures = stream.close()
 
-    def _make_segment(self, number: int, upscaler: Upscaler, progress: Progress, lock: Lock) -> None:
+    def _make_segment(self, number: int, pictures: Iterator[list[np.ndarray]], progress: Progress, lock: Lock) -> None:
         """Write a segment and its checksum."""
         path = self.segment_path(number)
-        pictures = enlarge_planes(self.source, self.units[number], self.encoding, self.settings, upscaler)
 
         # frames flow from the decoder through the network to the encoder, and the lock is checked at each
         def checked() -> Iterator[list[np.ndarray]]:
-            for planes in pictures:
+            for planes in itertools.islice(pictures, len(self.units[number])):
                 lock.check()
                 progress.advance()
                 yield planes

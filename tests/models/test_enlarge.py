@@ -96,3 +96,10 @@ def test_filters_of_another_kind_are_refused(shape):
     network = build_model(ModelSettings("compact", "wiener"), 1, 2, 1.0, 1e-2)
     with pytest.raises(InputError, match="skip.kernels is "):
         load_weights(network, {**network.state_dict(), "skip.kernels": torch.zeros(shape)}, "x")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_without_a_blur_the_wiener_filter_is_bicubic_enlargement(sigma, scale):
+    lr = torch.rand(1, 1, 16, 20)
+    torch.testing.assert_close(Enlarge("wiener", scale, sigma, 1e-3)(lr), Enlarge("bicubic", scale)(lr))
