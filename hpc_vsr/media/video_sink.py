@@ -6,6 +6,7 @@ A segment is a file with the packets of a run of frames; its time stamps give on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,8 +29,8 @@ ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": 
 QUALITY = {"h264": 16, "hevc": 18, "av1": 20}
 WHOLE_CHROMA = ("h264", "hevc")  # these refuse a size that cuts a chroma pixel
 PARAMETERS = {"h264": "x264-params", "hevc": "x265-params", "av1": "svtav1-params"}  # options of the encoder's own
-# with more threads that look ahead x264 (165, in PyAV 18) made other bytes of the same frames in one run of eight
-ALWAYS = {"h264": ["lookahead-threads=1"], "hevc": ["log-level=error"]}
+ALWAYS = {"hevc": ["log-level=error"]}
+WITHOUT_AVX512 = ["asm=avx2"]
 WITH_ALPHA = ("prores", "ffv1")  # of hevc, few decoders read the layer that holds it
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4v": "mp4"}
 # containers for what the codec itself does not hold, such as the colours of ffv1
@@ -124,6 +125,8 @@ def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: 
 def _open_encoder(container, encoding: Encoding):
     options = {"crf": str(encoding.quality)} if encoding.quality is not None else {}
     parameters = [*ALWAYS.get(encoding.codec, ()), *_hdr_parameters(encoding)]
+    if encoding.codec == "h264" and _has_avx512():
+        parameters += WITHOUT_AVX512
     if parameters:
         options[PARAMETERS[encoding.codec]] = ":".join(parameters)
     stream = container.add_stream(ENCODERS[encoding.codec], rate=encoding.rate, options=options)
@@ -137,6 +140,17 @@ def _open_encoder(container, encoding: Encoding):
     if tags.pixel_aspect:
         context.sample_aspect_ratio = tags.pixel_aspect
     return stream
+
+
+def _has_avx512() -> bool:
+    """Check whether x264 would use AVX-512 on this processor.
+
+    With it, x264 (165, in PyAV 18) reads memory that nobody has written if a row of chroma is not a multiple of 64
+    pixels, so that the same frames become another file each time.
+    """
+    with contextlib.suppress(OSError):
+        return " avx512f " in Path("/proc/cpuinfo").read_text()
+    return False
 
 
 def _hdr_parameters(encoding: Encoding) -> list[str]:

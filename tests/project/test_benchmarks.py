@@ -19,11 +19,13 @@ SMALL = {
     "precision": ("--patch", "16", "--batch", "1", "--window", "16", "--seconds", "0.05", "--turns", "1", "--models",
                   "previous"),
     "ranks": ("--patch", "16", "--batch", "1", "--steps", "4", "--turns", "1", "--model", "previous"),
+    "upscale": ("--size", "96x64", "--frames", "12", "--turns", "1"),
     "growth": ("--sizes", "64x48", "96x64", "--lengths", "200", "300", "--turns", "1", "--model", "previous"),
 }
 OURS = {"preprocess": ["ours, 1 rank", "ours, 2 ranks"], "loading": ["ours, shards, 2 workers", "ours, resident"],
         "networks": ["stock, fp32", "ours, fp32"], "precision": ["fp32", "bf16"],
-        "ranks": ["together", "together, every 4th"], "growth": ["96x64", "300 frames"]}
+        "ranks": ["together", "together, every 4th"], "growth": ["96x64", "300 frames"],
+        "upscale": ["one by one", "ours", "usual loop", "floor"]}
 
 
 def run_python(*arguments) -> str:
