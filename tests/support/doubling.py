@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,9 @@ from hpc_vsr.upscale.video import VideoUpscaling
 SCALE = 2
 
 
-def repeat_pixels(window: torch.Tensor) -> torch.Tensor:
-    """Enlarge the centre of a (C, 5, h, w) window."""
-    return window[:, 2].repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2)
+def repeat_pixels(frames: Sequence[torch.Tensor], *_: object) -> torch.Tensor:
+    """Enlarge the frame in the middle, (C, h, w)."""
+    return frames[len(frames) // 2].repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2)
 
 
 def double_video(source: Path, target: Path, channels: int = 1, **settings) -> VideoUpscaling:
@@ -26,7 +27,8 @@ def double_video(source: Path, target: Path, channels: int = 1, **settings) -> V
     choice = Choice("fp32", "as asked for", "cpu")
     upscaler = SimpleNamespace(
         scale=SCALE, channels=channels, name="none", precision="fp32", choice=choice, device=torch.device("cpu"),
-        enlarge=repeat_pixels, trained=SimpleNamespace(
+        workers=2, threads=1, frames_seen=lambda window: window, prepare=lambda frame, *_: frame,
+        enlarge_seen=repeat_pixels, trained=SimpleNamespace(
             sha256="0" * 64, settings=SimpleNamespace(name="none"), terms=SimpleNamespace(sigma=0.0, scale=SCALE)))
     given = UpscaleSettings(run=Path("none"), input=source, output=target, **settings)
     opened = open_source(source, "video", "rgb" if channels == 3 else "y", given.reading)
