@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset  # noqa: E402
 
 from hpc_vsr.data.build import preprocess  # noqa: E402
 from hpc_vsr.data.manifest import read_manifest  # noqa: E402
+from hpc_vsr.data.patches import Patches, load_batches  # noqa: E402
 from hpc_vsr.data.recipe import Recipe  # noqa: E402
-from hpc_vsr.data.samples import Patches, Split, load_batches  # noqa: E402
+from hpc_vsr.data.samples import Split  # noqa: E402
 from hpc_vsr.data.splits import REACH  # noqa: E402
 from hpc_vsr.models.build import build_model  # noqa: E402
 from hpc_vsr.models.network import Network  # noqa: E402

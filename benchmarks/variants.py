@@ -29,7 +29,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from variant_networks import VARIANTS, Seeing, Variant  # noqa: E402
 
 from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
-from hpc_vsr.data.samples import Patches, choose_memory, load_batches, validation_pairs  # noqa: E402
+from hpc_vsr.data.patches import Patches, load_batches  # noqa: E402
+from hpc_vsr.data.samples import choose_memory, validation_pairs  # noqa: E402
 from hpc_vsr.evaluation.baselines import tune_noise  # noqa: E402
 from hpc_vsr.experiment.settings import TrainSettings  # noqa: E402
 from hpc_vsr.models.blocks import count_parameters, initialise  # noqa: E402

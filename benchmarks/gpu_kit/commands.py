@@ -95,7 +95,8 @@ def check_bad_steps(kit: Kit) -> Iterator[dict]:
 def check_batches(kit: Kit) -> Iterator[dict]:
     """Compare batches from memory on the device, from the shards, and from loader processes with pinned memory."""
     from hpc_vsr.data.manifest import read_manifest
-    from hpc_vsr.data.samples import Patches, Split, load_batches
+    from hpc_vsr.data.patches import Patches, load_batches
+    from hpc_vsr.data.samples import Split
 
     manifest = read_manifest(kit.dataset)
     ways = {"resident": (kit.device, 0), "shards": (None, 0), "two workers": (None, 2)}

@@ -96,7 +96,8 @@ def check_rates(kit: Kit, name: str) -> Iterator[dict]:
 def check_loader(kit: Kit) -> Iterator[dict]:
     """Measure training steps of Delta on a batch that is reused, and on batches cut from resident frames."""
     from hpc_vsr.data.manifest import read_manifest
-    from hpc_vsr.data.samples import Patches, Split, load_batches
+    from hpc_vsr.data.patches import Patches, load_batches
+    from hpc_vsr.data.samples import Split
 
     network = build("delta").to(kit.device)
     manifest = read_manifest(kit.dataset)

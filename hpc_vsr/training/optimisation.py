@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hpc_vsr.data.samples import Patch
+from hpc_vsr.data.patches import Patch
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast

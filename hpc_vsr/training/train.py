@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from hpc_vsr.data.manifest import read_manifest
-from hpc_vsr.data.samples import told_of_loaders
+from hpc_vsr.data.patches import told_of_loaders
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.system.files import create_folder

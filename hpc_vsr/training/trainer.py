@@ -10,7 +10,8 @@ import time
 import torch
 
 from hpc_vsr.data.manifest import Manifest, check_shards
-from hpc_vsr.data.samples import Patches, Split, choose_memory, load_batches, validation_pairs
+from hpc_vsr.data.patches import Patches, load_batches
+from hpc_vsr.data.samples import Split, choose_memory, validation_pairs
 from hpc_vsr.evaluation.baselines import tune_noise
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hpc_vsr.data.manifest import read_manifest
-from hpc_vsr.data.samples import Patches, Split, choose_memory, load_batches, num_bytes, told_of_loaders
+from hpc_vsr.data.patches import Patches, load_batches, told_of_loaders
+from hpc_vsr.data.samples import Split, choose_memory, num_bytes
 from hpc_vsr.system.errors import Failed, InputError
 
 CPU = torch.device("cpu")

@@ -14,8 +14,9 @@ from field_networks import untrained
 from hpc_vsr.data.build import degraded_frames
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.patches import Patches
 from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
-from hpc_vsr.data.samples import Patches, Split
+from hpc_vsr.data.samples import Split
 from hpc_vsr.data.splits import REACH
 from hpc_vsr.evaluation.baselines import tune_noise
 from hpc_vsr.evaluation.methods import baselines, network_methods
@@ -202,7 +203,7 @@ def fake_split(lr: np.ndarray, hr: np.ndarray, periodic: str) -> Split:
     split.start = split.first = 0
     split.stop = len(lr)
     split.centres = range(REACH, len(lr) - REACH)
-    split._memory = torch.from_numpy(lr), torch.from_numpy(hr)
+    split.memory = torch.from_numpy(lr), torch.from_numpy(hr)
     return split
 
 
@@ -262,3 +263,21 @@ def test_validation_and_every_method_of_an_evaluation_have_no_seam():
     assert results[0].pop("noise") == pytest.approx(results[1].pop("noise"), rel=0.02)
     for name, result in results[0].items():
         torch.testing.assert_close(results[1][name], result, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("periodic", ["", "x", "xy"])
+@pytest.mark.parametrize(("size", "margin"), [(8, 0), (8, 5), (0, 3), (12, 14)])
+def test_a_batch_that_is_gathered_has_the_patches_to_the_bit(periodic, size, margin):
+    random = np.random.default_rng(0)
+    lr, hr = random.random((12, 3, 12, 16), np.float32), random.random((12, 3, 24, 32), np.float32)
+    hr[:, :, 5:9, 7:11] = np.nan
+    split = fake_split(lr, hr, periodic)
+    split.manifest.offset, split.manifest.extent = 0.3, 1.7
+    patches = Patches(split, size, margin, True, 4)
+    turned = {patches.place(position).turns for position in range(80)}
+    assert turned == set(range(16))
+    for first in range(0, 80, 16):
+        positions = range(first, first + 16)
+        batch, alone = patches.batch(positions), [patches[position] for position in positions]
+        for values, expected in zip(batch, (torch.stack(parts) for parts in zip(*alone, strict=True)), strict=True):
+            assert values.is_contiguous() and torch.equal(values.view(torch.int32), expected.view(torch.int32))

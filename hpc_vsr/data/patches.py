@@ -1,0 +1,243 @@
+"""Patches for training, cut from the frames of a split one by one or as a batch in one gather.
+
+The n-th patch of a training run, and how it is turned, follow only from (seed, n). So the order is the same for any
+number of ranks and loader workers, and a resumed run continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hpc_vsr.data.samples import Split
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.system.errors import Failed
+
+LOST = 1  # LR pixels that the networks lose at each side
+REVERSE_TIME, MIRROR_ROWS, MIRROR_COLUMNS, SWAP = 1, 2, 4, 8  # symmetries of a patch; SWAP of rows and columns
+
+
+class Patch(NamedTuple):
+    """A training sample with values 0..1 on the training split; in a batch each tensor has a leading B.
+
+    Attributes
+    ----------
+    lr : (C, 5, p + 2 margin, q + 2 margin) Tensor
+        Window of LR frames, with a margin that shows filters what lies around the patch.
+    hr : (C, scale (p - 2), scale (q - 2)) Tensor
+        Centre frame without the margin and without the border that the networks lose; NaN where a field has a gap.
+    """
+
+    lr: Tensor
+    hr: Tensor
+
+
+class Place(NamedTuple):
+    """Where a patch is cut, in LR pixels and the source's frames, and how it is turned; see `_turn`."""
+
+    centre: int
+    top: int
+    left: int
+    turns: int
+
+
+class Patches(Dataset):
+    """The endless sequence of training patches, by position.
+
+    Parameters
+    ----------
+    frames : Split
+    size : int
+        Side of a patch in LR pixels; 0 takes whole frames.
+    margin : int
+        LR pixels around a patch that a network sees besides it.
+    augment : bool
+        Whether to turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half.
+    seed : int
+    """
+
+    def __init__(self, frames: Split, size: int, margin: int, augment: bool, seed: int):
+        height, width = frames.manifest.lr_size
+        assert size <= min(height, width), (size, height, width)
+        self.frames, self.margin, self.augment, self.seed = frames, margin, augment, seed
+        self.shape = (size, size) if size else (height, width)
+
+    def __getitem__(self, position: int) -> Patch:
+        """Return the patch at a position: its sample, place and turn follow from the seed and the position."""
+        place = self.place(position)
+        return _turn(self._cut(place.centre, place.top, place.left), place.turns)
+
+    def place(self, position: int) -> Place:
+        """Return where the patch at a position is cut, and how it is turned."""
+        epoch, index = divmod(position, len(self.frames))
+        sample = int(_order(self.seed, epoch, len(self.frames))[index])
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
+        height, width = self.frames.manifest.lr_size
+        # where frames go on at the other side, a patch may begin anywhere
+        periodic = self.frames.manifest.periodic
+        top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
+        left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
+        turns = int(random.integers(16)) if self.augment else 0
+        return Place(self.frames.centres[sample], top, left, turns)
+
+    def batch(self, positions: Sequence[int]) -> Patch:
+        """Return the patches at these positions as one batch, gathered from frames in memory; see `gather`.
+
+        They are those of `__getitem__`, to the bit.
+        """
+        frames, manifest = self.frames, self.frames.manifest
+        places = [self.place(position) for position in positions]
+        turns = torch.tensor([place.turns for place in places])
+        # numbers of the frames, rows and columns of every patch, as they are after its turn
+        centres = torch.tensor([place.centre - frames.start for place in places])
+        window = torch.arange(-REACH, REACH + 1)
+        numbers = centres[:, None] + torch.where(turns[:, None] & REVERSE_TIME > 0, -window, window)
+        axes = list(zip(self.shape, ("y", "x"), ([place.top for place in places], [place.left for place in places]),
+                        (MIRROR_ROWS, MIRROR_COLUMNS), strict=True))
+        swapped = (turns & SWAP > 0) & (self.shape[0] == self.shape[1])
+        lr, hr = frames.memory
+        cut = []
+        for stored, scale, margin, lost, which in ((lr, 1, self.margin, 0, numbers),
+                                                   (hr, manifest.scale, 0, LOST, centres[:, None])):
+            lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
+                            turns & mirror > 0)
+                     for (length, axis, starts, mirror), size in zip(axes, stored.shape[-2:], strict=True)]
+            cut.append(frames.normalise(gather(stored, which, *lines, swapped)))
+        return Patch(cut[0], cut[1][:, :, 0])
+
+    def _cut(self, centre: int, top: int, left: int) -> Patch:
+        rows, columns = self.shape
+        scale = self.frames.manifest.scale
+        if self.frames.manifest.periodic:
+            size = self.frames.manifest.hr_size
+            hr = self.frames.hr_frame(centre)
+            for axis, first, length in ((1, top, rows), (2, left, columns)):
+                places = torch.arange(scale * (first + 1), scale * (first + length - 1), device=hr.device)
+                hr = hr.index_select(axis, places % size[axis - 1])
+        else:
+            hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+            hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
+        lr = self._with_margin(centre, top, left).transpose(0, 1)
+        return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
+
+    def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
+        """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""
+        (rows, columns), margin, periodic = self.shape, self.margin, self.frames.manifest.periodic
+        height, width = self.frames.manifest.lr_size
+        if periodic:
+            window = self.frames.lr_frames(centre - REACH, centre + REACH + 1)
+            for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
+                places = torch.arange(start - margin, start + length + margin, device=window.device)
+                places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
+                window = window.index_select(axis, places)
+            return window
+        first, last = max(top - margin, 0), min(top + rows + margin, height)
+        window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
+        if margin == 0:
+            return window[..., left : left + columns]
+        take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first
+        take_columns = torch.arange(left - margin, left + columns + margin, device=window.device).clamp(0, width - 1)
+        return window[:, :, take_rows][:, :, :, take_columns]
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(length)
+
+
+def _turn(patch: Patch, turns: int) -> Patch:
+    """Turn a patch by one of 16 symmetries, the sum of `REVERSE_TIME`, `MIRROR_ROWS`, `MIRROR_COLUMNS` and `SWAP`."""
+    lr, hr = patch
+    if turns & REVERSE_TIME:
+        lr = lr.flip(1)
+    sides = [side for bit, side in ((MIRROR_ROWS, -2), (MIRROR_COLUMNS, -1)) if turns & bit]
+    lr, hr = lr.flip(sides), hr.flip(sides)
+    if turns & SWAP and lr.shape[-1] == lr.shape[-2]:
+        lr, hr = lr.transpose(-1, -2), hr.transpose(-1, -2)
+    return Patch(lr.contiguous(), hr.contiguous())
+
+
+def _lines(starts: Tensor, scale: int, length: int, margin: int, size: int, is_periodic: bool, mirrored: Tensor
+           ) -> Tensor:
+    """Return the rows or columns of patches, (B, scale (length + 2 margin)).
+
+    Beyond the frame they are replicated or periodic.
+    """
+    lines = scale * (starts[:, None] - margin) + torch.arange(scale * (length + 2 * margin))
+    lines = torch.where(mirrored[:, None], lines.flip(1), lines)
+    return lines % size if is_periodic else lines.clamp(0, size - 1)
+
+
+def gather(frames: Tensor, numbers: Tensor, rows: Tensor, columns: Tensor, swapped: Tensor) -> Tensor:
+    """Cut a batch of patches out of frames by one index, whatever the number of patches.
+
+    Parameters
+    ----------
+    frames : (T, C, h, w) Tensor
+    numbers : (B, D) int64 Tensor
+        Frames of each patch.
+    rows, columns : (B, p) and (B, q) int64 Tensor
+        Rows and columns of each patch.
+    swapped : (B,) bool Tensor
+        Patches whose rows and columns are swapped; p and q are equal then.
+
+    Returns
+    -------
+    (B, C, D, p, q) Tensor
+    """
+    _, channels, height, width = frames.shape
+    numbers, rows, columns, swapped = (values.to(frames.device, non_blocking=True)
+                                       for values in (numbers, rows, columns, swapped))
+    # places within a frame, then those of all channels and frames
+    places = rows[:, :, None] * width + columns[:, None, :]
+    if rows.shape == columns.shape:
+        places = torch.where(swapped[:, None, None], places.transpose(1, 2), places)
+    planes = numbers[:, None] * channels + torch.arange(channels, device=frames.device)[:, None]
+    return frames.flatten()[planes[..., None, None] * (height * width) + places[:, None, None]].contiguous()
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    """Ignore the signals that SLURM sends to every process of a step.
+
+    A worker that died of one would end the run before its checkpoint.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank: int, world_size: int,
+                 num_workers: int, device: torch.device) -> Iterator[Patch]:
+    """Yield a rank's part of the batches that the positions first..last-1 make, on its device, in order.
+
+    A batch of `batch_size` positions is dealt to the ranks in contiguous runs of equal length.
+    """
+    share = batch_size // world_size
+    runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
+    if patches.frames.memory is not None:
+        yield from (Patch(*(values.to(device) for values in patches.batch(run))) for run in runs)
+        return
+    loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,
+                        pin_memory=device.type == "cuda" and num_workers > 0, worker_init_fn=_leave_signals_to_parent)
+    for batch in loader:
+        yield Patch(*(values.to(device, non_blocking=True) for values in batch))
+
+
+@contextlib.contextmanager
+def told_of_loaders() -> Iterator[None]:
+    """Raise a `Failed` of one line if PyTorch reports, at any moment, that one of its loader processes has died."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter from the pipe through which batches come
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise Failed(f"a loader process (train.num_workers) has died, often because memory ran out ({reason}); "
+                     "run the same command again to resume it") from None
