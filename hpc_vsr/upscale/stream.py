@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpc_vsr.models.network import Seen
+from hpc_vsr.system.gpus import full_float32
 from hpc_vsr.system.threads import Workers, in_order
 
 if TYPE_CHECKING:
@@ -70,5 +71,5 @@ def enlarge_stream(windows: Iterable[Sequence[Frame]], upscaler: Upscaler,
             prepared = {frame: prepared.get(frame) or workers.submit(prepare, frame) for frame in dict.fromkeys(shown)}
             yield workers.submit(enlarge, shown[len(shown) // 2], [prepared[frame] for frame in shown])
 
-    with Workers(upscaler.workers, upscaler.threads) as workers:
+    with full_float32(), Workers(upscaler.workers, upscaler.threads) as workers:
         yield from in_order(submit(workers), upscaler.workers + AHEAD)

@@ -75,8 +75,9 @@ class Upscaler:
         `periodic` has the axes at whose ends a field goes on at the other side. Returns (C, s h, s w) float32 on the
         CPU.
         """
-        seen = [self.prepare(frame, subtracted, periodic) for frame in self.frames_seen(window.unbind(1))]
-        return self.enlarge_seen(seen, window.shape[-2:], subtracted, periodic)
+        with full_float32():
+            seen = [self.prepare(frame, subtracted, periodic) for frame in self.frames_seen(window.unbind(1))]
+            return self.enlarge_seen(seen, window.shape[-2:], subtracted, periodic)
 
     def frames_seen(self, window: Sequence[Item]) -> Sequence[Item]:
         """Return the frames in the middle of a window that the network sees: 1, 3 or 5."""
@@ -91,16 +92,17 @@ class Upscaler:
 
     def enlarge_seen(self, seen: Sequence[Seen], size: Sequence[int], subtracted: float | None = None,
                      periodic: str = "") -> Tensor:
-        """Do what `enlarge` does, with prepared frames of the LR size (h, w); several threads may call it."""
+        """Do what `enlarge` does, with prepared frames of the LR size (h, w).
+
+        Several threads may call this and `prepare`, inside `full_float32`, which holds for all threads.
+        """
         with self._computing():
             out = unwrap(self._network.upscale_seen(seen, self.tile), self.margin(periodic), periodic, size)
             return from_unit(out, self._offset(subtracted), self.trained.terms.extent)[0].cpu()
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
-        on_gpu = self.device.type == "cuda"  # on a CPU there is no setting that threads could change for each other
-        with torch.inference_mode(), full_float32() if on_gpu else contextlib.nullcontext(), \
-                autocast(self.device, self.precision):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             yield
 
     def _offset(self, subtracted: float | None) -> float:

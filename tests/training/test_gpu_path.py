@@ -139,8 +139,8 @@ def test_an_evaluation_runs_on_the_device_that_is_asked_for(trained):
 def test_a_library_call_leaves_the_precision_of_its_caller(trained, monkeypatch):
     network, seen, before = load(trained, precision="fp32"), [], torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "tf32"
-    inner = network._network.upscale
-    monkeypatch.setattr(network._network, "upscale", lambda *given: seen.append(
+    inner = network._network.upscale_seen
+    monkeypatch.setattr(network._network, "upscale_seen", lambda *given: seen.append(
         torch.backends.cudnn.conv.fp32_precision) or inner(*given))
     try:
         network.upscale(np.zeros((1, 16, 16), np.uint8))
