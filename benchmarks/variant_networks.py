@@ -65,7 +65,19 @@ class Seeing(Network):
         return self.softer.at_lr_size(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
-class Aligned(Split):
+class Changed(Split):
+    """Frames whose LR is changed as it is read, so that patches are cut from it one by one and not in one gather."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.hr = None if self.memory is None else self.memory[1]
+        self.memory = None
+
+    def hr_frame(self, index: int, rows: slice = slice(None)) -> Tensor:
+        return super().hr_frame(index, rows) if self.hr is None else self.hr[index - self.start, :, rows]
+
+
+class Aligned(Changed):
     """Frames whose neighbours are moved onto the centre frame by their DIS optical flow, at LR size."""
 
     def __init__(self, *arguments, **keywords):
@@ -91,7 +103,7 @@ class Aligned(Split):
         return super().lr_frames(start, stop, rows)
 
 
-class Noisy(Split):
+class Noisy(Changed):
     """Frames whose LR has Gaussian noise; `sigma` is in grey levels, or in 255ths of a field's range.
 
     The noise of a frame follows from its number, and the values are rounded as they are stored.
