@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCRATCH, TILED_SCRATCH = 2.0, {"fp32": 4.0}
 TILED_SCRATCH_ELSE = 2.5
 FRAMES_HELD = 24  # LR and enlarged frames in float32, held by decoder, windows and encoder
+LEAST_BUSY = 0.75  # share of the cores
 FRAMES_OF_WORKER = 2  # further ones for each worker
 
 
@@ -63,8 +64,9 @@ def choose_workers(upscaler: Upscaler, height: int, width: int, cores: int, proc
         return 1
     free, needs = free_memory(), estimate_memory(upscaler, height, width)
     most = cores if free is None else (free // (2 * processes) - held - needs.fixed) // needs.each
-    # of the counts that leave the fewest cores idle, the largest
-    return max(range(1, max(1, min(cores, most)) + 1), key=lambda count: (cores // count * count, count))
+    # the most workers, with the same number of threads each, that leave no more than a quarter of the cores idle
+    return next(count for count in range(max(1, min(cores, most)), 0, -1)
+                if cores // count * count >= LEAST_BUSY * cores)
 
 
 def state_memory(upscaler: Upscaler, height: int, width: int, processes: int = 1, held: int = 0) -> str:

@@ -61,7 +61,8 @@ class Upscaler:
         self.scale, self.channels = trained.terms.scale, trained.terms.channels
         self.for_video = trained.terms.for_video
         self._network = trained.network.to(device)
-        self.workers, self.threads = 1, torch.get_num_threads()
+        self._cores = torch.get_num_threads()
+        self.workers, self.threads = 1, self._cores
         keep_freed_memory()
 
     @property
@@ -151,9 +152,8 @@ class Upscaler:
 
         `processes` share the node's memory, and each holds `held` bytes of what it has read.
         """
-        cores = self.workers * self.threads
-        self.workers = choose_workers(self, height, width, cores, processes, held)
-        self.threads = cores // self.workers
+        self.workers = choose_workers(self, height, width, self._cores, processes, held)
+        self.threads = self._cores // self.workers
 
     def upscale(self, frames: np.ndarray, white: float | None = None, find_cuts: bool | None = None) -> np.ndarray:
         """Enlarge all frames of a video or a field.

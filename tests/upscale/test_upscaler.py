@@ -25,7 +25,7 @@ from hpc_vsr.media.video_source import open_video
 from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.checks import warn_of_blur
-from hpc_vsr.upscale.memory import state_memory
+from hpc_vsr.upscale.memory import Needs, choose_workers, state_memory
 from hpc_vsr.upscale.windows import CONTEXT, windows
 
 pytestmark = pytest.mark.compute
@@ -191,12 +191,16 @@ def test_a_network_of_a_field_wants_floats(trained, monkeypatch):
     assert network.upscale(values).shape == (5, 48, 64)
 
 
+@pytest.mark.parametrize("cores", [1, 3])
 @pytest.mark.parametrize(("size", "tile"), [((96, 128), 0), ((200, 160), 96)])
-def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile):
-    code = ("import hpc_vsr, numpy; from hpc_vsr.system.memory import peak_memory\n"
+def test_a_process_takes_no_more_memory_than_is_stated(trained, size, tile, cores):
+    code = ("import hpc_vsr, numpy, torch; from hpc_vsr.system.memory import peak_memory\n"
+            f"torch.set_num_threads({cores})\n"
             f"network = hpc_vsr.load({str(trained)!r}, 'cpu', 'fp32', {tile})\n"
+            f"network.share_cores(*{size})\n"
+            f"assert network.workers == {cores}\n"
             f"print(network.memory(*{size}))\n"
-            f"network.upscale(numpy.zeros((3, *{size}), 'uint8'))\n"
+            f"network.upscale(numpy.zeros((10, *{size}), 'uint8'))\n"
             "print(peak_memory())")
     done = run_code(code)
     assert done.returncode == 0, done.stderr
@@ -211,3 +215,14 @@ def test_too_little_memory_is_warned_of(network, monkeypatch, capsys):
     assert re.fullmatch(r"up to \d+\.\d MB of memory", stated) and not capsys.readouterr().err
     state_memory(network, 24, 32, processes=8)
     assert "and 1.0 GB are free; choose a smaller --tile or fewer ranks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cores, fit, expected", [
+    (1, 9, 1), (2, 9, 2), (8, 5, 4), (7, 6, 6), (64, 40, 32), (64, 70, 64), (16, 0, 1), (3, 2, 1)])
+def test_cores_are_shared_among_workers_that_fit_into_half_of_the_memory(network, monkeypatch, cores, fit, expected):
+    needs = Needs(fixed=450_000_000, each=200_000_000)
+    monkeypatch.setattr("hpc_vsr.upscale.memory.estimate_memory", lambda *_: needs)
+    monkeypatch.setattr("hpc_vsr.upscale.memory.free_memory", lambda: 2 * needs.of(fit) + 100)
+    assert choose_workers(network, 24, 32, cores, 1, 0) == expected
+    monkeypatch.setattr("hpc_vsr.upscale.memory.free_memory", lambda: None)  # not known
+    assert choose_workers(network, 24, 32, cores, 1, 0) == cores
