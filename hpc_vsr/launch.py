@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if arguments.cluster is None:
         raise InputError("--cluster is missing: local, debug or slurm (see --help)")
-    site = read_given_site(arguments)
+    site = read_given_site(arguments, or_of_shell=arguments.cluster == "slurm")
     job = fill_in(job, site, parser)
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.cluster.local import format_launch, launch

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -168,16 +169,21 @@ def format_shell(site: Site, path: Path, project: str | None) -> str:
 def add_site(parser: Parser) -> None:
     """Add --site and --project to a command line; `read_given_site` reads them."""
     parser.add_argument("--site", type=Path | None, default=None, metavar="FILE",
-                        help="TOML file of the cluster, slurm/sites/NAME.toml")
+                        help="TOML file of the cluster, slurm/sites/NAME.toml; `launch --cluster slurm` also takes "
+                             "the one whose variables this shell has evaluated")
     parser.add_argument("--project", type=str | None, default=None, metavar="NAME",
                         help="name of your allocation, which replaces {project} in the site's file")
 
 
-def read_given_site(arguments: Any) -> Site:
-    return read_site(arguments.site, arguments.project)
+def read_given_site(arguments: Any, or_of_shell: bool = False) -> Site:
+    """Return the site of --site; without that option, a generic one or that of the shell, which is then told."""
+    if arguments.site is not None or not or_of_shell or not os.environ.get(SITE_VARIABLE):
+        return read_site(arguments.site, arguments.project)
+    print(f"site: {os.environ[SITE_VARIABLE]} ({SITE_VARIABLE} of this shell)", file=sys.stderr)
+    return read_site_of_shell(arguments.project)
 
 
-def read_site_of_shell() -> Site:
+def read_site_of_shell(project: str | None = None) -> Site:
     """Return the site whose variables this shell has evaluated; without any, a generic one."""
     path = os.environ.get(SITE_VARIABLE)
-    return read_site(Path(path) if path else None, os.environ.get(PROJECT_VARIABLE) or None)
+    return read_site(Path(path) if path else None, project or os.environ.get(PROJECT_VARIABLE) or None)

@@ -124,6 +124,25 @@ def test_a_training_without_gpu_goes_where_jobs_without_gpu_go(job, tmp_path):
     assert "#SBATCH --partition=gpuA100x4\n" in training and "#SBATCH --gpus-per-node=2\n" in training
 
 
+def test_the_site_of_the_shell_is_taken_on_slurm_and_told(job, tmp_path):
+    site = ROOT / "slurm" / "sites" / "ncsa_delta.toml"
+    shell = {"HPC_VSR_SITE": str(site), "HPC_VSR_PROJECT": "abc"}
+
+    def plan(*more, **options) -> tuple[list[str], str]:
+        done = run_stage("launch", "--config", job, "--dry-run", "--cluster", *more, cwd=tmp_path, **options)
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if "MB" not in line], done.stderr
+
+    given, said = plan("slurm", "--site", site, "--project", "abc")
+    assert any("--account=abc-delta-cpu" in line for line in given) and "site: " not in said
+    found, said = plan("slurm", environment=shell)
+    assert found == given and f"site: {site} (HPC_VSR_SITE of this shell)" in said
+    # a name on the command line counts more, and on this machine the site does not count
+    other, _ = plan("slurm", "--project", "xyz", environment=shell)
+    assert any("--account=xyz-delta-cpu" in line for line in other)
+    assert plan("local", environment=shell)[0] == plan("local")[0]
+
+
 def test_a_site_wants_the_name_of_the_allocation(tmp_path):
     site = ROOT / "slurm" / "sites" / "ncsa_delta.toml"
     arguments = ("launch", "--config", ROOT / "jobs" / "delta.toml", "--cluster", "slurm", "--dry-run", "--site", site)
