@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,3 +38,19 @@ def make_clip(folder: Path, size: tuple[int, int], num_frames: int) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return partial.rename(path)
+
+
+def add_clip(parser: argparse.ArgumentParser, num_frames: int) -> None:
+    """Add the options of a benchmark on one video; `clip_of` reads them."""
+    parser.add_argument("--size", default="450x300", help="WIDTHxHEIGHT of the video (default: 450x300)")
+    parser.add_argument("--frames", type=int, default=num_frames, help=f"length of the video (default: {num_frames})")
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR",
+                        help="folder to write to (default: the folder for temporary files)")
+
+
+def clip_of(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Return the video, which is made if it is not there, and the folder for what a benchmark writes."""
+    scratch = arguments.scratch / "hpc-vsr-benchmarks"
+    scratch.mkdir(parents=True, exist_ok=True)
+    width, height = map(int, arguments.size.split("x"))
+    return make_clip(scratch, (width, height), arguments.frames), scratch

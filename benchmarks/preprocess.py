@@ -128,21 +128,15 @@ def run_child(name: str, video: Path, ranks: int, cores: list[int], scratch: Pat
 
 
 def main() -> None:
-    from clips import make_clip
+    from clips import add_clip, clip_of
     from compare import Comparison, build_parser, publish, take_turns
 
     parser = build_parser(__doc__)
-    parser.add_argument("--size", default="450x300", help="WIDTHxHEIGHT (default: 450x300)")
-    parser.add_argument("--frames", type=int, default=1500, help="length of the video (default: 1500)")
+    add_clip(parser, 1500)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="for our preprocessing (default: 1 2)")
     parser.add_argument("--cores", type=int, default=1, help="cores for each candidate and each rank (default: 1)")
-    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR",
-                        help="folder to write to (default: the folder for temporary files)")
     arguments = parser.parse_args()
-    width, height = map(int, arguments.size.split("x"))
-    scratch = arguments.scratch / "hpc-vsr-benchmarks"
-    scratch.mkdir(parents=True, exist_ok=True)
-    video = make_clip(scratch, (width, height), arguments.frames)
+    video, scratch = clip_of(arguments)
     available = sorted(os.sched_getaffinity(0))
     memory: dict[str, float] = {}
 

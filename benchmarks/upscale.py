@@ -16,7 +16,6 @@ its imports. All networks have the same random weights; their pictures are not l
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -151,7 +150,7 @@ def enlarged_one_by_one(planned: Any, upscaler: Any) -> Iterator[list[Any]]:
     import numpy as np
     import torch
 
-    from hpc_vsr.upscale.planes import _enlarge_chroma
+    from hpc_vsr.upscale.planes import enlarge_chroma
     from hpc_vsr.upscale.windows import windows
 
     planes, source = planned.encoding.planes, planned.source
@@ -160,7 +159,7 @@ def enlarged_one_by_one(planned: Any, upscaler: Any) -> Iterator[list[Any]]:
         luma = np.stack([planes.to_grey(picture[0]) for picture in window])
         grey = upscaler.enlarge(torch.from_numpy(luma[None]))[0].numpy()
         centre = window[2]
-        yield [planes.to_code(grey, centre[0]), *(_enlarge_chroma(plane, planned.encoding, 2) for plane in centre[1:])]
+        yield [planes.to_code(grey, centre[0]), *(enlarge_chroma(plane, planned.encoding, 2) for plane in centre[1:])]
 
 
 def do_one_by_one(video: Path, out: Path, model: str, precision: str) -> Callable[[], None]:
@@ -239,23 +238,17 @@ def child(name: str, video: Path, out: Path, model: str, precision: str) -> None
 
 
 def main() -> None:
-    from clips import make_clip
+    from clips import add_clip, clip_of
     from compare import Comparison, build_parser, publish, take_turns
 
-    parser: argparse.ArgumentParser = build_parser(__doc__)
-    parser.add_argument("--size", default="450x300", help="WIDTHxHEIGHT of the LR video (default: 450x300)")
-    parser.add_argument("--frames", type=int, default=200, help="length of the video (default: 200)")
+    parser = build_parser(__doc__)
+    add_clip(parser, 200)
     parser.add_argument("--model", default="compact", help="network for 2 times (default: compact)")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"],
                         help="of our candidates; the usual loop computes in fp32 (default: fp32)")
     parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="candidates that are left out")
-    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR",
-                        help="folder to write to (default: the folder for temporary files)")
     arguments = parser.parse_args()
-    width, height = map(int, arguments.size.split("x"))
-    scratch = arguments.scratch / "hpc-vsr-benchmarks"
-    scratch.mkdir(parents=True, exist_ok=True)
-    video = make_clip(scratch, (width, height), arguments.frames)
+    video, scratch = clip_of(arguments)
     notes: dict[str, str] = {}
 
     def candidate(name: str) -> Callable[[], float]:

@@ -38,7 +38,7 @@ def enlarge_planes(source: VideoSource, frames: range, encoding: Encoding, setti
             made, opacity = planes_of_rgb(enlarged, _without_alpha(source, encoding)), frame.rest[1:]
         else:  # the network enlarges luma, and interpolation enlarges chroma
             luma, chroma, opacity = frame.rest[0], frame.rest[1:3], frame.rest[3:]
-            made = [planes.to_code(enlarged[0], luma), *(_enlarge_chroma(plane, encoding, scale) for plane in chroma)]
+            made = [planes.to_code(enlarged[0], luma), *(enlarge_chroma(plane, encoding, scale) for plane in chroma)]
         return [*made, *(_enlarge_alpha(plane, encoding, scale) for plane in opacity)]
 
     first, last = max(0, frames.start - CONTEXT), min(source.num_frames, frames.stop + CONTEXT)
@@ -74,7 +74,8 @@ def _enlarge_alpha(plane: np.ndarray, encoding: Encoding, scale: int) -> np.ndar
     return np.minimum(enlarge_plane(plane, (encoding.height, encoding.width), scale), encoding.planes.largest)
 
 
-def _enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.ndarray:
+def enlarge_chroma(plane: np.ndarray, encoding: Encoding, scale: int) -> np.ndarray:
+    """Return the (h, w) chroma of an LR frame at the size of `encoding`, by Lanczos interpolation."""
     planes: PlaneFormat = encoding.planes
     size = -(-encoding.height // planes.rows), -(-encoding.width // planes.columns)
     enlarged = enlarge_plane(plane, size, scale, (planes.rows, planes.columns), encoding.tags.codec not in BETWEEN)
