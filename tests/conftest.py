@@ -54,6 +54,12 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: {name} tests are left out"))
 
 
+def pytest_runtest_logreport(report):
+    """Tell a failure when it happens: a run that is cut off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)\n{report.longreprtext}", flush=True)
+
+
 def pytest_ignore_collect(collection_path, config):
     """With `-m gpu` the other files are not even imported: a bare GPU machine lacks what they want."""
     only_gpu = config.option.markexpr == "gpu" and collection_path.name.startswith("test_")
@@ -72,6 +78,16 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid: str) -> str:
             cluster = re.search(r"\[.*?((?:no-)?accounting)\b", nodeid)
             return cluster.group(1) if cluster else nodeid if "test_faults" in nodeid else nodeid.partition("::")[0]
+
+        def remove_node(self, node):
+            """Count the test that took its worker with it as done: xdist would start it again and again."""
+            unfinished = ((unit, test) for unit in self.assigned_work[node].values()
+                          for test, finished in unit.items() if not finished)
+            unit, lost = next(unfinished, (None, None))
+            if unit:
+                unit[lost] = True
+            super().remove_node(node)
+            return lost
 
     return Groups(config, log)
 
