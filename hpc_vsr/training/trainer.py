@@ -9,6 +9,7 @@ import time
 
 import torch
 
+from hpc_vsr.data.aligned import AlignedSplit
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
 from hpc_vsr.data.samples import Split, choose_memory, validation_pairs
@@ -51,8 +52,10 @@ class Trainer:
         if self.settings.verify_shards:
             ranks.on_all(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
         # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
-        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node)
-        self.frames = Split(manifest, "train", self.memory, self.settings.num_frames)
+        aligned = experiment.model.align
+        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node, aligned)
+        of_kind = AlignedSplit if aligned else Split
+        self.frames = of_kind(manifest, "train", self.memory, self.settings.num_frames)
         self.validation = Split(manifest, "val")
 
         # Network: every rank builds the same one, from the seed or from the newest checkpoint

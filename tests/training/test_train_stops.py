@@ -52,7 +52,7 @@ def test_asked_to_stop_it_saves_and_resumes_to_the_same_bits(dataset, trained_lo
     process = start(dataset, run, *LONG)
     wait_for_step(run, 1, process)
     process.send_signal(stop_signal)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75 and "the same command continues" in err, err
     assert load_checkpoint(Checkpoints(run / "checkpoints").newest())["step"] < 40
     assert train_tiny(dataset, run, *LONG).returncode == 0
@@ -141,7 +141,7 @@ def test_after_a_signal_to_the_whole_group_and_its_loader_workers_it_resumes(dat
     process = start(dataset, run, *LONG, "--train.resident", "never", "--train.num_workers", 1)
     wait_for_step(run, 1, process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75 and "Traceback" not in err, err
     assert train_tiny(dataset, run, *LONG).returncode == 0
     assert_equal_to_the_bit(run, trained_long)
