@@ -53,7 +53,9 @@ def _cells(state: RunState) -> list[str]:
     """Return the cells of a run: its note ends the line, because it may be long."""
     rate = state.steps_per_second
     left = format_seconds((state.progress.steps - state.progress.step) / rate) if rate else ""
-    return [state.run.name, state.words, *_figures(state), f"{rate:.3g}" if rate else "", left, state.job, state.note]
+    start = state.progress.start
+    note = "; ".join(filter(None, [f"fine-tuned from {start.run}, step {start.step}" if start else "", state.note]))
+    return [state.run.name, state.words, *_figures(state), f"{rate:.3g}" if rate else "", left, state.job, note]
 
 
 def _figures(state: RunState) -> list[str]:

@@ -23,6 +23,7 @@ from hpc_vsr.experiment.finished import check_same_settings
 from hpc_vsr.experiment.jobfile import JobFile, MissingSource, list_pending
 from hpc_vsr.experiment.progress import NOT_STARTED, read_progress
 from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.start import by_folder, sibling_of
 from hpc_vsr.experiment.sweep import check_all
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.errors import BAD_INPUT, CAN_CONTINUE, DONE, FAILED, Failed, InputError, Stopped
@@ -79,7 +80,8 @@ def check_job(job: JobFile, experiments: list[Experiment], cluster: Cluster) -> 
     """
     resources = job.resources
     for experiment in experiments:
-        check_same_settings(RunFolder(experiment.out), experiment)
+        if not experiment.impossible:
+            check_same_settings(RunFolder(experiment.out), experiment)
         if experiment.train.device == "cuda" and not resources.gpus_per_node:
             raise InputError('train.device: is "cuda", and resources.gpus_per_node is 0; set it to the GPUs of a node')
     if cluster == "local":
@@ -133,7 +135,13 @@ class LocalChain:
         if is_sweep:
             print(f"{job.out}: {len(self.experiments)} runs, {len(self.experiments) - len(pending)} finished before",
                   file=sys.stderr)
+        folders = by_folder(self.experiments)
         for experiment in pending if is_sweep else self.experiments:  # a single finished run says that it is finished
+            start = sibling_of(experiment, folders)
+            if start is not None and list_pending([start]):
+                print(f"failed: {experiment.out}: starts from {start.out}, which is not finished", file=sys.stderr,
+                      flush=True)
+                continue
             name = f"training of {RunFolder(experiment.out).name}" if is_sweep else "training"
             try:
                 self._run_stage(TrainJob(experiment), name, resources.ranks_per_node, self.gpus)

@@ -89,15 +89,18 @@ def preprocess_parameters(run: str, resources: Resources, site: Site, mpi: str) 
             "srun_args": [f"--mpi={mpi}", "--kill-on-bad-exit=1", "--wait=60"]}
 
 
-def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str | None = None
+def train_parameters(run: str, resources: Resources, site: Site, max_parallel: int = 0, after: str = ""
                      ) -> dict[str, Any]:
-    """Return submitit's parameters for training a run on SLURM, or an array of runs, `max_parallel` at a time."""
+    """Return submitit's parameters for training a run on SLURM, or an array of runs, `max_parallel` at a time.
+
+    `after` has the numbers of the jobs that must have succeeded, joined by colons.
+    """
     parameters = _as_parameters(TRAINING, f"train-{run}", resources, site)
     bind = ["--gpu-bind=none"] if resources.gpus_per_node else []
     parameters["srun_args"] = ["--kill-on-bad-exit=1", "--wait=60", *bind]
     if max_parallel:
         parameters["array_parallelism"] = max_parallel
-    if after:  # without the second option a job whose data set has failed would wait forever
+    if after:  # without the second option a job whose data set or start has failed would wait forever
         parameters["dependency"] = f"afterok:{after}"
         parameters["additional_parameters"]["kill-on-invalid-dep"] = "yes"
     return parameters

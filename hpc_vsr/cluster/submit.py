@@ -22,6 +22,7 @@ from hpc_vsr.cluster.record import DATA, RECORD, REPORT, TRAINING, QueuedJobs, r
 from hpc_vsr.cluster.site import Site
 from hpc_vsr.experiment.jobfile import JobFile, list_pending
 from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.start import by_folder, sibling_of
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import create_folder, write_json
@@ -75,13 +76,26 @@ class Chain:
         return Step(DATA, preprocess_parameters(self.job.name, self.job.resources, self.site, mpi),
                     (PreprocessJob(self.job.recipe, self.job.data),))
 
-    def training_step(self, data: str | None) -> Step:
-        """Return the submission of the missing runs; they wait for `data`, the job that makes the data set, if any."""
+    @property
+    def waves(self) -> list[list[Experiment]]:
+        """The missing runs in one list, or in several if some start from others of them: these come first."""
+        left, waves = by_folder(self.pending), []
+        while left:
+            ready = {folder: run for folder, run in left.items() if sibling_of(run, left) is None}
+            waves.append(list(ready.values()))
+            left = {folder: run for folder, run in left.items() if folder not in ready}
+        return waves
+
+    def training_step(self, wave: Sequence[Experiment], after: Sequence[str]) -> Step:
+        """Return the submission of some missing runs.
+
+        They wait for the jobs in `after`, which make the data set and the runs that they start from.
+        """
         is_array = len(self.experiments) > 1
         parameters = train_parameters(self.job.name, self.job.resources, self.site,
-                                      self.job.max_parallel if is_array else 0, data)
+                                      self.job.max_parallel if is_array else 0, ":".join(after))
         return Step(TRAINING, parameters, tuple(TrainJob(experiment, self.job.resources.max_requeues)
-                                                for experiment in self.pending), is_array)
+                                                for experiment in wave), is_array)
 
     def report_step(self, trainings: Sequence[str]) -> Step:
         """Return the submission of the report, which waits for the end of the jobs in `trainings`."""
@@ -127,9 +141,10 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     # the trainings: the report waits for those in the queue and those submitted now
     trainings = {number.split("_")[0] for number in queue.runs.values()}
     runs = {**queue.others, **queue.runs}
-    if chain.pending:
-        trainings.add(send(chain.training_step(data)))
-        runs.update(zip(map(run_key, (experiment.out for experiment in chain.pending)), submitted[-1][1], strict=True))
+    for wave in chain.waves:
+        starts = {runs.get(run_key(experiment.train.from_)) for experiment in wave if experiment.train.from_} - {None}
+        trainings.add(send(chain.training_step(wave, [*filter(None, [data]), *sorted(starts)])))
+        runs.update(zip(map(run_key, (experiment.out for experiment in wave)), submitted[-1][1], strict=True))
         write_json(job.out / RECORD, {"runs": runs})
     # the report: one from an earlier launch would start before the new runs have ended
     replaced = queue.report if queue.report and not queue.others else None
@@ -187,8 +202,9 @@ def format_scripts(job: JobFile, experiments: Sequence[Experiment], site: Site) 
     if slurm.has_slurm():
         check_limits(chain.stages, job.resources, site, refuse=False)
     steps = [chain.data_step()] if chain.makes_data else []
-    if chain.pending:
-        steps.append(chain.training_step(DATA.upper() if chain.makes_data else None))
+    for number, wave in enumerate(chain.waves):
+        made = [*([DATA.upper()] if chain.makes_data else []), *([f"{TRAINING.upper()}_{number}"] if number else [])]
+        steps.append(chain.training_step(wave, made))
     steps.append(chain.report_step([TRAINING.upper()] if chain.pending else []))
     return "\n".join(f"### {step.name}\n{_format_script(job.logs, step)}" for step in steps)
 

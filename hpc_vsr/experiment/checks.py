@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.experiment.start import check_start
 from hpc_vsr.models.settings import check_scale
 from hpc_vsr.system.errors import InputError
 
@@ -13,6 +14,7 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     if experiment.impossible:
         raise InputError(experiment.impossible)
     settings = experiment.train
+    check_start(experiment, manifest)
     check_scale(experiment.model, manifest.scale)
     if settings.first_stage_steps and experiment.model.name != "previous":
         raise InputError(f"train.first_stage_steps: {experiment.model.name} has no first stage of its own; "

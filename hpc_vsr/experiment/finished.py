@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hpc_vsr.data.manifest import Manifest, read_manifest
@@ -9,6 +10,7 @@ from hpc_vsr.experiment.settings import Experiment, TrainSettings
 from hpc_vsr.models.settings import Choice, ModelSettings
 from hpc_vsr.runs.checkpoints import read_facts
 from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.start import KEY, Start
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict, from_dict
 from hpc_vsr.system.errors import InputError
@@ -16,16 +18,33 @@ from hpc_vsr.system.errors import InputError
 # Settings that may change when a run is resumed, because they do not change what is learned.
 NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "deterministic",
            "checkpoint_every", "micro_batches", "verify_shards")
+FROM = "train.from"
 
 
-def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest, choice: Choice) -> None:
+def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Manifest, choice: Choice,
+                    start: Start | None = None) -> dict[str, Any]:
     """Write config.json before any work; raise `InputError` if the folder holds a run with other settings or data.
 
-    `choice` is the choice of the precision. A folder without a checkpoint has nothing to lose and accepts any settings.
+    A folder without a checkpoint has nothing to lose and accepts any settings.
+
+    Parameters
+    ----------
+    choice : Choice
+        The choice of the precision.
+    start : Start, optional
+        Where a run starts that is fine-tuned; a run that was begun keeps what it has recorded.
+
+    Returns
+    -------
+    dict
+        What config.json has besides the data set and the choice; each checkpoint has it too.
     """
     run_folder.check_name()
-    wanted = {**as_dict(experiment), "data_fingerprint": manifest.fingerprint, "chosen": as_dict(choice)}
     begun = read_begun(run_folder)
+    own = {**as_dict(experiment), **({KEY: as_dict(start)} if start else {})}
+    if begun is not None and KEY in begun:
+        own[KEY] = begun[KEY]
+    wanted = {**own, "data_fingerprint": manifest.fingerprint, "chosen": as_dict(choice)}
     if begun is not None:
         check_same_settings(run_folder, experiment)
         if begun["data_fingerprint"] != manifest.fingerprint:
@@ -35,6 +54,7 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
         raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
                          "choose another --out")
     files.write_sealed(run_folder.config, wanted)
+    return own
 
 
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
@@ -99,9 +119,16 @@ def decisive_settings(config: dict) -> dict[str, Any]:
 
 
 def _as_begun(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Return the wanted settings; if their precision is auto, with the precision in which the run was begun."""
-    auto = wanted.get("train.precision") == "auto" and "train.precision" in found
-    return {**wanted, "train.precision": found["train.precision"]} if auto else wanted
+    """Return the wanted settings, of which two may be spelt in another way than those of the run that was begun.
+
+    The precision auto is the one in which the run was begun, and a path to the run that it started from may be another.
+    """
+    as_found = set()
+    if wanted.get("train.precision") == "auto":
+        as_found.add("train.precision")
+    if wanted.get(FROM) and found.get(FROM) and Path(wanted[FROM]).resolve() == Path(found[FROM]).resolve():
+        as_found.add(FROM)
+    return {key: found.get(key, value) if key in as_found else value for key, value in wanted.items()}
 
 
 def _differences(found: dict, wanted: dict) -> list[str]:

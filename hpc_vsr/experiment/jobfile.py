@@ -83,7 +83,8 @@ class JobFile(Experiment):
 
 
 # The settings that users give most often; every --help shows them first.
-MOST_CHANGED = ("data", "out", "model.name", "train.steps", "train.batch_size", "train.lr")
+MOST_CHANGED = ("data", "out", "train.from_", "model.name", "train.steps", "train.batch_size", "train.lr")
+SHORT = {"train.from": "--from"}
 
 
 def add_job_file(parser: Parser, settings: type[Experiment] = JobFile) -> None:
@@ -93,7 +94,7 @@ def add_job_file(parser: Parser, settings: type[Experiment] = JobFile) -> None:
     """
     ignored = {field.name for field in dataclasses.fields(JobFile)} - {field.name for field in
                                                                        dataclasses.fields(settings)}
-    parser.add_settings(settings, "--config", also=(*sorted(ignored), SECTION), first=MOST_CHANGED)
+    parser.add_settings(settings, "--config", also=(*sorted(ignored), SECTION), first=MOST_CHANGED, short=SHORT)
 
 
 def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[Any, list[Experiment], Any]:
@@ -113,7 +114,8 @@ def read_job(parser: Parser, argv: Sequence[str] | None) -> tuple[Any, list[Expe
     given = {f"{section}.{key}": value for section, settings in sections.items() for key, value in settings.items()
              if f"{section}.{key}" in parser.given}
     grids = read_sweep(parser.file_content, where, given)
-    return job, expand(experiment, grids, where), arguments
+    from_file = {f"{section}.{key}" for section in SWEPT for key in parser.file_content.get(section, {})}
+    return job, expand(experiment, grids, where, {*from_file, *parser.given}), arguments
 
 
 def list_pending(experiments: Sequence[Experiment]) -> list[Experiment]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.runs.checkpoints import read_facts
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import read_history
+from hpc_vsr.runs.start import Start, read_start
 from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import is_held, read_lock
@@ -46,6 +48,8 @@ class Progress:
         How the loss went wrong; empty if it did not.
     holder : Holder or None
         The process that is training it.
+    start : Start or None
+        Where it started, if it is fine-tuned.
     """
 
     state: str
@@ -57,6 +61,7 @@ class Progress:
     other: tuple[str, ...] = ()
     divergence: str = ""
     holder: Holder | None = None
+    start: Start | None = None
 
     @property
     def sentence(self) -> str:
@@ -99,7 +104,8 @@ def read_progress(run: RunFolder, experiment: Experiment | None = None) -> Progr
               if isinstance(record.get("validation"), dict) and record["validation"].get("psnr")]
     rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
     return Progress(state, step, wanted.get("steps", 0), max(scores, default=None), rates[-1] if rates else None,
-                    wanted.get("batch_size", 0), other, divergence, read_lock(run.path) if held else None)
+                    wanted.get("batch_size", 0), other, divergence, read_lock(run.path) if held else None,
+                    _read_start(run, config))
 
 
 def _read_checkpoint(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -111,6 +117,12 @@ def _read_checkpoint(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any] | N
         return read_facts(newest), read_begun(run)
     except InputError:  # a damaged file, which the training reports
         return {"step": run.checkpoints.step_of(newest), "validation_due": True}, None
+
+
+def _read_start(run: RunFolder, config: dict[str, Any] | None) -> Start | None:
+    with contextlib.suppress(InputError):  # of another version
+        return read_start(config or {}, str(run.config))
+    return None
 
 
 def _differences(config: dict[str, Any], experiment: Experiment) -> list[str]:

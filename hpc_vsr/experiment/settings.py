@@ -22,6 +22,9 @@ class TrainSettings:
 
     Attributes
     ----------
+    from_ : Path
+        Fine-tune: start from the network of this run folder instead of from new weights. The settings of [model] are
+        those of that run, unless they are given; docs/models.md says what must agree.
     steps : int
         Optimiser steps.
     batch_size : int
@@ -81,6 +84,7 @@ class TrainSettings:
         At each start, compare every byte of the training and validation shards with dataset.json; ranks share the work.
     """
 
+    from_: Path | None = None
     steps: int = 20000
     batch_size: int = 16
     micro_batches: int = 1

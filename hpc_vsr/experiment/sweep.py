@@ -15,15 +15,16 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.checks import check_fit
-from hpc_vsr.experiment.finished import NEUTRAL, decisive_settings
+from hpc_vsr.experiment.finished import FROM, NEUTRAL, decisive_settings
 from hpc_vsr.experiment.settings import Experiment, ImpossiblePoint
+from hpc_vsr.experiment.start import settle_starts
 from hpc_vsr.runs.folder import RESERVED
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict
 from hpc_vsr.system.errors import InputError
@@ -78,7 +79,8 @@ def read_sweep(content: dict[str, Any], path: str, given: Mapping[str, Any] | No
     return [grid for grid in kept if grid]
 
 
-def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> list[Experiment]:
+def expand(experiment: Experiment, grids: list[dict[str, list]], where: str, given: Collection[str] = ()
+           ) -> list[Experiment]:
     """Return an experiment for each point of the grids, each with its own run folder; without grids, only itself.
 
     Parameters
@@ -89,10 +91,14 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
         The grids as `read_sweep` returns them; the points keep their order.
     where : str
         The job file, for error messages.
+    given : collection of str
+        The settings that the file or the command line gives, such as "model.n_2d"; a run that starts from another one
+        takes the others of [model] from it.
     """
     if not grids:
-        return [experiment]
+        return settle_starts([(experiment, given)])
     found: dict[str, Experiment] = {}
+    swept: dict[str, set[str]] = {}
     for grid in grids:
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
@@ -103,14 +109,14 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str) -> 
                 # a run that exists keeps its folder, whatever its name is before the fingerprint
                 known = [] if name else sorted(experiment.out.glob(f"*-{mark}"))
                 out = known[0] if known else experiment.out / (name or f"{_readable_name(point)}-{mark}")
-                found[mark] = dataclasses.replace(changed, out=out)
+                found[mark], swept[mark] = dataclasses.replace(changed, out=out), {*given, *point}
             if len(found) > MAX_POINTS:
                 raise InputError(f"{where}: [{SECTION}] has more than {MAX_POINTS} points, the most of one launch")
     if found and all(run.impossible for run in found.values()):
         raise InputError(next(iter(found.values())).impossible)
     if len({run.out for run in found.values()}) < len(found):
         raise InputError(f"{where}: [{SECTION}] {OUT}: two runs have the same name; give each its own")
-    return list(found.values())
+    return settle_starts([(run, swept[mark]) for mark, run in found.items()])
 
 
 def check_all(experiments: list[Experiment], world_size: int, check: Callable[[Experiment], None] | None = None
@@ -185,9 +191,15 @@ def _short_fingerprint(experiment: Experiment) -> str:
     defaults = decisive_settings(as_dict(Experiment(experiment.data)))
     settings = decisive_settings(as_dict(experiment))
     chosen = {key: value for key, value in settings.items() if value != defaults[key]}
-    # relative to the runs, so that they are found again after the whole project was moved
-    data = os.path.relpath(experiment.data.resolve(), experiment.out.resolve())
+    # folders relative to the runs, so that they are found again after the whole project was moved
+    data = _relative(experiment.data, experiment)
+    if FROM in chosen:
+        chosen[FROM] = _relative(experiment.train.from_, experiment)
     return fingerprint([data, chosen])[:8]
+
+
+def _relative(folder: Path, experiment: Experiment) -> str:
+    return os.path.relpath(folder.resolve(), experiment.out.resolve())
 
 
 def _apply_point(experiment: Experiment, point: dict[str, Any], where: str) -> Experiment:

@@ -10,6 +10,7 @@ from hpc_vsr import __version__
 from hpc_vsr.evaluation.record import BASELINES, Evaluation, read_evaluation
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.start import read_start
 from hpc_vsr.runs.trained import Trained
 from hpc_vsr.system.errors import InputError
 
@@ -74,7 +75,12 @@ def _training(config: dict, trained: Trained, evaluation: Evaluation | None) -> 
         source, (first, stop) = evaluation.dataset.source, evaluation.dataset.splits["train"]
         data += f": frames {first} to {stop - 1} of {source.frames} of `{source.name}`"
     return [f"{trained.step:,} steps of {train['batch_size']} samples, {train['loss']}, {train['precision']}, on "
-            f"{data}.", ""]
+            f"{data}.{_fine_tuned(config)}", ""]
+
+
+def _fine_tuned(config: dict) -> str:
+    start = read_start(config, "config.json")
+    return "" if start is None else f" Before the first step the weights were those of {start}."
 
 
 def _metrics(evaluation: Evaluation | None, name: str) -> list[str]:
@@ -98,7 +104,9 @@ def _read_evaluation(run: RunFolder, trained: Trained) -> Evaluation | None:
 
 
 def _licence(config: dict) -> str:
-    if config["train"] is None:
-        return "The licence of the published weights applies: see the place that they were taken from."
+    published = "The licence of the published weights applies: see the place that they were taken from."
+    start = read_start(config, "config.json")
+    if config["train"] is None or start and any(before.imported for before in start.chain):
+        return published
     return ("hpc-vsr has the MIT licence. The weights belong to the person who trained them, and the licence of the "
             "training data may apply to them; write it here before you pass them on.")

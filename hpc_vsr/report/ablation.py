@@ -92,7 +92,8 @@ def group_runs(runs: list[RunSummary], rows: list[Row], curves: dict[str, Curves
     members: dict[str, list[RunSummary]] = {}
     for run in runs:
         flat = {key: value for key, value in _flat(run).items() if key != SEED and key not in WITHOUT_MEANING}
-        mark = repr([sorted(flat.items()), run.trained_on, run.precision]) if run.train else run.name
+        begun = run.start and run.start.sha256  # the run that is named as the start may have been trained anew
+        mark = repr([sorted(flat.items()), run.trained_on, run.precision, begun]) if run.train else run.name
         if any(other.train == run.train for other in members.get(mark, [])):
             mark = run.name  # the same seed again does not count as another seed
         members.setdefault(mark, []).append(run)

@@ -20,6 +20,7 @@ from hpc_vsr.report.published import PublishedRow, published_rows
 from hpc_vsr.report.record import Curves, Failure, RunSummary
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import read_history
+from hpc_vsr.runs.start import read_start
 from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
 
@@ -154,7 +155,8 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
     return RunSummary(
         name=run.name, model=from_dict(ModelSettings, config["model"], str(run.config)),
         train=from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
-        imported=config.get("imported"), epochs=epoch if _is_number(epoch) else None,
+        imported=config.get("imported"), start=read_start(config, str(run.config)),
+        epochs=epoch if _is_number(epoch) else None,
         is_grey=is_grey(evaluation.dataset), flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
         wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)

@@ -8,16 +8,21 @@ from typing import Any
 from hpc_vsr.evaluation.record import Flow
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.runs.start import Start
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run of a report: its settings, and how its weights were measured; `train` is None if they were imported."""
+    """A run of a report: its settings, and how its weights were measured.
+
+    `train` is None if they were imported; `start` says where a fine-tuned run started.
+    """
 
     name: str
     model: ModelSettings
     train: TrainSettings | None
     imported: dict[str, Any] | None
+    start: Start | None
     epochs: float | None
     is_grey: bool
     flow: Flow | None

@@ -204,6 +204,8 @@ def _ssim(row: Row | Ours) -> str:
 
 
 def _setting(value) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -67,11 +67,15 @@ def lead(report: Report, split: str) -> str:
 
 def _unseen(report: Report, split: str) -> str:
     """Return a clause on whether the networks have seen the frames on which they are measured."""
-    foreign = [run.name for run in report.runs
-               if run.trained_on != report.dataset.fingerprint]
-    if foreign:
-        were = "were" if len(foreign) > 1 else "was"
-        return f"; {', '.join(foreign)} {were} trained on another data set, which may hold some of these frames"
+    own = report.dataset.fingerprint
+    foreign = [run.name for run in report.runs if run.trained_on != own]
+    tuned = [f"{run.name} (from {start.run})" for run in report.runs if run.trained_on == own and run.start
+             for start in run.start.chain if start.data_fingerprint != own]
+    told = ((foreign, "trained on"), (tuned, "fine-tuned after a training on"))
+    clauses = [f"{', '.join(names)} {'were' if len(names) > 1 else 'was'} {what} another data set, which may hold some "
+               "of these frames" for names, what in told if names]
+    if clauses:
+        return f"; {'; '.join(clauses)}"
     return {"test": ", which no network has seen", "val": ", which chose the weights", "train": ""}[split]
 
 
@@ -130,6 +134,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
                           f"(SHA-256 {run.imported['sha256']})"))
             continue
         facts.append((f"run {run.name}", f"{model.name}, skip {model.skip}, input {model.input}, "
+                      f"{f'fine-tuned from {run.start}, ' if run.start else ''}"
                       f"{train.steps} steps of {train.batch_size} samples, patches of {train.patch_size}, "
                       f"{train.loss}, lr {train.lr:g}, {train.precision}; weights of step {run.step}, "
                       f"evaluated in {run.precision} on the {run.device.upper()}"))

@@ -80,6 +80,10 @@ class Checkpoints:
               file=sys.stderr)
         return newest
 
+    def rank_of(self, path: Path) -> str:
+        """Return what `best` has chosen: "best validated", or "newest" if none was validated or the best is lost."""
+        return "best validated" if path == self._read_best_name() else "newest"
+
     def best_sha256(self) -> str:
         """Return the SHA-256 of the checkpoint that `best` chooses."""
         return sha256(self.best())

@@ -59,7 +59,7 @@ class RunFolder:
             raise InputError(f"{self.config}: is not the configuration of a training run; "
                              f"it lacks {', '.join(missing)}")
         kinds = {"data": (str, type(None)), "model": dict, "train": (dict, type(None)), "evaluate": dict,
-                 "data_fingerprint": str, "imported": (dict, type(None))}
+                 "data_fingerprint": str, "imported": (dict, type(None)), "start": (dict, type(None))}
         wrong = [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]
         if config["train"] is None and not {"file", "sha256"} <= (config.get("imported") or {}).keys():
             wrong.append("imported")

@@ -61,8 +61,9 @@ def format_arguments(content: dict, settings: type, path: str, also: Sequence[st
 
 
 def _arguments(table: dict, settings: type, path: str, section: str, also: Sequence[str] = ()):
-    types = typing.get_type_hints(settings)
-    names = [field.name for field in dataclasses.fields(settings)]
+    hints = typing.get_type_hints(settings)
+    types = {key_of(field.name): hints[field.name] for field in dataclasses.fields(settings)}
+    names = list(types)
     for key, value in table.items():
         where = f"{path}: [{section}] " if section else f"{path}: "
         if key not in names:
@@ -132,10 +133,15 @@ def did_you_mean(name: str, valid: Sequence[str], list_all: bool = True) -> str:
     return f"{meant}; valid are: {', '.join(sorted(valid))}" if list_all or not close else meant
 
 
+def key_of(field: str) -> str:
+    """Return the key of a field in TOML and JSON: that of `from_` is "from", which as a keyword cannot be a field."""
+    return field.removesuffix("_")
+
+
 def as_dict(settings: Any) -> Any:
     """Return settings or a record as plain JSON values (paths as text, tuples as lists, without what is `ABSENT`)."""
     if dataclasses.is_dataclass(settings):
-        values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        values = {key_of(field.name): getattr(settings, field.name) for field in dataclasses.fields(settings)}
         return {name: as_dict(value) for name, value in values.items() if value is not ABSENT}
     if isinstance(settings, dict):
         return {key: as_dict(value) for key, value in settings.items()}
@@ -150,15 +156,16 @@ def from_dict(settings: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise InputError(f"{before}expected {WORDS[dict]}, found {values!r}")
     types = typing.get_type_hints(settings)
-    names = [field.name for field in dataclasses.fields(settings)]
+    names = {key_of(field.name): field.name for field in dataclasses.fields(settings)}
     given = {}
     for key, value in values.items():
         if key in names:
-            if dataclasses.is_dataclass(types[key]) and not issubclass(settings, Record):
+            declared = types[names[key]]
+            if dataclasses.is_dataclass(declared) and not issubclass(settings, Record):
                 _check_section(value, key, before)
-            given[key] = _convert(value, types[key], f"{before}{key}")
+            given[names[key]] = _convert(value, declared, f"{before}{key}")
         elif not issubclass(settings, Record):
-            raise InputError(f"{before}unknown setting {key!r}{did_you_mean(key, names)}")
+            raise InputError(f"{before}unknown setting {key!r}{did_you_mean(key, list(names))}")
     missing = [field.name for field in dataclasses.fields(settings) if field.name not in given
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:

@@ -9,13 +9,13 @@ import sys
 import types
 import typing
 from argparse import SUPPRESS, ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 
-from hpc_vsr.system.config import format_arguments, read_toml, readable_errors
+from hpc_vsr.system.config import format_arguments, key_of, read_toml, readable_errors
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.option_errors import format_option_error
 
@@ -52,8 +52,8 @@ class Parser(jsonargparse.ArgumentParser):
         self.given: frozenset[str] = frozenset()
         self.file_content: dict[str, Any] = {}
 
-    def add_settings(self, settings: type, file_option: str, also: Sequence[str] = (), first: Sequence[str] = ()
-                     ) -> None:
+    def add_settings(self, settings: type, file_option: str, also: Sequence[str] = (), first: Sequence[str] = (),
+                     short: Mapping[str, str] | None = None) -> None:
         """Add every field of a frozen dataclass as ``--section.key``; a TOML file can set them too.
 
         Parameters
@@ -66,6 +66,8 @@ class Parser(jsonargparse.ArgumentParser):
             Keys of the file that other stages read; they are ignored here.
         first : sequence of str
             The settings that users change most, such as ``train.steps``; the help shows them first.
+        short : mapping, optional
+            Second options of some settings: {"train.from": "--from"}.
         """
         self._settings, self._file_option, self._also = settings, file_option, tuple(also)
         self.add_argument(file_option, type=Path | None, default=None, metavar="FILE",
@@ -75,7 +77,18 @@ class Parser(jsonargparse.ArgumentParser):
         for action in self._actions:  # hide the `--section FILE` that jsonargparse adds for each section
             if action.option_strings and action.option_strings[0] not in known and _is_section(action):
                 action.help = SUPPRESS
+            elif action.option_strings and action.option_strings[0] not in known:
+                name = key_of(action.dest)
+                self._rename(action, [*([short[name]] if short and name in short else []), f"--{name}"])
         self._first = tuple(first)
+
+    def _rename(self, action, options: Sequence[str]) -> None:
+        """Give a setting these options, if its own is not the only one."""
+        if action.option_strings != options:
+            for option in action.option_strings:
+                del self._option_string_actions[option]
+            action.option_strings = list(options)
+            self._option_string_actions.update(dict.fromkeys(options, action))
 
     def format_help(self) -> str:
         """Return the help: the stage's options first, then the settings that are changed most, then the others."""
@@ -145,7 +158,7 @@ class Parser(jsonargparse.ArgumentParser):
         self._prepare_options()
         argv = self._expand_switches(sys.argv[1:] if argv is None else argv)
         options = self._option_string_actions
-        self.given = frozenset(options[name].dest for name in (word.partition("=")[0] for word in argv)
+        self.given = frozenset(key_of(options[name].dest) for name in (word.partition("=")[0] for word in argv)
                                if name in options)
         try:
             with readable_errors():

@@ -24,6 +24,7 @@ from hpc_vsr.system.gpus import choose_device
 from hpc_vsr.system.memory import memory_of_gpu, peak_of_tensors, process_memory
 from hpc_vsr.training.objective import Objective
 from hpc_vsr.training.precision import settle_precision
+from hpc_vsr.training.start import load_start
 
 SCRATCH = 2.0  # factor on the bytes of the tensors, for oneDNN and what malloc cannot reuse; measured: 1.2 to 1.7
 COPIES = 5  # of the parameters: themselves, their gradients, their averages and the two moments of Adam
@@ -39,6 +40,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     device = choose_device(experiment.train.device)
     on_gpus = experiment.train.device != "cpu" and (on_gpus or device.type == "cuda")
     resolved, lines = _settle_planned_precision(device, on_gpus, experiment, manifest)
+    start = load_start(resolved, manifest)
     settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
@@ -51,6 +53,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
         f"{files.format_bytes(frames)} of frames",
         f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
         *lines,
+        *(f"start    {line}" for line in (start.lines if start else [])),
         f"steps    {settings.steps} of {settings.batch_size} samples: {epochs:.1f} epochs",
         f"memory   up to {files.format_bytes(memory)} {'of its GPU ' * on_gpus}a rank, with the frames kept in it "
         f"{files.format_bytes(memory + frames)}",

@@ -21,7 +21,8 @@ from hpc_vsr.models.precision import check_precision
 from hpc_vsr.models.settings import TILE
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import append_record, drop_records_after
-from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
+from hpc_vsr.runs.start import read_start
+from hpc_vsr.runs.state import load_checkpoint, load_weights, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
 from hpc_vsr.system.config import as_dict, from_dict
 from hpc_vsr.system.errors import Failed, InputError, Stopped
@@ -32,6 +33,7 @@ from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
+from hpc_vsr.training.start import compare_noise, load_start
 from hpc_vsr.training.validation import validate
 
 
@@ -45,8 +47,11 @@ class Trainer:
         experiment, choice, lines = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
         ranks.on_all(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
-        ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice))
-        self.precision_lines = lines  # to print before the first step
+        # Start of a fine-tuned run: the main rank reads it, so that all ranks have the same weights
+        start = ranks.on_main(lambda: load_start(experiment, manifest))
+        self.config = ranks.on_main(lambda: open_run_folder(self.run_folder, experiment, manifest, choice,
+                                                            start.start if start else None))
+        self.first_lines = [*lines, *(start.lines if start else [])]  # to print before the first step
         torch.backends.cudnn.deterministic = self.settings.deterministic
 
         if self.settings.verify_shards:
@@ -63,12 +68,17 @@ class Trainer:
         state = load_checkpoint(newest) if newest else None
         self.terms = self._data_terms(state)
         torch.manual_seed(self.settings.seed)
-        network = self.terms.build(experiment.model).to(ranks.device)
-        self.optimisation = Optimisation(network, self.settings, ranks, self.run_folder.path)
+        network = self.terms.build(experiment.model)
+        if start is not None:  # the fixed filters stay those of the data
+            load_weights(network, {**network.state_dict(), **start.weights}, str(self.settings.from_))
+            if experiment.model.uses_wiener:
+                self.first_lines += compare_noise(start.noise, self.terms.noise)
+        self.optimisation = Optimisation(network.to(ranks.device), self.settings, ranks, self.run_folder.path)
 
         # Position: step 0, or the step of the checkpoint; later records in the history are dropped
         self.best_step, self.best_psnr = 0, None
-        self.validation_due = False  # True if an earlier life was stopped before the validation of its last step
+        # True if an earlier life was stopped before the validation of its last step, and at the start of a fine-tuning
+        self.validation_due = start is not None
         for path in ranks.on_main(self.run_folder.checkpoints.damaged):
             self._print_and_log(f"{path}: damaged or unfinished, skipped")
         if state is not None:
@@ -104,7 +114,7 @@ class Trainer:
                                 "nothing to do")
             return
         self._print_and_log(self._summary())
-        for line in self.precision_lines:
+        for line in self.first_lines:
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
@@ -115,6 +125,9 @@ class Trainer:
         started, loss_sum, loss_count = time.monotonic(), 0.0, 0
         rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
+            # a fine-tuned run saves its start, so that it never needs the other run again, and measures it
+            if self.validation_due and self.step == 0:
+                self._save(improved=False, validation_due=True)
             # do the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
@@ -144,6 +157,9 @@ class Trainer:
         if self.optimisation.bad_steps and settings.precision != "fp16":
             self._print_and_log(f"warning: {self.run_folder.path}: diverged: the gradient was not finite in the last "
                                 f"{self.optimisation.bad_steps} steps, whose updates were left out")
+        if self.best_psnr is not None and self.best_step == 0:
+            self._print_and_log(f"warning: {self.run_folder.path}: no validation was better than that of the start, "
+                                "whose weights it keeps as its best; lower train.lr or train longer")
         self._print_and_log(f"{self.run_folder.path}: trained {settings.steps} steps in "
                             f"{format_seconds(time.monotonic() - started)}{self._best_text()}")
 
@@ -161,7 +177,7 @@ class Trainer:
 
         In the first stage only the 2D part is measured, and its checkpoint is never the best one.
         """
-        first_stage = self.step <= self.settings.first_stage_steps
+        first_stage = 0 < self.step <= self.settings.first_stage_steps
         network = self.optimisation.average.network
         upscale = network.upscale_first_stage if first_stage else network.upscale
         self._prepare_tiles()
@@ -218,7 +234,7 @@ class Trainer:
                 "step": self.step, "samples_seen": self.step * self.settings.batch_size,
                 "best_psnr": self.best_psnr, "best_step": self.best_step, "bad_steps": self.optimisation.bad_steps,
                 "skipped": self.optimisation.skipped, "validation_due": validation_due,
-                "config": as_dict(self.experiment),
+                "config": self.config,
             }
             save_checkpoint(self.run_folder.checkpoints, state, self.step, self.settings.keep_checkpoints,
                             self.best_psnr if improved else None)
@@ -263,6 +279,8 @@ class Trainer:
     def _summary(self) -> str:
         settings = self.settings
         resumed = f"resumed at step {self.step}, " if self.step else ""
+        start = read_start(self.config, str(self.run_folder.config))
+        resumed += f"fine-tuned from {start.run}, " if start else ""
         where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
         ranks = f"{self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on {self.ranks.device.type}"
         return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
