@@ -17,7 +17,7 @@ from hpc_vsr.system.errors import InputError
 
 # Settings that may change when a run is resumed, because they do not change what is learned.
 NEUTRAL = ("keep_checkpoints", "log_every", "num_workers", "resident", "device", "deterministic",
-           "checkpoint_every", "micro_batches", "verify_shards")
+           "checkpoint_every", "micro_batches", "verify_shards", "tensorboard")
 FROM = "train.from"
 
 

@@ -82,6 +82,9 @@ class TrainSettings:
         then equals one that was never stopped, to the bit. On a CPU it always does, for the same number of ranks.
     verify_shards : bool
         At each start, compare every byte of the training and validation shards with dataset.json; ranks share the work.
+    tensorboard : bool
+        Also write the curves for TensorBoard, to tensorboard/ in the run folder, and the SSIM of each validation; needs
+        'pip install hpc-vsr[tensorboard]'.
     """
 
     from_: Path | None = None
@@ -112,6 +115,7 @@ class TrainSettings:
     device: Device = "auto"
     deterministic: bool = False
     verify_shards: bool = True
+    tensorboard: bool = False
 
     def __post_init__(self):
         check_finite(self, "train")

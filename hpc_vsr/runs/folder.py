@@ -41,6 +41,10 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def report(self) -> Path:
         return self.path / "report"
 

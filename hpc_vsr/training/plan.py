@@ -25,6 +25,7 @@ from hpc_vsr.system.memory import memory_of_gpu, peak_of_tensors, process_memory
 from hpc_vsr.training.objective import Objective
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.start import load_start
+from hpc_vsr.training.tensorboard import check_installed
 
 SCRATCH = 2.0  # factor on the bytes of the tensors, for oneDNN and what malloc cannot reuse; measured: 1.2 to 1.7
 COPIES = 5  # of the parameters: themselves, their gradients, their averages and the two moments of Adam
@@ -37,6 +38,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     """
     manifest = read_manifest(experiment.data)
     check_fit(experiment, manifest, world_size)
+    check_installed(experiment.train.tensorboard)
     device = choose_device(experiment.train.device)
     on_gpus = experiment.train.device != "cpu" and (on_gpus or device.type == "cuda")
     resolved, lines = _settle_planned_precision(device, on_gpus, experiment, manifest)

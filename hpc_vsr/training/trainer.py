@@ -18,9 +18,8 @@ from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.precision import check_precision
-from hpc_vsr.models.settings import TILE
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.history import append_record, drop_records_after
+from hpc_vsr.runs.history import append_record, drop_records_after, read_history
 from hpc_vsr.runs.start import read_start
 from hpc_vsr.runs.state import load_checkpoint, load_weights, save_checkpoint
 from hpc_vsr.runs.trained import DataTerms, network_state
@@ -34,7 +33,8 @@ from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.start import compare_noise, load_start
-from hpc_vsr.training.validation import validate
+from hpc_vsr.training.tensorboard import EventFile, check_installed
+from hpc_vsr.training.validation import prepare_reach, validate
 
 
 class Trainer:
@@ -44,6 +44,7 @@ class Trainer:
         self.lock = lock  # None on all ranks but the main one
         self.run_folder = RunFolder(experiment.out)
         # Precision and run folder: check them before any frame is read
+        ranks.on_main(lambda: check_installed(experiment.train.tensorboard))
         experiment, choice, lines = ranks.on_main(lambda: settle_precision(experiment, manifest, ranks.device))
         ranks.on_all(lambda: check_precision(choice.precision, ranks.device, "train.precision"))
         self.experiment, self.settings, self.manifest, self.ranks = experiment, experiment.train, manifest, ranks
@@ -85,6 +86,7 @@ class Trainer:
             self._restore(state)
         if ranks.is_main:
             drop_records_after(self.run_folder.metrics, self.step)
+        self.events: EventFile | None = None
         self.optimisation.join_ranks()
 
     @property
@@ -103,6 +105,9 @@ class Trainer:
             self._note_divergence()
             self._log_end(f"failed: {' '.join(str(error).split())[:500] or type(error).__name__}")
             raise
+        finally:
+            if self.events is not None:
+                self.events.close()
 
     def _train(self, stop: StopFlag) -> None:
         settings, ranks = self.settings, self.ranks
@@ -113,6 +118,9 @@ class Trainer:
             self._print_and_log(f"{self.run_folder.path}: finished before, {self.step} steps{self._best_text()}; "
                                 "nothing to do")
             return
+        if settings.tensorboard and ranks.is_main:
+            self.events = EventFile(self.run_folder.tensorboard, read_history(self.run_folder.metrics),
+                                    settings.batch_size)
         self._print_and_log(self._summary())
         for line in self.first_lines:
             self._print_and_log(line)
@@ -180,10 +188,9 @@ class Trainer:
         first_stage = 0 < self.step <= self.settings.first_stage_steps
         network = self.optimisation.average.network
         upscale = network.upscale_first_stage if first_stage else network.upscale
-        self._prepare_tiles()
-        margin = self._prepare_wrap()
+        margin = prepare_reach(network, self.manifest, self.ranks)
         found = validate(upscale, self.validation, self.ranks, self.settings.precision, self.settings.validate_samples,
-                         lambda: stop.name is not None, margin)
+                         lambda: stop.name is not None, margin, with_ssim=self.settings.tensorboard)
         if found is None:
             raise self._as_stopped()
         improved = (not first_stage and math.isfinite(found.psnr)
@@ -194,20 +201,6 @@ class Trainer:
         note = " (first stage)" if first_stage else " (best)" if improved else ""
         progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
-
-    def _prepare_tiles(self) -> None:
-        """If frames are validated in tiles, find how far the network sees; the main rank measures it."""
-        if max(self.manifest.lr_size) > TILE:
-            network = self.optimisation.average.network
-            network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
-
-    def _prepare_wrap(self) -> int:
-        """Return how many pixels periodic frames need of their other side, which the main rank measures."""
-        if not self.manifest.periodic:
-            return 0
-        network, channels = self.optimisation.average.network, len(self.manifest.channels)
-        network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(channels))
-        return network.find_wrap(channels)
 
     def _data_terms(self, state: dict | None) -> DataTerms:
         """Return the terms of the checkpoint, if there is one, else those of the data.
@@ -255,6 +248,8 @@ class Trainer:
             samples = self.step * self.settings.batch_size
             record = {"step": self.step, "samples_seen": samples, "epoch": samples / len(self.frames), **figures}
             append_record(self.run_folder.metrics, record)
+            if self.events is not None:
+                self.events.append(record)
 
     def _print_and_log(self, text: str) -> None:
         """Print a line on standard error and append it to log.txt, on the main rank."""
