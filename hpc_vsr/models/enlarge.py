@@ -8,7 +8,7 @@ pixel.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,8 +32,8 @@ class Enlarge(nn.Module):
     scale : int
     sigma : float
         Standard deviation of the Gaussian blur that wiener undoes, in HR pixels.
-    noise : float
-        Noise-to-signal power K of the Wiener filter H / (H^2 + K).
+    noise : float or sequence of float
+        Noise-to-signal power K of the Wiener filter H / (H^2 + K); several are one for each channel.
 
     Attributes
     ----------
@@ -41,11 +41,17 @@ class Enlarge(nn.Module):
         LR pixels on each side that an output pixel depends on.
     """
 
-    def __init__(self, kind: Literal["bicubic", "wiener"], scale: int, sigma: float = 0.0, noise: float = 1e-3):
+    def __init__(self, kind: Literal["bicubic", "wiener"], scale: int, sigma: float = 0.0,
+                 noise: float | Sequence[float] = 1e-3):
         super().__init__()
         self.scale = scale
-        response = _wiener(sigma, noise) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64)
-        self.register_buffer("kernels", _polyphase(response, scale).float())
+        noises = noise if isinstance(noise, Sequence) and kind == "wiener" else [noise]
+        filters = [_polyphase(_wiener(sigma, one) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64), scale)
+                   for one in noises]
+        side = max(one.shape[-1] for one in filters)
+        filters = [F.pad(one, ((side - one.shape[-1]) // 2,) * 4) for one in filters]
+        self.num_filters = len(filters)  # one for all channels, or one for each
+        self.register_buffer("kernels", torch.cat(filters).float())
 
     @property
     def reach(self) -> int:
@@ -56,11 +62,17 @@ class Enlarge(nn.Module):
 
     def inner(self, lr: Tensor) -> Tensor:
         """Enlarge (B, C, h + 2 reach, w + 2 reach) to (B, C, scale h, scale w): the border is given, not replicated."""
-        return self._filter(lr, self.kernels)
+        return self._filter_each(lr, self.kernels.chunk(self.num_filters))
 
     def at_lr_size(self, lr: Tensor) -> Tensor:
         """Filter (B, C, h + 2 reach, w + 2 reach) to (B, C, h, w): the mean of the HR pixels of each LR pixel."""
-        return self._filter(lr, self.kernels.mean(0, keepdim=True))
+        return self._filter_each(lr, [one.mean(0, keepdim=True) for one in self.kernels.chunk(self.num_filters)])
+
+    def _filter_each(self, lr: Tensor, filters: Sequence[Tensor]) -> Tensor:
+        if len(filters) == 1:
+            return self._filter(lr, filters[0])
+        assert len(filters) == lr.shape[1], (len(filters), lr.shape)
+        return torch.cat([self._filter(plane, one) for plane, one in zip(lr.split(1, 1), filters, strict=True)], 1)
 
     def _filter(self, lr: Tensor, kernels: Tensor) -> Tensor:
         batch, channels, height, width = lr.shape

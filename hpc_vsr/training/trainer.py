@@ -11,8 +11,8 @@ import torch
 
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
-from hpc_vsr.data.samples import Split, choose_memory, validation_pairs
-from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.data.samples import Split, choose_memory
+from hpc_vsr.evaluation.baselines import tune_on
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
@@ -200,9 +200,7 @@ class Trainer:
         manifest = self.manifest
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
-        return DataTerms.of(manifest, self.ranks.on_main(
-            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma,
-                               manifest.periodic)))
+        return DataTerms.of(manifest, self.ranks.on_main(lambda: tune_on(manifest)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""

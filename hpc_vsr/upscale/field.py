@@ -118,7 +118,7 @@ class FieldUpscaling:
         def frame(number: int) -> np.ndarray:
             progress.advance()
             if number in source.facts.empty:
-                return np.full(shape, np.nan, source.output_dtype)
+                return np.full(shape, np.nan, source.output_dtypes[0])
             while number not in made:
                 made.update([next(enlarged)])
             return made.pop(number)
@@ -152,7 +152,7 @@ class FieldUpscaling:
         def finish(enlarged: np.ndarray, frame: Frame) -> tuple[int, np.ndarray]:
             number, valid = frame.rest
             out = project(torch.from_numpy(enlarged), torch.from_numpy(frame.values)).numpy()[0]
-            out = out.astype(source.output_dtype)
+            out = out.astype(source.output_dtypes[0])
             if source.offset:
                 out += source.offset
             # gaps of the input are gaps of the output
