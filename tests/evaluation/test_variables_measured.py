@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray
-from flows import velocity_and_pressure, write_flow
+from flows import train_on_flow, velocity_and_pressure, write_flow
 from stages import assert_refused, run_stage
 from trainings import assert_equal_to_the_bit, records, train_tiny
 
@@ -20,20 +20,11 @@ from hpc_vsr.system.files import read_sealed
 pytestmark = pytest.mark.slow
 
 
-def train_on(folder, field, variable: str, *more):
-    """Make a data set and a measured run of a file; return their folders."""
-    data, run = folder / f"data_{variable}", folder / f"run_{variable}"
-    for done in (run_stage("preprocess", "--field", field, "--variable", variable, "--shards", 3, "--out", data),
-                 train_tiny(data, run, *more, "--evaluate.pictures", 20), run_stage("evaluate", "--run", run)):
-        assert done.returncode == 0, done.stderr
-    return data, run, done.stdout
-
-
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     field = write_flow(folder / "flow.nc", *velocity_and_pressure())
-    return {variable: train_on(folder, field, variable) for variable in ("u,p", "u", "p")}
+    return {variable: train_on_flow(folder, field, variable) for variable in ("u,p", "u", "p")}
 
 
 def rows_of(run, **wanted) -> list[dict]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import xarray
+from stages import run_stage
+from trainings import train_tiny
 
 HEIGHT, WIDTH = 32, 40
 MEAN = 101325.0  # of the pressure, in which float32 would leave a few levels
@@ -37,3 +39,12 @@ def write_flow(path: Path, u: np.ndarray, p: np.ndarray, **attributes) -> Path:
     dataset["p"].encoding = {"_FillValue": -999.0}
     dataset.to_netcdf(path)
     return path
+
+
+def train_on_flow(folder: Path, field: Path, variable: str) -> tuple[Path, Path, str]:
+    """Return the data set of a file, a run on it that is measured with all frames as pictures, and the table."""
+    data, run = folder / f"data_{variable}", folder / f"run_{variable}"
+    for done in (run_stage("preprocess", "--field", field, "--variable", variable, "--shards", 3, "--out", data),
+                 train_tiny(data, run, "--evaluate.pictures", 20), run_stage("evaluate", "--run", run)):
+        assert done.returncode == 0, done.stderr
+    return data, run, done.stdout
