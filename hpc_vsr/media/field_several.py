@@ -66,6 +66,11 @@ class FieldsSource:
         """Types of float that hold an enlarged frame of each variable with what was subtracted from it."""
         return [dtype for field in self.fields for dtype in field.output_dtypes]
 
+    @property
+    def chosen(self) -> list[set[str]]:
+        """See `FieldSource.chosen`."""
+        return [names for field in self.fields for names in field.chosen]
+
     def open_datasets(self) -> list:
         """Open the files as xarray data sets with all variables; see `FieldSource.open_datasets`."""
         opened = [field.open_parts(stored=False)[0] for field in self.fields]

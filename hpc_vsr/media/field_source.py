@@ -73,6 +73,7 @@ class FieldSource:
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
             **describe(self._frames, self._look, self.offset),
         }
+        self._chosen = {*map(str, parts[0].axes.chosen), *parts[0].axes.selection}
         if parts[0].axes.selection:
             self.description["selection"] = dict(parts[0].axes.selection)
 
@@ -102,6 +103,11 @@ class FieldSource:
     def output_dtypes(self) -> list[np.dtype]:
         """Type of float that holds an enlarged frame of each channel with what was subtracted from it."""
         return [np.dtype(np.float64 if self.offset else np.float32)]
+
+    @property
+    def chosen(self) -> list[set[str]]:
+        """For each channel the dimensions, and the coordinates along them, of which a value was chosen."""
+        return [self._chosen]
 
     @property
     def summary(self) -> str:

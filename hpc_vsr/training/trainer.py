@@ -32,6 +32,7 @@ from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
+from hpc_vsr.training.vectors import warn_of_vectors
 
 
 class Trainer:
@@ -101,7 +102,7 @@ class Trainer:
                                 "nothing to do")
             return
         self._print_and_log(self._summary())
-        for line in self.precision_lines:
+        for line in (*self.precision_lines, *warn_of_vectors(settings, self.manifest)):
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
