@@ -19,5 +19,5 @@ def warn_of_vectors(settings: TrainSettings, manifest: Manifest) -> Iterator[str
     for units in dict.fromkeys(manifest.units):
         names = [name for name, own in zip(manifest.channels, manifest.units, strict=True) if own == units]
         if len(names) > 1:
-            yield (f"warning: {', '.join(names)} have the same units ({units}); if they are components of a vector, use "
-                   "--train.augment false, because train.augment mirrors and turns the frames and not the components")
+            yield (f"warning: {', '.join(names)} have the same units ({units}); if they are components of a vector, "
+                   "use --train.augment false, because train.augment mirrors and turns the frames and not the vectors")
