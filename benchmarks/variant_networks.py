@@ -15,8 +15,9 @@ from torch import Tensor, nn
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from variant_splits import Aligned, noisy_split  # noqa: E402
+from variant_splits import noisy_split  # noqa: E402
 
+from hpc_vsr.data.aligned import AlignedSplit  # noqa: E402
 from hpc_vsr.data.samples import Split  # noqa: E402
 from hpc_vsr.models.compact import BLOCK_GAIN, Block, Compact  # noqa: E402
 from hpc_vsr.models.network import Network  # noqa: E402
@@ -246,7 +247,7 @@ class Variant:
     @property
     def split(self) -> type[Split]:
         """The class of the splits that it sees."""
-        return Aligned if self.aligned else noisy_split(self.noise) if self.noise else Split
+        return AlignedSplit if self.aligned else noisy_split(self.noise) if self.noise else Split
 
     train: dict[str, Any] = field(default_factory=dict)
     times: int = 1

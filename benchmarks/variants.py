@@ -52,7 +52,7 @@ def build(variant: Variant, manifest: Manifest, noise: float) -> Network:
     nn.init.zeros_(core.last.weight)
     nn.init.zeros_(core.last.bias)
     wiener = Enlarge("wiener", scale, sigma, noise)
-    network = Seeing(core, wiener, wiener, frames=variant.frames)
+    network = Seeing(core, wiener, wiener, frames=variant.frames, aligns=variant.aligned)
     network.sees = variant.sees
     if variant.sees == "two noises":
         network.softer = Enlarge("wiener", scale, sigma, noise / 10)
@@ -67,7 +67,7 @@ def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) 
         torch.set_num_threads(ranks.num_threads)
         torch.manual_seed(settings.seed)
         network = build(variant, manifest, noise)
-        frames = split(manifest, "train", choose_memory(manifest, "auto", ranks.device, 1))
+        frames = split(manifest, "train", choose_memory(manifest, "auto", ranks.device, 1, variant.aligned))
         optimisation = Optimisation(network, settings, ranks, manifest.folder)
         patches = Patches(frames, settings.patch_size, network.reach, settings.augment, settings.seed)
         begin = time.process_time()

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import REACH
 from hpc_vsr.system.errors import Failed
 
 LOST = 1  # LR pixels that the networks lose at each side
@@ -97,16 +96,16 @@ class Patches(Dataset):
         places = [self.place(position) for position in positions]
         turns = torch.tensor([place.turns for place in places])
         # numbers of the frames, rows and columns of every patch, as they are after its turn
-        centres = torch.tensor([place.centre - frames.start for place in places])
-        window = torch.arange(-REACH, REACH + 1)
-        numbers = centres[:, None] + torch.where(turns[:, None] & REVERSE_TIME > 0, -window, window)
+        centres = torch.tensor([place.centre for place in places])
+        numbers = frames.window_places(centres)
+        numbers = torch.where(turns[:, None] & REVERSE_TIME > 0, numbers.flip(1), numbers)
         axes = list(zip(self.shape, ("y", "x"), ([place.top for place in places], [place.left for place in places]),
                         (MIRROR_ROWS, MIRROR_COLUMNS), strict=True))
         swapped = (turns & SWAP > 0) & (self.shape[0] == self.shape[1])
-        lr, hr = frames.memory
         cut = []
-        for stored, scale, margin, lost, which in ((lr, 1, self.margin, 0, numbers),
-                                                   (hr, manifest.scale, 0, LOST, centres[:, None])):
+        for stored, scale, margin, lost, which in (
+                (frames.windows_in_memory, 1, self.margin, 0, numbers),
+                (frames.memory[1], manifest.scale, 0, LOST, centres[:, None] - frames.start)):
             lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
                             turns & mirror > 0)
                      for (length, axis, starts, mirror), size in zip(axes, stored.shape[-2:], strict=True)]
@@ -133,14 +132,14 @@ class Patches(Dataset):
         (rows, columns), margin, periodic = self.shape, self.margin, self.frames.manifest.periodic
         height, width = self.frames.manifest.lr_size
         if periodic:
-            window = self.frames.lr_frames(centre - REACH, centre + REACH + 1)
+            window = self.frames.lr_window(centre)
             for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
                 places = torch.arange(start - margin, start + length + margin, device=window.device)
                 places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
                 window = window.index_select(axis, places)
             return window
         first, last = max(top - margin, 0), min(top + rows + margin, height)
-        window = self.frames.lr_frames(centre - REACH, centre + REACH + 1, slice(first, last))
+        window = self.frames.lr_window(centre, slice(first, last))
         if margin == 0:
             return window[..., left : left + columns]
         take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first

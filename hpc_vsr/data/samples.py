@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.reader import ShardReader
-from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.splits import REACH, WINDOW
 from hpc_vsr.data.values import to_unit
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.memory import free_memory
 
+BYTES_OF_FLOAT = 4
 FRAMES_AT_ONCE = 64  # frames copied in one step, for shards of any size
 
 
@@ -71,6 +73,19 @@ class Split:
             return self.memory[1][index - self.start, :, rows]
         return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
 
+    def lr_window(self, centre: int, rows: slice = slice(None)) -> Tensor:
+        """Return rows of the LR frames around a centre as patches show them, (5, C, rows, w) as stored."""
+        return self.lr_frames(centre - REACH, centre + REACH + 1, rows)
+
+    def window_places(self, centres: Tensor) -> Tensor:
+        """Return the places of the LR frames around centres, (B,) int64, in the memory for windows: (B, 5)."""
+        return centres[:, None] - self.start + torch.arange(-REACH, REACH + 1)
+
+    @property
+    def windows_in_memory(self) -> Tensor:
+        """LR frames in memory, (N, C, h, w), in which `window_places` counts."""
+        return self.memory[0]
+
     def window(self, centre: int) -> Tensor:
         """Return the (C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
         return self.normalise(self.lr_frames(centre - REACH, centre + REACH + 1)).transpose(0, 1)
@@ -109,13 +124,17 @@ def validation_pairs(manifest: Manifest, num_frames: int = 8, split: type[Split]
             for centre in centres]
 
 
-def num_bytes(manifest: Manifest, split: str) -> int:
-    """Return the bytes of a split's frames in memory."""
+def num_bytes(manifest: Manifest, split: str, aligned: bool = False) -> int:
+    """Return the bytes of a split's frames in memory, with the windows of an `AlignedSplit` if they are aligned."""
     entries = manifest.shards(split)
-    return (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
+    frames = (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
+    if not aligned:
+        return frames
+    windows = sum(entry.stop_frame - entry.first_frame - 2 * REACH for entry in entries)
+    return frames + windows * WINDOW * len(manifest.channels) * math.prod(manifest.lr_size) * BYTES_OF_FLOAT
 
 
-def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int
+def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int, aligned: bool = False
                   ) -> torch.device | None:
     """Return the device that keeps the training frames, or None to read them from the shards.
 
@@ -125,7 +144,7 @@ def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks
     """
     if resident != "auto":
         return device if resident == "always" else None
-    wanted = num_bytes(manifest, "train")
+    wanted = num_bytes(manifest, "train", aligned)
     if device.type == "cuda":
         return device if wanted <= torch.cuda.mem_get_info(device)[0] // 2 else None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

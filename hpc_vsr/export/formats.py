@@ -50,6 +50,9 @@ def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:
         If a file does not compute the same as the network.
     """
     trained = load_trained(run)
+    if trained.settings.align:
+        raise InputError(f"{run.path}: was trained with model.align, and neither format can hold the optical flow that "
+                         "moves its frames; train with model.align = false to export")
     if "onnx" in formats:
         _check_packages()
     create_folder(out)

@@ -60,7 +60,7 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
     if settings.input == "deconvolved":
         sharpen = Enlarge("wiener", scale, sigma, noise)
     limit = RangeOutput(*settings.output_range) if settings.output_range else None
-    return Network(core, skip, sharpen, settings.value_range, limit, settings.frames)
+    return Network(core, skip, sharpen, settings.value_range, limit, settings.frames, settings.align)
 
 
 def _build_core(settings: ModelSettings, channels: int, scale: int) -> Core:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from hpc_vsr.models.align import ALIGN_WRAP, align
 from hpc_vsr.models.blocks import RangeOutput, in_full
 from hpc_vsr.models.core import Core
 from hpc_vsr.models.enlarge import Enlarge
@@ -29,12 +30,13 @@ class Seen(NamedTuple):
     ----------
     plain : (B, C, h + 2 m, w + 2 m) Tensor
         The frame, extended by replicated pixels; m is `Network.reach` and the border that the core loses.
-    shown : (B, C, h + 2, w + 2) Tensor
-        What the core sees of it: in its value range, and deconvolved if the network sharpens.
+    shown : (B, C, h + 2, w + 2) Tensor or None
+        What the core sees of it: in its value range, and deconvolved if the network sharpens; None if the network moves
+        the frame for each window.
     """
 
     plain: Tensor
-    shown: Tensor
+    shown: Tensor | None
 
 
 class Network(nn.Module):
@@ -56,6 +58,8 @@ class Network(nn.Module):
         Keeps the core's output in a range.
     frames : {1, 3, 5}
         Frames in the middle of the five that the core sees. If it takes more, the centre frame is in their place.
+    aligns : bool
+        Whether `upscale` moves the frames onto the centre one before anything else; `forward` gets them so.
 
     Attributes
     ----------
@@ -66,10 +70,10 @@ class Network(nn.Module):
     """
 
     def __init__(self, core: Core, skip: Enlarge | None, sharpen: Enlarge | None, value_range: float = 1.0,
-                 limit: RangeOutput | None = None, frames: int = 5):
+                 limit: RangeOutput | None = None, frames: int = 5, aligns: bool = False):
         super().__init__()
         self.core, self.skip, self.sharpen, self.value_range, self.limit = core, skip, sharpen, value_range, limit
-        self.frames = frames
+        self.frames, self.aligns = frames, aligns
         self.core_reach: int | None = None
 
     @property
@@ -101,17 +105,21 @@ class Network(nn.Module):
         memory is then that of a tile and a few whole frames. A network with flow needs the whole frame and has no
         tiles.
         """
+        if self.aligns:
+            lr = align(self._seen_of(lr))
         lr = self._extend(lr)
         return self._compute(self._core_input(lr), _centre(lr), tile)
 
     def prepare(self, frame: Tensor) -> Seen:
         """Return a (B, C, h, w) frame as `upscale_seen` takes it; in a stream this is done once for each frame."""
         plain = F.pad(frame, (self.reach + LOST,) * 4, mode="replicate")
-        return Seen(plain, self._show(plain))
+        return Seen(plain, None if self.aligns else self._show(plain))
 
     def upscale_seen(self, frames: Sequence[Seen], tile: int = TILE) -> Tensor:
         """Return the same as `upscale`, from the prepared frames of the window that the network sees."""
         assert len(frames) == self.frames, (len(frames), self.frames)
+        if self.aligns:  # what the core sees of a frame differs from window to window
+            return self.upscale(torch.stack([_trim(frame.plain, self.reach + LOST) for frame in frames], 2), tile)
         core_input = self._fill_up(torch.stack([frame.shown for frame in frames], 2))
         return self._compute(core_input, frames[self.frames // 2].plain, tile)
 
@@ -125,9 +133,10 @@ class Network(nn.Module):
         """Return the LR pixels that a frame needs at each side where it goes on at the other side.
 
         This is as far as the network sees, so that there is no seam. A network with flow sees the whole frame; the
-        flow at a pixel hardly depends on what is further away than this.
+        flow at a pixel hardly depends on what is further away than this, and so it is with frames that are moved.
         """
-        return self.reach + LOST + (FLOW_WRAP if self.has_flow else self.find_core_reach(channels))
+        moved = ALIGN_WRAP if self.aligns else 0
+        return self.reach + LOST + moved + (FLOW_WRAP if self.has_flow else self.find_core_reach(channels))
 
     def upscale_first_stage(self, lr: Tensor) -> Tensor:
         """Return `first_stage` of extended frames: (B, C, 5, h, w) to (B, C, 2h, 2w)."""
@@ -149,9 +158,13 @@ class Network(nn.Module):
 
     def _core_input(self, lr: Tensor) -> Tensor:
         """Return what the core sees of a window: (B, C, 5, h, w) to (B, C, D, h - 2 reach, w - 2 reach)."""
-        unseen = (lr.shape[2] - self.frames) // 2
-        frames = lr[:, :, unseen : unseen + self.frames].transpose(1, 2)  # B, frames, C, h, w
+        frames = self._seen_of(lr).transpose(1, 2)  # B, frames, C, h, w
         return self._fill_up(self._show(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2))
+
+    def _seen_of(self, lr: Tensor) -> Tensor:
+        """Return the frames of a (B, C, D, h, w) window that the core sees."""
+        unseen = (lr.shape[2] - self.frames) // 2
+        return lr[:, :, unseen : unseen + self.frames]
 
     def _show(self, frames: Tensor) -> Tensor:
         """Return (B, C, h, w) frames in the core's value range, deconvolved if the network sharpens them."""

@@ -39,6 +39,9 @@ class ModelSettings:
     frames : int
         How many frames the network sees, 1, 3 or 5. compact takes no others; in the paper's networks, which always take
         five, the centre frame stands in for the others.
+    align : bool
+        Whether the neighbouring frames are moved onto the centre frame by their optical flow (DIS) before the network
+        sees them. It helps where the camera or large things move, and takes about the time of compact itself.
     n_2d : int
         Depth of the 2D recursion (delta, parallel5, flow4x).
     n_3d : int
@@ -69,6 +72,7 @@ class ModelSettings:
     skip: Literal["none", "bicubic", "wiener"] = "none"
     input: Literal["plain", "deconvolved"] = "plain"
     frames: Literal[1, 3, 5] = 5
+    align: bool = False
     n_2d: int = 5
     n_3d: int = 5
     depth: Literal["centre", "outer"] = "centre"
@@ -101,6 +105,9 @@ class ModelSettings:
         if self.frames != 5 and self.name == "flow4x":
             raise InputError(f"model.frames: flow4x finds the motion between five frames, found {self.frames}; "
                              "leave it out or choose another model.name")
+        if self.align and (self.frames == 1 or self.name == "flow4x"):
+            reason = "flow4x finds the motion itself" if self.name == "flow4x" else "frames = 1 shows no neighbour"
+            raise InputError(f"model.align: {reason}; leave it out")
         if min(self.n_2d, self.n_3d) < 1:
             raise InputError(f"model: n_2d and n_3d must be at least 1, found {self.n_2d} and {self.n_3d}")
         if len(set(self.recursive_streams) & set(range(5))) != len(self.recursive_streams):

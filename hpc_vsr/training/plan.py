@@ -43,7 +43,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames = num_bytes(manifest, "train")
+    frames = num_bytes(manifest, "train", experiment.model.align)
     memory = memory_of_rank(resolved, network, manifest, world_size, on_gpus)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),

@@ -35,7 +35,7 @@ def test_its_ranks_save_and_end_with_it(dataset, tmp_path, stop_signal):
         os.killpg(process.pid, stop_signal)
     else:
         process.send_signal(stop_signal)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == (-stop_signal if stop_signal == signal.SIGKILL else 75), said
     assert "Traceback" not in said
     wait_until(lambda: not list_session(process.pid), "its processes to end", seconds=60)

@@ -66,7 +66,7 @@ def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
     """The main rank's crash is not an InputError: it must still end the job."""
     code = ("import sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b; b.plan_dataset = lambda recipe: 1 / 0;"
             "sys.exit(p.exit_status(p.main, ['--video', 'x.mp4']))")
-    done = run_code(code, launcher=(find_mpiexec(), "-n", "2"), timeout=60)
+    done = run_code(code, launcher=(find_mpiexec(), "-n", "2"), timeout=300)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
 
 
@@ -77,7 +77,7 @@ def test_an_interrupted_rank_does_not_leave_the_others_waiting(clip, tmp_path):
             "def interrupted(*_):\n    raise KeyboardInterrupt\n"
             "if os.environ['PMI_RANK'] == '1':\n    b.read_entry = interrupted\n"
             "sys.exit(p.exit_status(p.main, sys.argv[1:]))")
-    done = run_code(code, "--video", clip, "--out", tmp_path / "d", launcher=(find_mpiexec(), "-n", "3"), timeout=60)
+    done = run_code(code, "--video", clip, "--out", tmp_path / "d", launcher=(find_mpiexec(), "-n", "3"), timeout=300)
     assert done.returncode == 1 and "rank 1: interrupted" in done.stderr
 
 

@@ -16,7 +16,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 def browse(tmp_path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([find_browser(), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *arguments],
-                          capture_output=True, text=True, timeout=120, check=False)
+                          capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.browser

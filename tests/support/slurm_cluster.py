@@ -85,7 +85,7 @@ class Cluster:
 
     def ask(self, *command: str, check: bool = True) -> str:
         """The output of a command of SLURM."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
@@ -175,7 +175,7 @@ class Cluster:
         # not through a pipe: a daemon keeps it open
         with (self.log / "start.log").open("ab") as log:
             done = subprocess.run(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                  timeout=60, check=False)
+                                  timeout=300, check=False)
         assert done.returncode == 0, f"{command}: status {done.returncode}; {self._tell()}"
 
     def _as_controller(self, *command: str) -> None:

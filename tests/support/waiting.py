@@ -18,7 +18,7 @@ def wait_at_most(seconds: float, condition: Callable[[], object]) -> object:
         time.sleep(max(0.002, 5 * (answered - asked)))  # a file is asked for often, SLURM is spared
 
 
-def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 120):
+def wait_until(condition: Callable[[], object], what: str, tell: Callable[[], str] = lambda: "", seconds: float = 300):
     """Return the value of `condition` once it is true. Raise `TimeoutError` with what `tell` says if it never is."""
     value = wait_at_most(seconds, condition)
     if not value:

@@ -166,7 +166,7 @@ def test_two_ranks_of_torchrun(tmp_path, count, visible, bound, devices):
     script = tmp_path / "join.py"
     script.write_text(PRETEND_AND_JOIN.format(support=str(ROOT / "tests" / "support"), root=str(ROOT)))
     environment = {name: value for name, value in os.environ.items() if name not in OF_JOBS}
-    done = subprocess.run([*torchrun(2), sys.executable, script], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([*torchrun(2), sys.executable, script], capture_output=True, text=True, timeout=300,
                           check=False, env={**environment, "GPUS": str(count), "TASKS_ARE_BOUND": bound,
                                             **({} if visible is None else {gpus.VARIABLE: visible})})
     if devices is None:

@@ -23,5 +23,5 @@ def test_a_signal_that_comes_while_loading_is_answered_later():
                                stdout=subprocess.PIPE, text=True, env=child_environment())
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGUSR2)
-    out, _ = process.communicate("go\n", timeout=60)
+    out, _ = process.communicate("go\n", timeout=300)
     assert process.returncode == 0 and out == "SIGUSR2\n"

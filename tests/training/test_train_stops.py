@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from files import rewrite
 from stages import assert_refused, run_code, start_stage
@@ -52,7 +53,7 @@ def test_asked_to_stop_it_saves_and_resumes_to_the_same_bits(dataset, trained_lo
     process = start(dataset, run, *LONG)
     wait_for_step(run, 1, process)
     process.send_signal(stop_signal)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75 and "the same command continues" in err, err
     assert load_checkpoint(Checkpoints(run / "checkpoints").newest())["step"] < 40
     assert train_tiny(dataset, run, *LONG).returncode == 0
@@ -135,13 +136,37 @@ def test_stopped_in_a_validation_it_has_saved_and_validates_when_it_resumes(data
         (trained / "checkpoints" / "best.json").read_text())
 
 
+READ_LATE = """
+import sys
+from hpc_vsr import train
+from hpc_vsr.training import trainer
+from hpc_vsr.system.errors import exit_status
+trainer.STEPS_LATE = {"cpu": 1}
+sys.exit(exit_status(train.main, sys.argv[1:]))
+"""
+
+
+def test_figures_that_are_read_a_step_late_are_the_same(dataset, trained_long, tmp_path):
+    run, options = tmp_path / "r", ("--train.log_every", 3, "--train.checkpoint_every", 7)
+    done = run_code(READ_LATE, "--data", dataset, "--out", run, *TINY, *LONG, *options)
+    assert done.returncode == 0, done.stderr
+    assert_equal_to_the_bit(run, trained_long)
+    losses = {record["step"]: record["loss"] for record in records(trained_long) if "loss" in record}
+    for record in records(run):
+        if "loss" in record:
+            steps = range(3 * ((record["step"] - 1) // 3) + 1, record["step"] + 1)
+            assert record["loss"] == pytest.approx(np.mean([losses[step] for step in steps]), rel=1e-6)
+    assert [record["validation"] for record in records(run) if "validation" in record] == [
+        record["validation"] for record in records(trained_long) if "validation" in record]
+
+
 def test_after_a_signal_to_the_whole_group_and_its_loader_workers_it_resumes(dataset, trained_long, tmp_path):
     """SLURM signals every process of a step, the workers too."""
     run = tmp_path / "r"
     process = start(dataset, run, *LONG, "--train.resident", "never", "--train.num_workers", 1)
     wait_for_step(run, 1, process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75 and "Traceback" not in err, err
     assert train_tiny(dataset, run, *LONG).returncode == 0
     assert_equal_to_the_bit(run, trained_long)

@@ -14,7 +14,8 @@ from hpc_vsr.upscale.upscaler import load
 from hpc_vsr.upscale.windows import windows
 
 pytestmark = pytest.mark.compute
-NETWORKS = [dict(name="compact", frames=5), dict(name="compact", frames=1), dict(name="delta", n_2d=1, n_3d=1),
+NETWORKS = [dict(name="compact", frames=5), dict(name="compact", frames=1),
+            dict(name="compact", align=True), dict(name="delta", n_2d=1, n_3d=1),
             dict(name="delta", n_2d=1, n_3d=1, frames=3), dict(name="previous")]
 
 

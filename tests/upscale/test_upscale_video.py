@@ -125,7 +125,7 @@ def test_asked_to_end_it_leaves_nothing_half_written(trained, clip, tmp_path):
     process = start(trained, clip, target)
     wait_for_segments(target, 1, process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode != 0 and not target.exists()
     assert upscale(trained, clip, target, "--segment", 6).returncode == 0
 
@@ -167,7 +167,7 @@ def test_an_element_that_is_submitted_again_leaves_to_another_what_it_is_making(
 def test_tasks_that_begin_at_once_do_not_disturb_each_other(trained, clip, tmp_path):
     target = tmp_path / "out.mp4"
     together = [start(trained, clip, target, "--part", f"{index}/3") for index in (1, 2, 3)]
-    assert [process.wait(timeout=120) for process in together] == [0, 0, 0], [p.stderr.read() for p in together]
+    assert [process.wait(timeout=300) for process in together] == [0, 0, 0], [p.stderr.read() for p in together]
     done = upscale(trained, clip, target, "--segment", 6)
     assert done.returncode == 0 and "7 finished before" in done.stderr, done.stderr
 
