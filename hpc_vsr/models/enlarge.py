@@ -20,7 +20,7 @@ from hpc_vsr.models.blocks import correlate, is_computed_by_cpu
 
 CUBIC_REACH = 2  # LR pixels that cubic interpolation sees at each side
 REACHES = range(16, 33)  # of the Wiener filter in sigmas; the less the noise, the further it rings
-LEAST_FOR_FFT = 20  # side of the kernels from which an FFT is faster on a CPU (docs/performance.md)
+LEAST_FOR_FFT = 12  # side of the kernels from which an FFT is faster on a CPU (docs/performance.md)
 MOST_SPECTRA = 8
 TAIL = 0.02  # most that is cut off the Wiener filter: the sum of the absolute values, where the whole sum is 1
 
