@@ -108,3 +108,19 @@ def warn_of_units(upscaler: Upscaler, variables: Sequence[str], units: Sequence[
     for variable, found, trained in zip(variables, units, terms.units if terms.has_variables else units, strict=True):
         if found != trained:
             yield f"warning: {variable} is in {found}, and {upscaler.name} was trained on {trained}"
+
+
+def warn_of_missing(upscaler: Upscaler, valid: np.ndarray | None, variables: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each variable with missing cells, if the network's Wiener filter makes rings near them.
+
+    `valid` is (h, w) or (C, h, w) bool, False where the first frame has no value, or None if it has all.
+    """
+    reach = upscaler.trained.network.reach
+    if valid is None or not upscaler.trained.settings.uses_wiener:
+        return
+    for variable, known in zip(variables, np.broadcast_to(valid, (len(variables), *valid.shape[-2:])), strict=True):
+        if not known.all():
+            share = 100 * float(np.mean(~known))
+            yield (f"warning: {variable} has no value in {share:.2g} % of the cells of its first frame; near them (up "
+                   f"to {reach} cells) the enlarged values may be far off, for what fills the gaps is not smooth and "
+                   f"{upscaler.name} sharpens it; look there before you use them")

@@ -26,7 +26,7 @@ from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import warn_of_range, warn_of_units
+from hpc_vsr.upscale.checks import warn_of_missing, warn_of_range, warn_of_units
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.upscaler import Upscaler
@@ -79,10 +79,11 @@ class FieldUpscaling:
             if first is None:
                 raise InputError(f"{settings.input}: {' or '.join(source.channels)} has no valid value in the frames "
                                  f"{frames.start} to {frames.stop - 1}; choose others")
-            values = next(source.read(first, first + 1))[0]
+            values, valid = next(source.read(first, first + 1))
             units = source.description["units"]
             for warning in (*warn_of_range(upscaler, values, source.channels, source.offsets),
-                            *warn_of_units(upscaler, source.channels, units if isinstance(units, list) else [units])):
+                            *warn_of_units(upscaler, source.channels, units if isinstance(units, list) else [units]),
+                            *warn_of_missing(upscaler, valid, source.channels)):
                 print(warning, file=sys.stderr)
         return work
 
