@@ -13,7 +13,15 @@ import cv2
 import numpy as np
 
 from hpc_vsr.data.degrade import crop_to_multiple, degrade
-from hpc_vsr.data.info import DatasetInfo, DatasetLayout, Normalisation, ShardEntry, is_grey
+from hpc_vsr.data.info import (
+    DatasetInfo,
+    DatasetLayout,
+    Normalisation,
+    ShardEntry,
+    for_channels,
+    has_variables,
+    is_grey,
+)
 from hpc_vsr.data.manifest import NAME, Manifest, write_manifest
 from hpc_vsr.data.recipe import Plan, Recipe, plan_dataset, threads_per_rank
 from hpc_vsr.data.shards import list_shard_files, read_attribute, read_entry, write_shard
@@ -102,7 +110,7 @@ def degraded_frames(plan: Plan, start: int, stop: int) -> Iterator[tuple[np.ndar
     for frame, valid in plan.source.read(start, stop):
         hr = crop_to_multiple(frame, degradation.scale)
         if valid is not None:
-            valid = crop_to_multiple(valid[None], degradation.scale)[0]
+            valid = crop_to_multiple(valid, degradation.scale)
         yield degrade(hr, degradation, plan.source.facts.periodic), hr, valid
 
 
@@ -119,7 +127,8 @@ def write_shards(plan: Plan, pending: Sequence[ShardPlan], progress: Progress, c
         for shard in run:
             check()
             frames = _frames_of(shard, recent, stream, progress)
-            entries.append(write_shard(plan.recipe.folder / shard.name, shard, frames, plan.attributes))
+            entries.append(write_shard(plan.recipe.folder / shard.name, shard, frames, plan.attributes,
+                                       has_variables(plan.layout)))
     return entries
 
 
@@ -191,11 +200,18 @@ def preprocess(recipe: Recipe, comm: Any) -> Manifest:
 
 def _complete(layout: DatasetLayout, shards: list[ShardEntry]) -> DatasetInfo:
     """Add the shards, and the value range and normalisation, which follow only from those of the training split."""
-    train = [entry for entry in shards if entry.split == "train"]
-    low, high = min(entry.hr_min for entry in train), max(entry.hr_max for entry in train)
-    extent = high - low if high > low else 1.0
-    normalisation = Normalisation(0.0, 255.0) if is_grey(layout) else Normalisation(low, extent)
-    return DatasetInfo(**vars(layout), value_range=(low, high), normalisation=normalisation, shards=shards)
+    train, count = [entry for entry in shards if entry.split == "train"], len(layout.channels)
+    several = has_variables(layout)
+    lows, highs = ([choose(numbers) for numbers in zip(*(for_channels(getattr(entry, name), count) for entry in train),
+                                                       strict=True)]
+                   for choose, name in ((min, "hr_min"), (max, "hr_max")))
+    extents = [high - low if high > low else 1.0 for low, high in zip(lows, highs, strict=True)]
+    if several:  # each variable has its own range
+        ranges, normalisation = list(zip(lows, highs, strict=True)), Normalisation(lows, extents)
+    else:
+        ranges = (lows[0], highs[0])
+        normalisation = Normalisation(0.0, 255.0) if is_grey(layout) else Normalisation(lows[0], extents[0])
+    return DatasetInfo(**vars(layout), value_range=ranges, normalisation=normalisation, shards=shards)
 
 
 def _frames_to_decode(shards: Sequence[ShardPlan]) -> int:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.info import FORMAT_VERSION, DatasetInfo, ShardEntry, is_grey
+from hpc_vsr.data.info import (
+    FORMAT_VERSION,
+    DatasetInfo,
+    ShardEntry,
+    Variable,
+    has_variables,
+    is_grey,
+    variables_of,
+)
 from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import read_sealed, sha256, write_sealed
@@ -67,16 +75,24 @@ class Manifest:
         return None if self.info.source.bits is ABSENT else self.info.source.bits
 
     @property
-    def units(self) -> str:
+    def units(self) -> str | list[str]:
         return self.info.units
 
     @property
-    def offset(self) -> float:
-        """Value that is 0 for the network; (value - offset) / extent is 0..1 on the training split."""
+    def variables(self) -> list[Variable]:
+        """The variables of a field in the order of the channels; none if there are grey levels or colours."""
+        return variables_of(self.info)
+
+    @property
+    def offset(self) -> float | list[float]:
+        """Value that is 0 for the network; (value - offset) / extent is 0..1 on the training split.
+
+        Several variables have a list of them, in the order of the channels; so have `extent` and `subtracted`.
+        """
         return self.info.normalisation.offset
 
     @property
-    def extent(self) -> float:
+    def extent(self) -> float | list[float]:
         return self.info.normalisation.extent
 
     @property
@@ -86,10 +102,15 @@ class Manifest:
         return "" if periodic is ABSENT else periodic
 
     @property
-    def subtracted(self) -> float:
+    def subtracted(self) -> float | list[float]:
         """What was subtracted from the values of a field before they were stored; 0 for most."""
         offset = self.info.source.offset
         return 0.0 if offset is ABSENT else offset
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the channels are several variables of a field."""
+        return has_variables(self.info)
 
     @property
     def hr_size(self) -> tuple[int, int]:

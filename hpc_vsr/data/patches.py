@@ -109,7 +109,7 @@ class Patches(Dataset):
             lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
                             turns & mirror > 0)
                      for (length, axis, starts, mirror), size in zip(axes, stored.shape[-2:], strict=True)]
-            cut.append(frames.normalise(gather(stored, which, *lines, swapped)))
+            cut.append(frames.normalise(gather(stored, which, *lines, swapped), axis=-4))
         return Patch(cut[0], cut[1][:, :, 0])
 
     def _cut(self, centre: int, top: int, left: int) -> Patch:
@@ -125,7 +125,7 @@ class Patches(Dataset):
             hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
             hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
         lr = self._with_margin(centre, top, left).transpose(0, 1)
-        return Patch(self.frames.normalise(lr), self.frames.normalise(hr))
+        return Patch(self.frames.normalise(lr, axis=-4), self.frames.normalise(hr))
 
     def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
         """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""

@@ -38,6 +38,7 @@ class Recipe:
         NetCDF, HDF5 or Zarr file, or a quoted pattern for several, such as "out_*.nc"; needs --variable.
     variable : str
         Variable of the field, with dimensions (time, y, x), and with its group if it is in one: tasks/vorticity.
+        Several, as u,v or in a list, are the channels of one data set, each with its own range and units.
     select : str
         One value of each further dimension of a field, such as "level=500,number=0".
     periodic : str
@@ -53,7 +54,7 @@ class Recipe:
     shards : int
         Number of files over all splits; at least one for each stretch of frames without a gap.
     channels : str
-        y: luma of BT.601 in full range. rgb: three channels. A field has one channel.
+        y: luma of BT.601 in full range. rgb: three channels. A field has a channel for each variable.
     degradation : Degradation
     split : SplitFractions
     """
@@ -61,7 +62,7 @@ class Recipe:
     video: Path | None = None
     frames: Path | None = None
     field: Path | None = None
-    variable: str | None = None
+    variable: str | list[str] | None = None
     select: str | None = None
     periodic: Periodic = "auto"
     bits: int | None = None
@@ -74,6 +75,8 @@ class Recipe:
     split: SplitFractions = dataclasses.field(default_factory=SplitFractions)
 
     def __post_init__(self):
+        if isinstance(self.variable, list):
+            object.__setattr__(self, "variable", ",".join(self.variable))
         given = [f"--{name}" for name in OPTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError("give exactly one of --video, --frames and --field "
@@ -82,7 +85,7 @@ class Recipe:
         if takes_variable != (self.variable is not None):
             raise InputError("--field and --variable go together: give the file and the name of the variable in it")
         if self.field is not None and self.channels != "y":
-            raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
+            raise InputError(f"--channels {self.channels}: a field has a channel for each --variable; leave it out")
 
     @property
     def source_setting(self) -> Option:
@@ -131,9 +134,10 @@ class Plan:
     def attributes(self) -> dict[str, Any]:
         """Attributes that describe the data set in each shard."""
         layout = self.layout
+        units = ", ".join(layout.units) if isinstance(layout.units, list) else layout.units
         return {"dataset_fingerprint": layout.fingerprint, "source": layout.source.name,
                 "source_sha256": layout.source.sha256, "channels": ",".join(layout.channels),
-                "units": layout.units, "degradation": layout.degradation.kind,
+                "units": units, "degradation": layout.degradation.kind,
                 "sigma": layout.degradation.sigma, "scale": layout.degradation.scale}
 
     @property

@@ -11,16 +11,15 @@ import numpy as np
 import torch
 
 from hpc_vsr.data.manifest import Manifest, check_shards
-from hpc_vsr.data.samples import Split, validation_pairs
-from hpc_vsr.evaluation.baselines import tune_noise
-from hpc_vsr.evaluation.measure import measure_flow, measure_split
+from hpc_vsr.data.samples import Split
+from hpc_vsr.evaluation.baselines import tune_on
+from hpc_vsr.evaluation.measure import list_parts, measure_flow, measure_split
 from hpc_vsr.evaluation.methods import BASELINE, applied_twice, baselines, network_methods
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, read_evaluation
 from hpc_vsr.experiment.settings import EvaluateSettings
-from hpc_vsr.metrics.image import list_profiles
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import Trained, load_trained
+from hpc_vsr.runs.trained import Trained, load_trained, match_variables
 from hpc_vsr.system.config import ABSENT, as_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_sealed, write_whole
@@ -62,9 +61,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
     key = (manifest.fingerprint, settings.split, settings.pictures, device)
-    blur, periodic = manifest.degradation.blur_sigma, manifest.periodic
-    noise, known_rows, known_pictures = shared.get(key) or (
-        tune_noise(validation_pairs(manifest), manifest.scale, blur, periodic), [], {})
+    noise, known_rows, known_pictures = shared.get(key) or (tune_on(manifest), [], {})
     precision = _choose_precision(trained, manifest, settings, device)
     methods = [*(baselines(manifest, noise, device) if not known_rows else []),
                *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
@@ -80,8 +77,10 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     if not known_rows:
         shared[key] = (noise, [row for row in rows if row.model == BASELINE],
                        {row.method: pictures[row.method] for row in rows if row.model == BASELINE})
-    rows = sorted([*known_rows, *rows], key=lambda row: list_profiles(manifest.is_grey, len(manifest.channels)).index(
-        row.profile))  # stable: in each profile the baselines come first
+    # stable: in each part the baselines come first
+    order = {(part.profile, manifest.channels[part.channel] if part.profile == "field" and manifest.has_variables
+              else ABSENT): place for place, part in enumerate(list_parts(manifest))}
+    rows = sorted([*known_rows, *rows], key=lambda row: order[row.profile, row.variable])
     pictures = {**pictures, "methods": np.array([*known_pictures, *pictures["methods"]]), **known_pictures}
     flow = measure_flow(trained.network, split, device) if trained.network.has_flow else ABSENT
     evaluation = Evaluation(
@@ -139,6 +138,10 @@ def _print_if_replaced(path: Path, manifest: Manifest) -> None:
 def _check_fit(trained: Trained, manifest: Manifest) -> None:
     """Raise `InputError` unless the network fits the data set."""
     terms = trained.terms
+    if terms.has_variables or manifest.has_variables:
+        warning = match_variables(terms, manifest.channels, trained.where, str(manifest.folder))
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
         raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}, but "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")

@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,16 @@ from hpc_vsr.data.splits import REACH, spread_evenly
 from hpc_vsr.evaluation.methods import Method
 from hpc_vsr.evaluation.record import Flow, PerFrame, Row, Spectrum
 from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
-from hpc_vsr.metrics.image import flow_between, list_profiles, luma, measure, psnr, temporal_error, to_8bit
+from hpc_vsr.metrics.image import (
+    Profile,
+    flow_between,
+    list_profiles,
+    luma,
+    measure,
+    psnr,
+    temporal_error,
+    to_8bit,
+)
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow import warp
 from hpc_vsr.models.network import Network
@@ -27,6 +37,20 @@ from hpc_vsr.system.progress import Progress
 
 SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affected
 FLOW_FRAMES = 12  # frames of the split on which a learned flow is measured
+
+
+class Part(NamedTuple):
+    """A part of the figures: a profile, and in the profile "field" the channel of a variable."""
+
+    profile: Profile
+    channel: int = 0
+
+
+def list_parts(manifest: Manifest) -> list[Part]:
+    """Return the parts of the figures of a data set, in the order of the rows."""
+    variables = manifest.variables
+    return [Part(profile, channel) for profile in list_profiles(manifest.is_grey, bool(variables))
+            for channel in range(len(variables) if profile == "field" else 1)]
 
 
 class HrFlow:
@@ -46,11 +70,10 @@ class Scores:
     """Figures of one method, frame by frame, in every profile."""
 
     def __init__(self, method: Method, manifest: Manifest):
-        self.method, self.manifest = method, manifest
-        profiles = list_profiles(manifest.is_grey, len(manifest.channels))
-        self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
+        self.method, self.manifest, self.variables = method, manifest, manifest.variables
+        self.frames: dict[Part, list[dict]] = {part: [] for part in list_parts(manifest)}
         self.temporal: list[dict] = []
-        self.spectra: list[dict] = []
+        self.spectra: list[list[dict]] = [[] for _ in self.variables]
         self.seconds = 0.0
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -69,16 +92,11 @@ class Scores:
             raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
                              f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
         # figures of the frame in every profile
-        for profile, recorded in self.frames.items():
-            if profile == "field":
-                figures = measure_field(sr, hr, manifest.offset, manifest.extent)
-                figures["lr_consistency"] = _lr_consistency(sr, hr, lr, manifest)
-                self.spectra.append(power_spectra(sr, hr))
-                recorded.append(figures)
+        for part, recorded in self.frames.items():
+            if part.profile == "field":
+                recorded.append(self._measure_variable(part.channel, sr, hr, lr))
             else:
-                pair = [sr, hr] if manifest.is_grey else [(values - manifest.offset) / manifest.extent
-                                                          for values in (sr, hr)]
-                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_grey, manifest.is_8bit))
+                recorded.append(self._measure_picture(part.profile, sr, hr))
         if manifest.is_grey:
             # motion from the previous frame, only for video
             now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
@@ -86,6 +104,26 @@ class Scores:
                 pair = self._before[1], now[1]
                 self.temporal.append(temporal_error((self._before[0], now[0]), pair, flow_of_hr(*pair)))
             self._before = now
+
+    def _measure_variable(self, channel: int, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> dict:
+        variable = self.variables[channel]
+        sr, hr, lr = (values[channel : channel + 1] for values in (sr, hr, lr))
+        self.spectra[channel].append(power_spectra(sr, hr))
+        return {**measure_field(sr, hr, variable.offset, variable.extent),
+                "lr_consistency": _lr_consistency(sr, hr, lr, self.manifest)}
+
+    def _measure_picture(self, profile: Profile, sr: np.ndarray, hr: np.ndarray) -> dict:
+        manifest = self.manifest
+        if manifest.is_grey:
+            return measure(profile, sr, hr, manifest.scale, True, manifest.is_8bit)
+        if not manifest.has_variables:
+            pair = [(values - manifest.offset) / manifest.extent for values in (sr, hr)]
+            return measure(profile, *pair, manifest.scale, False, manifest.is_8bit)
+        # each variable on its own range, so that none counts more than another
+        each = [measure(profile, *((values[channel][None] - variable.offset) / variable.extent for values in (sr, hr)),
+                        manifest.scale, False) for channel, variable in enumerate(self.variables)]
+        mse = float(np.mean([figures["mse"] for figures in each]))
+        return {"mse": mse, "psnr": psnr(mse, 1.0), "ssim": float(np.mean([figures["ssim"] for figures in each]))}
 
     def forget_frame(self) -> None:
         """Measure no motion from the last frame to the next one: frames are missing between them."""
@@ -95,31 +133,34 @@ class Scores:
     def num_frames(self) -> int:
         return len(next(iter(self.frames.values())))
 
-    def row(self, split: Split, profile: str) -> Row:
-        """Return the row of the report in one profile."""
-        frames, method = self.frames[profile], self.method
+    def row(self, split: Split, part: Part) -> Row:
+        """Return the row of the report in one profile, of one variable if there are several."""
+        frames, method, profile = self.frames[part], self.method, part.profile
+        variable = self.variables[part.channel] if self.variables else None
         # means over the frames; PSNR without the frames that equal HR
         columns = {key: [frame[key] for frame in frames] for key in frames[0]}
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
-        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_grey else 1.0)
+        data_range = variable.extent if profile == "field" else 255.0 if self.manifest.is_grey else 1.0
         figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
                    "psnr_pooled": psnr(means["mse"], data_range)}
         if profile == "field":
             # not the mean of the frames' RMSE
             figures["rmse"] = math.sqrt(means["mse"])
-            figures.update(self._spectral_figures())
+            figures.update(self._spectral_figures(self.spectra[part.channel]))
         if self.temporal:
             figures.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
+        several = profile == "field" and self.manifest.has_variables
+        named = {"variable": variable.name, "units": variable.units} if several else {}
         return Row(
-            method=method.name, model=method.model, params=method.num_parameters, flops=method.flops, split=split.name,
-            profile=profile, frames=len(frames), exact_frames=columns["psnr"].count(math.inf),
+            **named, method=method.name, model=method.model, params=method.num_parameters, flops=method.flops,
+            split=split.name, profile=profile, frames=len(frames), exact_frames=columns["psnr"].count(math.inf),
             seconds_per_frame=self.seconds / len(split), **_without_infinity(figures),
             per_frame=PerFrame(frame=list(split.centres), **_without_infinity(columns)))
 
-    def _spectral_figures(self) -> dict:
+    def _spectral_figures(self, spectra: list[dict]) -> dict:
         k = wavenumbers(*self.manifest.hr_size)
-        means = {name: np.mean([frame[name] for frame in self.spectra], axis=0) for name in ("sr", "hr", "error")}
+        means = {name: np.mean([frame[name] for frame in spectra], axis=0) for name in ("sr", "hr", "error")}
         return {**summarise_spectra(k, **means),
                 "spectrum": Spectrum(k.tolist(), **{name: power.tolist() for name, power in means.items()})}
 
@@ -131,7 +172,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
     Returns
     -------
     rows : list of Row
-        One for each profile and method, with the figures of every frame.
+        One for each profile, variable and method, with the figures of every frame.
     pictures : dict
         ``frame`` (P,), ``methods``, and ``lr``, ``hr`` and each method: (P, C, H, W) float32 in stored values.
     """
@@ -155,7 +196,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 started = time.perf_counter()
                 sr = record.method.enlarge(window).cpu().numpy()
                 record.seconds += time.perf_counter() - started
-                sr = _fit_gain_and_offset(sr, hr) if record.method.fits_hr else sr
+                sr = _fit_gain_and_offset(sr, hr, manifest.has_variables) if record.method.fits_hr else sr
                 record.add(sr, hr, lr, flow_of_hr)
                 if centre in kept:
                     pictures[record.method.name].append(sr)
@@ -164,8 +205,7 @@ def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, de
                 pictures["hr"].append(hr)
             progress.advance()
     # rows and pictures
-    rows = [record.row(split, profile) for profile in list_profiles(manifest.is_grey, len(manifest.channels))
-            for record in scores]
+    rows = [record.row(split, part) for part in list_parts(manifest) for record in scores]
     stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
     return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
 
@@ -185,12 +225,18 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
     -------
     Flow
         ``learned``, ``dis`` (classical flow between bicubically enlarged frames) and ``zero`` (no motion): root mean
-        square difference after warping, in the values of the data set; ``frames`` and ``pairs`` that were measured.
+        square difference after warping, in the values of the data set, or in values 0..1 on the training split if it
+        has several variables; ``frames`` and ``pairs`` that were measured.
     """
     manifest = split.manifest
     enlarge = Enlarge("bicubic", manifest.scale).to(device)
     sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
     centres = spread_evenly(split.centres, FLOW_FRAMES)
+
+    def frame(number: int) -> torch.Tensor:
+        hr = split.hr_frame(number)
+        return (split.normalise(hr) if manifest.has_variables else hr.float())[None].to(device)
+
     with torch.inference_mode():
         for centre in centres:
             # the learned flows, and grey frames for the classical one
@@ -199,9 +245,9 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
             grey = [to_8bit(255 * enlarge(lr[None, :, position])[0].mean(0).cpu().numpy())
                     for position in range(lr.shape[1])]
             # carry each HR neighbour by each flow, and compare it with the centre frame
-            here = split.hr_frame(centre)[None].float().to(device)
+            here = frame(centre)
             for position, flow in found.items():
-                neighbour = split.hr_frame(centre + position - REACH)[None].float().to(device)
+                neighbour = frame(centre + position - REACH)
                 classical = torch.from_numpy(flow_between(grey[REACH], grey[position])).permute(2, 0, 1)[None]
                 flows = {"learned": flow, "dis": classical.to(device), "zero": torch.zeros_like(flow)}
                 for name, candidate in flows.items():
@@ -219,8 +265,10 @@ def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Ma
     return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
 
 
-def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """Return `sr` with the gain and offset that bring it nearest to `hr` in the mean square."""
+def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray, by_channel: bool = False) -> np.ndarray:
+    """Return `sr` with the gain and offset, of all or of each channel, that bring it nearest to `hr`."""
+    if by_channel:
+        return np.stack([_fit_gain_and_offset(*pair) for pair in zip(sr, hr, strict=True)])
     known = ~np.isnan(hr)
     gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
         if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())

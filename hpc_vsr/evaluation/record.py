@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent, is_grey
+from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent, has_variables, is_grey
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.system.config import ABSENT, Record, from_dict
@@ -62,8 +62,11 @@ class Spectrum(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Record):
-    """Figures of one method in one profile."""
+    """Figures of one method in one profile; in the profile "field" of one variable, if there are several."""
 
+    # only of one of several variables
+    variable: str = ABSENT
+    units: str = ABSENT
     method: str
     model: str
     params: int
@@ -125,12 +128,12 @@ class DatasetSummary(Record):
     source: SourceInfo
     channels: list[str]
     dtype: Literal["uint8", "float32"]
-    units: str
+    units: str | list[str]
     degradation: Degradation
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
     splits: dict[str, tuple[int, int]]
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | list[tuple[float, float]]
     normalisation: Normalisation
 
     def __post_init__(self):
@@ -154,7 +157,7 @@ class Evaluation(Record):
     step: int
     precision: str
     device: str
-    wiener_noise: float
+    wiener_noise: float | list[float]
     trained_on: str
     checkpoint_sha256: str
     twice_sha256: str | None
@@ -164,9 +167,14 @@ class Evaluation(Record):
 
     def __post_init__(self):
         grey = is_grey(self.dataset)
-        # each profile has the baselines and the run, and all its methods the same frames and wavenumbers
-        for profile in {row.profile: None for row in self.rows} or {"": None}:
-            own = {row.method: row for row in self.rows if row.profile == profile}
+        # the profile "field" has a part for each of several variables
+        names = self.dataset.channels if has_variables(self.dataset) else [ABSENT]
+        found = [row.variable for row in self.rows if row.profile == "field"]
+        if any(name not in names for name in found) or found and any(name not in found for name in names):
+            raise InputError("rows: wrong variables in profile 'field'")
+        # each part has the baselines and the run, and all its methods the same frames and wavenumbers
+        for profile, variable in {(row.profile, row.variable): None for row in self.rows} or {("", ""): None}:
+            own = {row.method: row for row in self.rows if (row.profile, row.variable) == (profile, variable)}
             right = ({*BASELINES, self.run} <= own.keys()
                      and OF_GREY_LEVELS.get(profile, grey) == grey
                      and all(row.axes == own["wiener"].axes for row in own.values()))

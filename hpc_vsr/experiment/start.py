@@ -122,4 +122,4 @@ def check_start(experiment: Experiment, manifest: Manifest) -> None:
     if channels != len(manifest.channels):
         raise InputError(f"train.from: {start} was trained on {channels} channel{'s' * (channels > 1)}, and "
                          f"{manifest.folder} has {len(manifest.channels)} ({', '.join(manifest.channels)}); preprocess "
-                         "the same channels (--channels y or rgb), or train without --from")
+                         "the same channels (--channels y or rgb, --variable), or train without --from")

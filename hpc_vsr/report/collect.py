@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_vsr.data.info import is_grey
+from hpc_vsr.data.info import Variable, has_variables, is_grey, variables_of
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.experiment.progress import FINISHED, read_progress
 from hpc_vsr.experiment.settings import TrainSettings
@@ -74,10 +74,30 @@ class Report:
         rows = [row for row in self.rows if row.profile == self.main_profile]
         return group_runs(self.runs, rows, self.curves, self.level)
 
-    def ranked(self, profile: str) -> list[Row]:
-        """Return the rows of one profile, the best PSNR first."""
-        rows = [row for row in self.rows if row.profile == profile]
+    def ranked(self, profile: str, variable: str = ABSENT) -> list[Row]:
+        """Return the rows of one profile, and of one variable if there are several; the best PSNR first."""
+        rows = [row for row in self.rows if (row.profile, row.variable) == (profile, variable)]
         return sorted(rows, key=lambda row: float("inf") if row.psnr is None else row.psnr, reverse=True)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The variables of a field in the order of the channels; none for a video or images."""
+        return variables_of(self.dataset)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether there are several variables, each with figures and pictures of its own."""
+        return has_variables(self.dataset)
+
+    def ranked_in_pictures(self, channel: int) -> list[Row]:
+        """Return the rows whose PSNR stands beside pictures: of the main profile, or of the channel's variable."""
+        return self.ranked("field", self.variables[channel].name) if self.has_variables else self.ranked(
+            self.main_profile)
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """The profiles, each with its variables if there are several, else with `ABSENT`."""
+        return list(dict.fromkeys((row.profile, row.variable) for row in self.rows))
 
     @property
     def profiles(self) -> list[str]:
@@ -120,7 +140,7 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     rows: dict[tuple, Row] = {}
     for evaluation in evaluations.values():
         for row in evaluation.rows:
-            rows.setdefault((row.method, row.profile), row)
+            rows.setdefault((row.method, row.profile, row.variable), row)
     summaries = [_summary(run, evaluations[run.name]) for run in runs if run.name in evaluations]
     measured = [run for run in runs if run.name in evaluations]
     curves = {run.name: read_curves(run) for run in measured}
@@ -159,7 +179,8 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         epochs=epoch if _is_number(epoch) else None,
         is_grey=is_grey(evaluation.dataset), flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
-        wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)
+        wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on,
+        variables=evaluation.dataset.channels if has_variables(evaluation.dataset) else ABSENT)
 
 
 def read_curves(run: RunFolder) -> Curves:

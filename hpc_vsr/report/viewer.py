@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Viewer:
     height: int
     note: str
     data: dict[str, Any]
+    variables: list[str]
 
 
 def make_viewer(report: Report) -> Viewer | None:
@@ -34,20 +36,25 @@ def make_viewer(report: Report) -> Viewer | None:
     names = ["lr", "bicubic", "wiener", *runs[:MOST_RUNS], "hr"]
     frames = [int(frame) for frame in report.pictures["frame"]]
     pictures: dict[str, list[str]] = {name: [] for name in names}
-    for index in range(len(frames)):
-        values = {name: displayable(report, report.pictures[name][index]) for name in names}
+    psnr: dict[str, list] = {}
+    channels = range(len(report.variables) if report.has_variables else 1)
+    # all frames of the first variable, then those of the next one
+    for channel, index in itertools.product(channels, range(len(frames))):
+        values = {name: displayable(report, report.pictures[name][index], channel) for name in names}
         mask_gaps(values)
         hr = values["hr"]
         for name in names:
             pictures[name].append(png_uri(_png(values[name], hr, report.is_video)))
-    psnr = {row.method: [row.per_frame.psnr_of(frame) for frame in frames]
-            for row in report.ranked(report.main_profile)}
+    for channel in channels:
+        for row in report.ranked_in_pictures(channel):
+            psnr.setdefault(row.method, []).extend(row.per_frame.psnr_of(frame) for frame in frames)
     methods = [{"name": NAMES.get(name, name), "pictures": pictures[name],
-                "psnr": psnr.get(name, [None] * len(frames))} for name in names]
+                "psnr": psnr.get(name, [None] * len(pictures[name]))} for name in names]
     note = f"The {MOST_RUNS} best of {len(runs)} runs." if len(runs) > MOST_RUNS else ""
     height, width = hr.shape[:2]
     return Viewer(frames, width, height, note, {"frames": frames, "methods": methods, "left": names.index("bicubic"),
-                                                "right": names.index(runs[0])})
+                                                "right": names.index(runs[0])},
+                  report.dataset.channels if report.has_variables else [])
 
 
 def _png(values: np.ndarray, hr: np.ndarray, is_video: bool) -> bytes:

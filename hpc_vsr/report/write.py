@@ -61,8 +61,9 @@ def lead(report: Report, split: str) -> str:
     blur = f"a Gaussian blur of {degradation.sigma:g} pixels and " if degradation.kind == "BD" else ""
     first, stop = dataset.splits[split]
     measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split{_unseen(report, split)}"
-    return (f"{source.frames} frames of {width}x{height} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
-            f"interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
+    named = f" ({', '.join(dataset.channels)})" if report.has_variables else ""
+    return (f"{source.frames} frames of {width}x{height}{named} were reduced to {lr_width}x{lr_height} by {blur}"
+            f"bicubic interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
 
 
 def _unseen(report: Report, split: str) -> str:
@@ -89,8 +90,11 @@ def _page(report: Report, split: str) -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("hpc_vsr.report", "."), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True)
     profile = report.main_profile
-    shown = [(pictures.png_uri(pictures.comparison(report, index)), f"comparison of frame {frame}")
-             for index, frame in enumerate(report.pictures["frame"])] if pictures.can_compare(report) else []
+    variables = report.variables if report.has_variables else [None]
+    shown = [(pictures.png_uri(pictures.comparison(report, index, channel)),
+              f"comparison of frame {frame}{f' of {variable.name}' if variable else ''}")
+             for channel, variable in enumerate(variables) for index, frame in enumerate(report.pictures["frame"])
+             ] if pictures.can_compare(report) else []
     return environment.get_template("page.html.j2").render(
         dataset=report.dataset, lead=lead(report, split), split=split, failed=report.failed,
         highlights=_highlights(report, profile), device=report.runs[0].device.upper(),
@@ -99,7 +103,9 @@ def _page(report: Report, split: str) -> str:
         flow=tables.flow_table(report), published=tables.published_table(report),
         differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
         viewer=make_viewer(report),
-        spectra_svg=None if "field" not in report.profiles else figures.power_spectra(report),
+        picture_profile="field" if report.has_variables else profile,
+        spectra=[(variable.name if report.has_variables else "", figures.power_spectra(report, variable))
+                 for variable in report.variables] if "field" in report.profiles else [],
         frames_svg=figures.psnr_over_frames(report, profile),
         training_svg=figures.training_curves(report), facts=_facts(report))
 
@@ -119,12 +125,21 @@ def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
             (f"{best.params:,}", "parameters")]
 
 
+def _channels(report: Report) -> str:
+    dataset = report.dataset
+    if not report.has_variables:
+        return f"{', '.join(dataset.channels)}, {dataset.dtype}, {dataset.units}"
+    named = [f"{one.name} ({one.units}, {one.offset:.4g} to {one.offset + one.extent:.4g} in the training split)"
+             for one in report.variables]
+    return f"{', '.join(named)}, {dataset.dtype}"
+
+
 def _facts(report: Report) -> list[tuple[str, str]]:
     dataset = report.dataset
     source = dataset.source
     facts = [("data set", f"{dataset.name} (fingerprint {dataset.fingerprint})"),
              ("source", f"{source.name}, SHA-256 {source.sha256}"),
-             ("channels", f"{', '.join(dataset.channels)}, {dataset.dtype}, {dataset.units}"),
+             ("channels", _channels(report)),
              ("splits", ", ".join(f"{name} {first} to {stop - 1}"
                                   for name, (first, stop) in dataset.splits.items()))]
     for run in report.runs:

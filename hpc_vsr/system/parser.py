@@ -232,6 +232,8 @@ def _kind_of(action) -> type | None:
     """Return the type of an option's value, without the None of an optional one."""
     kind = getattr(action, "_typehint", None) or action.type
     kinds = [one for one in typing.get_args(kind) if one is not type(None)] if _is_union(kind) else [kind]
+    if str in kinds:  # text, or a list of texts in a file
+        return str
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from hpc_vsr.data.info import for_channels
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.finished import read_begun
 from hpc_vsr.experiment.progress import FINISHED, read_progress
@@ -16,7 +16,7 @@ from hpc_vsr.experiment.start import MAY_DIFFER
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.start import Start, read_start
-from hpc_vsr.runs.trained import DataTerms, Trained, load_trained
+from hpc_vsr.runs.trained import DataTerms, Trained, load_trained, match_variables
 from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import InputError
 
@@ -33,15 +33,15 @@ class StartWeights:
         Where they come from, for the record of the run.
     weights : dict
         {name: tensor} of the trained weights, on the CPU, without the fixed filters.
-    noise : float
-        Noise constant of the fixed filters that they were trained with; 0 without them.
+    noise : float or list of float
+        Noise constants of the fixed filters that they were trained with; 0 without them.
     lines : list of str
         Lines to print: the checkpoint, and in what the data and the settings differ.
     """
 
     start: Start
     weights: dict[str, Tensor]
-    noise: float
+    noise: float | list[float]
     lines: list[str]
 
 
@@ -87,8 +87,12 @@ def _tell_unfinished(run: RunFolder) -> list[str]:
 
 
 def compare_terms(trained: Trained, terms: DataTerms, settings: ModelSettings) -> list[str]:
-    """Return a line for each difference between the data of a trained network and those that it is fine-tuned on."""
-    before, lines = trained.terms, []
+    """Return a line for each difference between the data of a trained network and those that it is fine-tuned on.
+
+    Raises `InputError` if they have other variables.
+    """
+    before = trained.terms
+    lines = _compare_variables(before, terms, trained.where)
     if before.sigma != terms.sigma:
         filters = "; its fixed Wiener filter is now that of the new blur" if settings.uses_wiener else ""
         lines.append(f"warning: the blur has sigma {terms.sigma:g}, and had {before.sigma:g} in the training of the "
@@ -103,20 +107,44 @@ def compare_terms(trained: Trained, terms: DataTerms, settings: ModelSettings) -
     return lines
 
 
-def compare_noise(before: float, noise: float) -> list[str]:
-    """Return a line if two noise constants of the Wiener filter differ much."""
-    if before == noise or before and noise and max(before / noise, noise / before) < OTHER_NOISE:
+def compare_noise(before: float | list[float], noise: float | list[float]) -> list[str]:
+    """Return a line if the noise constants of two Wiener filters, one or one for each channel, differ much."""
+    then, now = for_channels(before, 1), for_channels(noise, 1)
+    if all(old == new or old and new and max(old / new, new / old) < OTHER_NOISE
+           for old, new in zip(then, now, strict=True)):
         return []
-    return [f"warning: the noise constant of the fixed Wiener filter is {noise:.2g}, tuned on these data, and was "
-            f"{before:.2g} in the training of the weights"]
+    texts = [", ".join(f"{one:.2g}" for one in ones) for ones in (now, then)]
+    return [f"warning: the noise constant of the fixed Wiener filter is {texts[0]}, tuned on these data, and was "
+            f"{texts[1]} in the training of the weights"]
+
+
+def _compare_variables(before: DataTerms, terms: DataTerms, run: str) -> list[str]:
+    """Return a line if the variables have other names; raise `InputError` if they are not those of the weights."""
+    if not (before.has_variables or terms.has_variables):
+        return []
+    if before.has_variables != terms.has_variables:
+        kinds = {True: "several variables of a field", False: "colours or one variable"}
+        raise InputError(f"train.from: {run}: was trained on {kinds[before.has_variables]}, and the data are "
+                         f"{kinds[terms.has_variables]}; train without --from")
+    warning = match_variables(before, terms.variables, run, "the data set")
+    return [f"warning: {warning}"] if warning else []
+
+
+def _ranges(terms: DataTerms, subtracted: float | list[float] = 0.0) -> list[tuple[float, float]]:
+    """Return the values that are 0 and 1 to the network, for each variable, less what is `subtracted`."""
+    offsets = terms.offset_after(subtracted)
+    count = terms.channels if terms.has_variables else 1
+    return [(low, low + extent) for low, extent in zip(for_channels(offsets, count), for_channels(terms.extent, count),
+                                                       strict=True)]
 
 
 def _are_near(before: DataTerms, terms: DataTerms) -> bool:
-    """Return whether two normalisations of fields differ by less than a tenth of the range."""
-    shift = terms.offset_after(before.was_subtracted) - before.offset
-    return (math.isclose(terms.extent, before.extent, rel_tol=0.1) and abs(shift) < 0.1 * before.extent)
+    """Return whether the normalisations of two fields differ by less than a tenth of the range."""
+    common = before.was_subtracted
+    pairs = zip(_ranges(before, common), _ranges(terms, common), strict=True)
+    return all(max(abs(low - old_low), abs(high - old_high)) < 0.1 * (old_high - old_low)
+               for (old_low, old_high), (low, high) in pairs)
 
 
 def _format_values(terms: DataTerms) -> str:
-    low = terms.offset + terms.was_subtracted
-    return f"{low:.6g} to {low + terms.extent:.6g}"
+    return ", ".join(f"{low:.6g} to {high:.6g}" for low, high in _ranges(terms))

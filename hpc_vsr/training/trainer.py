@@ -6,14 +6,15 @@ import contextlib
 import math
 import sys
 import time
+from collections import deque
 
 import torch
 
 from hpc_vsr.data.aligned import AlignedSplit
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
-from hpc_vsr.data.samples import Split, choose_memory, validation_pairs
-from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.data.samples import Split, choose_memory
+from hpc_vsr.evaluation.baselines import tune_on
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
@@ -35,6 +36,9 @@ from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.start import compare_noise, load_start
 from hpc_vsr.training.tensorboard import EventFile, check_installed
 from hpc_vsr.training.validation import prepare_reach, validate
+from hpc_vsr.training.vectors import warn_of_vectors
+
+STEPS_LATE = {"cpu": 0, "cuda": 1}  # by so many a step's figures are read, so that the device goes on meanwhile
 
 
 class Trainer:
@@ -122,7 +126,7 @@ class Trainer:
             self.events = EventFile(self.run_folder.tensorboard, read_history(self.run_folder.metrics),
                                     settings.batch_size)
         self._print_and_log(self._summary())
-        for line in self.first_lines:
+        for line in (*self.first_lines, *warn_of_vectors(settings, self.manifest)):
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
@@ -130,7 +134,7 @@ class Trainer:
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
-        started, loss_sum, loss_count = time.monotonic(), 0.0, 0
+        started, losses, taken, asked = time.monotonic(), [], deque(), False
         rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             # a fine-tuned run saves its start, so that it never needs the other run again, and measures it
@@ -140,22 +144,27 @@ class Trainer:
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
-                # one step; with the loss, all ranks learn whether any rank was asked to stop
-                loss = self.optimisation.take_step(patch)
-                loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
+                # one step; its loss is read while a GPU computes the next one, unless something is written now
+                taken.append(self.optimisation.take_step(patch))
                 rate.add(settings.batch_size)
-                loss_sum, loss_count = loss_sum + loss, loss_count + 1
-                progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
+                is_log_due = self.step % settings.log_every == 0 or self.step == settings.steps
+                is_save_due = self._is_validation_due() or self.step % settings.checkpoint_every == 0
+                late = 0 if is_log_due or is_save_due else STEPS_LATE[ranks.device.type]
+                while len(taken) > (0 if asked else late):
+                    # with the loss, all ranks learn whether any rank was asked to stop
+                    loss = self.optimisation.read(taken.popleft()) / ranks.world_size
+                    loss, asked_by = ranks.sum([loss, float(stop.name is not None)])
+                    losses, asked = [*losses, loss], asked or asked_by > 0
+                progress.advance(figures=f"loss {losses[-1]:.5f}{self._best_text()}" if losses else "")
                 # a line in metrics.jsonl, with the mean loss since the last one
-                last = self.step == settings.steps
-                if self.step % settings.log_every == 0 or last:
+                if is_log_due:
                     self._append_figures({
-                        "loss": loss_sum / loss_count, "lr": self.optimisation.lr,
+                        "loss": sum(losses) / len(losses), "lr": self.optimisation.lr,
                         "samples_per_second": round(rate.restart(), 2), "memory_bytes": ranks.peak_memory(),
                         "skipped_steps": self.optimisation.skipped})
-                    loss_sum, loss_count = 0.0, 0
+                    losses = []
                 # save before the validation, so that a kill during it loses no step
-                if self._is_validation_due() or self.step % settings.checkpoint_every == 0 or asked:
+                if is_save_due or asked:
                     self._save(improved=False, validation_due=self._is_validation_due())
                 if asked:  # there is no time for a validation; the next life does it
                     raise self._as_stopped()
@@ -212,9 +221,7 @@ class Trainer:
         manifest = self.manifest
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
-        return DataTerms.of(manifest, self.ranks.on_main(
-            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma,
-                               manifest.periodic)))
+        return DataTerms.of(manifest, self.ranks.on_main(lambda: tune_on(manifest)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,9 +16,13 @@ from videos import write_video
 
 from hpc_vsr.evaluation.published import published_names
 from hpc_vsr.models.parallel5 import Parallel5
+from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.runs.trained import DataTerms, Trained
+from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import sha256
+from hpc_vsr.training.start import compare_noise, compare_terms
 
 pytestmark = pytest.mark.compute
 
@@ -213,3 +218,39 @@ def test_the_report_the_card_and_status_name_the_start(other, trained, tuned, tm
     assert "again (from tiny) was fine-tuned after a training on another data set, which may hold some" in page
     status = run_stage("status", "--data", other, "--out", tuned, "--from", trained, environment={"PATH": "/nowhere"})
     assert "fine-tuned from tiny, step " in status.stdout, status.stderr
+
+
+FIELD = DataTerms(1, 2, 3.0, 1e-3, 100.0, 50.0, "", is_video=False)
+FLOW = DataTerms(2, 2, 3.0, [1e-3, 1e-3], [0.0, 5.0], [1.0, 2.0], "", is_video=False, subtracted=[0.0, 7.0],
+                 variables=["u", "p"], units=["m s-1", "Pa"])
+
+
+@pytest.mark.parametrize("before, changes, words", [
+    (FIELD, {"extent": 53.0}, []),
+    (FIELD, {"offset": 1.0, "subtracted": 99.0}, []),  # the same values, stored in another way
+    (FIELD, {"offset": 110.0}, ["0..1 to the network are 110 to 160 in the data, and were 100 to 150 in"]),
+    (FIELD, {"sigma": 2.0}, ["the blur has sigma 2, and had 3"]),
+    (FIELD, {"offset": 0.0, "extent": 255.0, "is_video": True}, ["the data are grey levels of a video or images"]),
+    (FLOW, {"offset": [0.0, 12.0], "subtracted": [0.0, 0.0]}, []),
+    (FLOW, {"extent": [1.0, 3.0]}, ["are 0 to 1, 12 to 15 in the data, and were 0 to 1, 12 to 14 in"]),
+    (FLOW, {"variables": ["v", "t"]}, ["the names are taken in their order, v for u, t for p"]),
+])
+def test_other_values_and_another_blur_are_told(before, changes, words):
+    trained = Trained(None, ModelSettings(), before, 0, "runs/a", "")
+    lines = compare_terms(trained, dataclasses.replace(before, **changes), ModelSettings())
+    assert len(lines) == len(words) and all(word in line for word, line in zip(words, lines, strict=True)), lines
+
+
+def test_variables_in_another_order_are_refused():
+    trained = Trained(None, ModelSettings(), FLOW, 0, "runs/a", "")
+    with pytest.raises(InputError, match="was trained on u, p, in this order"):
+        compare_terms(trained, dataclasses.replace(FLOW, variables=["p", "u"]), ModelSettings())
+
+
+@pytest.mark.parametrize("before, noise, told", [
+    (1e-3, 1.9e-3, ""),
+    (1e-3, 4e-3, "is 0.004, tuned on these data, and was 0.001"),
+    ([1e-3, 1e-3], [1e-3, 1e-5], "is 0.001, 1e-05, tuned"),
+])
+def test_another_noise_constant_is_told_if_it_differs_much(before, noise, told):
+    assert told in "".join(compare_noise(before, noise)) and bool(told) == bool(compare_noise(before, noise))

@@ -22,9 +22,10 @@ from hpc_vsr.data.splits import REACH
 from hpc_vsr.media.blur import measure_blur
 from hpc_vsr.media.chroma import enlarge_plane
 from hpc_vsr.media.video_source import open_video
+from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.upscale.checks import warn_of_blur
+from hpc_vsr.upscale.checks import warn_of_blur, warn_of_missing
 from hpc_vsr.upscale.memory import Needs, choose_workers, state_memory
 from hpc_vsr.upscale.windows import CONTEXT, windows
 
@@ -189,6 +190,17 @@ def test_a_network_of_a_field_wants_floats(trained, monkeypatch):
         network.upscale(np.zeros((5, 24, 32), np.uint8))
     values = torch.rand(5, 24, 32).numpy() * 4 - 2
     assert network.upscale(values).shape == (5, 48, 64)
+
+
+def test_rings_near_missing_cells_are_warned_of(network):
+    valid = np.ones((2, 8, 10), bool)
+    valid[1, 2:4, 5] = False
+    line, = warn_of_missing(network, valid, ["u", "v"])
+    assert line.startswith("warning: v has no value in 2.5 %")
+    assert f"up to {network.trained.network.reach} cells" in line
+    assert list(warn_of_missing(network, valid[1], ["t"])) and not list(warn_of_missing(network, None, ["t"]))
+    plain = SimpleNamespace(trained=SimpleNamespace(settings=ModelSettings(), network=network.trained.network))
+    assert not list(warn_of_missing(plain, valid, ["u", "v"]))
 
 
 @pytest.mark.parametrize("cores", [1, 3])
