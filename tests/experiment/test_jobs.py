@@ -45,7 +45,10 @@ def datasets(tmp_path_factory, clip, dataset):
 
 @functools.cache
 def runs_of(path) -> list[Experiment]:
-    """The runs of a job file, each cut to two short steps in fp32 on the CPU; what the file says of the rest holds."""
+    """The runs of a job file, each cut to two short steps in fp32 on the CPU; what the file says of the rest holds.
+
+    Those that start from another run, which is not here, are left out.
+    """
     parser = Parser("test", "")
     add_job_file(parser)
     _, points, _ = read_job(parser, ["--config", str(path), "--out", str(path.with_suffix(""))])
@@ -53,7 +56,7 @@ def runs_of(path) -> list[Experiment]:
         point.train, steps=2, batch_size=2, patch_size=min(point.train.patch_size, PATCH),
         num_frames=min(point.train.num_frames, 10), warmup_steps=min(point.train.warmup_steps, 1),
         first_stage_steps=min(point.train.first_stage_steps, 1), validate_every=0, log_every=1, device="cpu",
-        precision="fp32")) for point in points]
+        precision="fp32")) for point in points if point.train.from_ is None]
 
 
 def data_of(experiment: Experiment) -> str:
