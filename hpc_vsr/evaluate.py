@@ -17,13 +17,17 @@ from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.evaluation.record import Row
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.system.config import as_dict, from_dict
+from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 
+MOST_CLIPS = 20  # in the text
+
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return the rows as an aligned text table."""
+    """Return the rows as an aligned text table; for a collection those of all clips, then the PSNR of each clip."""
+    of_clips = [row for row in rows if row.clip is not ABSENT]
+    rows = [row for row in rows if row.clip is ABSENT]
     width = max(8, *(len(row.method) for row in rows))
     head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
     lines = [head, "-" * len(head)]
@@ -32,7 +36,28 @@ def format_rows(rows: Sequence[Row]) -> str:
         mse, ssim = ("–" if value is None else f"{value:.4g}" for value in (row.mse, row.ssim))
         lines.append(f"{row.method:<{width}} {row.profile:<8} {row.frames:>6} {mse:>10} {psnr_text:>8} "
                      f"{pooled:>8} {ssim:>7}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_format_clips(of_clips)])
+
+
+def _format_clips(rows: Sequence[Row]) -> list[str]:
+    """Return the PSNR of each method on each clip, in the first profile."""
+    clips: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.profile == rows[0].profile:
+            clips.setdefault(row.clip, []).append(row)
+    if not clips:
+        return []
+    names = [row.method for row in next(iter(clips.values()))]
+    width = max(8, *map(len, clips))
+    head = f"{'clip':<{width}} {'frames':>6}" + "".join(f" {name:>{max(8, len(name))}}" for name in names)
+    lines = ["", f"PSNR/dB ({rows[0].profile}) of each clip", head, "-" * len(head)]
+    for clip, own in list(clips.items())[:MOST_CLIPS]:
+        cells = ("∞" if row.psnr is None else f"{row.psnr:.2f}" for row in own)
+        lines.append(f"{clip:<{width}} {own[0].frames:>6}" + "".join(
+            f" {cell:>{max(8, len(name))}}" for cell, name in zip(cells, names, strict=True)))
+    if len(clips) > MOST_CLIPS:
+        lines.append(f"and {len(clips) - MOST_CLIPS} more, in the report and in metrics-{rows[0].split}.json")
+    return lines
 
 
 def build_parser() -> Parser:

@@ -74,6 +74,7 @@ function startViewer(data) {
     const frame = Number(part("frame").value);
     const divide = Number(part("divide").value) / 10;
     part("frame-number").textContent = data.frames[frame];
+    stage.style.aspectRatio = data.sizes[frame].join(" / ");  // clips may differ in size
     for (const [side, image] of Object.entries(sides)) {
       const method = data.methods[Number(part(side).value)];
       if (image.src !== method.pictures[frame]) image.src = method.pictures[frame];

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from hpc_vsr.data.info import AxisInfo
-from hpc_vsr.evaluation.record import BASELINES
+from hpc_vsr.evaluation.record import BASELINES, ClipSummary
 from hpc_vsr.report.collect import Report
 from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
 from hpc_vsr.system.config import ABSENT
@@ -72,8 +72,7 @@ def comparison(report: Report, index: int) -> bytes:
     look = _choose_look(report, index)
     scale = report.dataset.degradation.scale
     top, left, side = busiest_square(pictures["hr"], scale)
-    frame = int(report.pictures["frame"][index])
-    psnrs = {row.method: row.per_frame.psnr_of(frame) for row in report.ranked(report.main_profile)}
+    psnrs = report.picture_psnr(index)
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
@@ -119,7 +118,7 @@ def comparison(report: Report, index: int) -> bytes:
             bar.locator = MaxNLocator(3)
             bar.formatter.set_powerlimits((-2, 4))
             bar.update_ticks()
-        figure.suptitle(f"frame {frame} of {report.dataset.source.name}", fontsize=13)
+        figure.suptitle(report.picture_name(index), fontsize=13)
         names_as_they_are(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
@@ -166,12 +165,21 @@ def _choose_look(report: Report, index: int) -> Look:
         return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR (grey levels)", None)
     hr, wiener = report.pictures["hr"][index], report.pictures["wiener"][index]
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
-    source, units = dataset.source, dataset.units
+    clip, units = _clip_of(report, index), dataset.units
+    source = clip.source
     limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
     name = dataset.channels[0] if source.long_name is ABSENT else source.long_name
-    axes = _pixels(dataset.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
+    axes = _pixels(clip.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
     coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
     return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", axes)
+
+
+def _clip_of(report: Report, index: int) -> ClipSummary:
+    """Return the clip of which a picture is."""
+    clips = report.dataset.all_clips
+    if not report.dataset.is_collection:
+        return clips[0]
+    return next(clip for clip in clips if clip.name == str(report.pictures["clip"][index]))
 
 
 def _pixels(sizes: tuple[int, int]) -> list[AxisInfo]:

@@ -62,7 +62,7 @@ class DataTerms:
     def of(cls, manifest: Manifest, noise: float) -> DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
-                   manifest.bits, manifest.info.source.offset)
+                   manifest.bits, manifest.source_offset)
 
     @property
     def for_video(self) -> bool:

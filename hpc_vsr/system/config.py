@@ -85,7 +85,10 @@ def _convert(value: Any, declared: Any, where: str) -> Any:
     """
     origin, inner = typing.get_origin(declared), typing.get_args(declared)
     if type(None) in inner:
-        return None if value is None else _convert(value, inner[0], where)
+        # of "one or several", a list of TOML is the several
+        kinds = [kind for kind in inner if kind is not type(None)]
+        kind = next((kind for kind in kinds if (typing.get_origin(kind) is list) == isinstance(value, list)), kinds[0])
+        return None if value is None else _convert(value, kind, where)
     if origin is typing.Literal:
         if value not in inner:
             raise InputError(f"{where}: expected one of {', '.join(map(repr, inner))}, found {value!r}")
