@@ -90,8 +90,8 @@ def _check_collection(plan: Plan, content: dict | None) -> dict[str, str]:
         if name not in ours:
             raise InputError(f"{folder}: has a clip {name!r}, which is not given now; give it too, or {CHOOSE}")
         if found != ours[name].layout.fingerprint:
-            raise InputError(f"{folder}: has another clip {name!r} (fingerprint {found}, this one is "
-                             f"{ours[name].layout.fingerprint}); {CHOOSE}")
+            raise InputError(f"{folder}: holds another data set: the clip {name!r} has the fingerprint {found} there, "
+                             f"and {ours[name].layout.fingerprint} now; {CHOOSE}")
     if not folder.is_dir():
         return recorded
     _refuse_foreign(folder, {*ours, NAME} if before or _has_folder_of(ours, folder) else ())
