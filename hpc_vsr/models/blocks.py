@@ -38,7 +38,7 @@ class Conv3d(nn.Conv3d):
         if torch.compiler.is_exporting():  # programs that load the export bring their own kernels
             return super().forward(x)
         dtype = _dtype_on_cpu(x)
-        if (not _is_computed_by_cpu(x) or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
+        if (not is_computed_by_cpu(x) or dtype not in ONEDNN_TYPES or self.kernel_size[0] == 1
                 or self.in_channels < FEW_CHANNELS or (dtype == torch.bfloat16 and _has_arm_compute_library())):
             return self._folded(x)
         x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -134,7 +134,7 @@ def correlate(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     In bf16 with AMX the input is padded with channels of zeros up to a multiple of 32. Without them oneDNN (3.12, in
     torch 2.13) computes a strided convolution of 8 to 24 channels wrongly at every fourth size, without an error.
     """
-    if not _is_computed_by_cpu(x) or torch.compiler.is_exporting():
+    if not is_computed_by_cpu(x) or torch.compiler.is_exporting():
         return F.conv2d(x, kernels, bias)
     missing = -x.shape[1] % WHOLE_TILE
     if missing and _dtype_on_cpu(x) == torch.bfloat16 and _has_amx():
@@ -161,7 +161,8 @@ def as_on_gpu() -> Iterator[None]:
         _computed_as_on_gpu = before
 
 
-def _is_computed_by_cpu(x: Tensor) -> bool:
+def is_computed_by_cpu(x: Tensor) -> bool:
+    """Return whether a CPU computes with `x`, and nothing makes it compute `as_on_gpu`."""
     return x.device.type == "cpu" and not _computed_as_on_gpu
 
 

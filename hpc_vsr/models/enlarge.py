@@ -7,6 +7,7 @@ pixel.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpc_vsr.models.blocks import correlate
+from hpc_vsr.models.blocks import correlate, is_computed_by_cpu
 
 CUBIC_REACH = 2  # LR pixels that cubic interpolation sees at each side
 REACHES = range(16, 33)  # of the Wiener filter in sigmas; the less the noise, the further it rings
+LEAST_FOR_FFT = 12  # side of the kernels from which an FFT is faster on a CPU (docs/performance.md)
+MOST_SPECTRA = 8
 TAIL = 0.02  # most that is cut off the Wiener filter: the sum of the absolute values, where the whole sum is 1
 
 
@@ -46,6 +49,7 @@ class Enlarge(nn.Module):
         self.scale = scale
         response = _wiener(sigma, noise) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64)
         self.register_buffer("kernels", _polyphase(response, scale).float())
+        self._spectra: dict[tuple[int, ...], Tensor] = {}  # of the kernels, by their number and the size of an FFT
 
     @property
     def reach(self) -> int:
@@ -66,9 +70,41 @@ class Enlarge(nn.Module):
         batch, channels, height, width = lr.shape
         device = "cpu" if lr.is_meta else lr.device.type
         with torch.autocast(device, enabled=False):  # half precision would round away what it restores
-            phases = correlate(lr.to(kernels.dtype).reshape(batch * channels, 1, height, width), kernels)
+            frames = lr.to(kernels.dtype).reshape(batch * channels, 1, height, width)
+            by_fft = kernels.shape[-1] >= LEAST_FOR_FFT and is_computed_by_cpu(lr) and not torch.compiler.is_exporting()
+            phases = self._correlate_by_fft(frames, kernels) if by_fft else correlate(frames, kernels)
         enlarged = F.pixel_shuffle(phases, round(len(kernels) ** 0.5))
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
+
+
+    def _correlate_by_fft(self, frames: Tensor, kernels: Tensor) -> Tensor:
+        """Return ``F.conv2d(frames, kernels)`` by way of the frequencies."""
+        sides = [frame - kernel + 1 for frame, kernel in zip(frames.shape[-2:], kernels.shape[-2:], strict=True)]
+        size = tuple(_fast_length(side) for side in frames.shape[-2:])
+        spectrum = self._spectra.get((len(kernels), *size))
+        if spectrum is None:
+            with torch.inference_mode(False), torch.no_grad():
+                spectrum = torch.fft.rfft2(kernels.clone()[:, 0], s=size).conj().resolve_conj()
+            if type(spectrum) is Tensor:  # and none without values, on which memory is estimated
+                if len(self._spectra) >= MOST_SPECTRA:
+                    self._spectra.clear()
+                self._spectra[len(kernels), *size] = spectrum
+        # what wraps around lies beyond what is kept
+        out = torch.fft.irfft2(torch.fft.rfft2(frames, s=size) * spectrum, s=size)
+        return out[..., : sides[0], : sides[1]]
+
+    def _apply(self, *arguments, **keywords):
+        self._spectra.clear()  # the kernels get another type or device
+        return super()._apply(*arguments, **keywords)
+
+    def _load_from_state_dict(self, *arguments, **keywords) -> None:
+        self._spectra.clear()
+        super()._load_from_state_dict(*arguments, **keywords)
+
+
+def _fast_length(length: int) -> int:
+    """Return the next length without a prime factor above 5, for which an FFT is fast."""
+    return next(fast for fast in itertools.count(length) if 30**20 % fast == 0)
 
 
 def adopt_lengths(network: nn.Module, weights: Mapping[str, Any]) -> None:

@@ -26,6 +26,38 @@ MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
 
 
+class Taken:
+    """A step that was taken; its figures come to the CPU while the device goes on.
+
+    Parameters
+    ----------
+    step : int
+        Number of the step, from 1.
+    loss, norm : Tensor
+        This rank's loss and the norm of the gradient, scalars on the device.
+    """
+
+    def __init__(self, step: int, loss: Tensor, norm: Tensor):
+        self.step = step
+        figures = torch.stack([loss.float(), norm.float()])
+        self._arrived = torch.cuda.Event() if figures.is_cuda else None
+        self._figures = figures.to("cpu", non_blocking=True) if self._arrived is None else _to_pinned(figures)
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def figures(self) -> tuple[float, bool]:
+        """Return the loss and whether the gradient was finite, once they have arrived."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        loss, norm = self._figures.tolist()
+        return loss, math.isfinite(norm)
+
+
+def _to_pinned(values: Tensor) -> Tensor:
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return pinned.copy_(values, non_blocking=True)
+
+
 class Optimisation:
     """A network, its optimiser and the moving average of its weights.
 
@@ -34,14 +66,15 @@ class Optimisation:
     step : int
         Steps taken.
     bad_steps, skipped : int
-        Steps without an update, because the gradient was not finite: since the last update, and in all.
+        Steps without an update, because the gradient was not finite: since the last update, and in all, as far as the
+        steps have been read.
     """
 
     def __init__(self, network: Network, settings: TrainSettings, ranks: Ranks, where: Path):
         self.where = where  # the run folder, for error messages
         self.network, self.settings, self.ranks = network, settings, ranks
         self.average = MovingAverage(network, settings.ema_decay)
-        self.optimiser = build_adam(network, settings.lr)
+        self.optimiser = build_adam(network, settings.lr, fused=ranks.device.type == "cuda")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.precision == "fp16")
         self.objective = Objective(network, settings.flow_weight)
         self.step = self.bad_steps = self.skipped = 0
@@ -86,13 +119,10 @@ class Optimisation:
         if self.ranks.world_size > 1:
             self.joined = DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-    def take_step(self, patch: Patch) -> float:
-        """Take one step and return this rank's loss; skip the update if any rank's gradient is not finite.
+    def take_step(self, patch: Patch) -> Taken:
+        """Take one step; skip the update if any rank's gradient is not finite.
 
-        Raises
-        ------
-        Failed
-            If too many steps in a row had no update.
+        A GPU may still be computing when this returns. `read` waits for what it has found.
         """
         settings = self.settings
         # freeze the first stage when its steps are over
@@ -105,26 +135,51 @@ class Optimisation:
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm or float("inf"))
         # update, unless the gradient is not finite; all ranks agree on the norm, because DDP has averaged the gradients
-        if torch.isfinite(norm):
-            self.scaler.step(self.optimiser)
-            self.bad_steps = 0
-        else:
-            self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
-            if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
-                raise Failed(f"{self.where}: the gradient was not finite in {self.bad_steps} steps in a row up to "
-                             f"step {self.step}, whose updates were left out; lower train.lr or use train.precision "
-                             "fp32 or bf16; the last checkpoint stays")
+        self._update(torch.isfinite(norm))
         self.scaler.update()
         self.step += 1
         self.average.update(self.network, self.step)
-        return value
+        return Taken(self.step, value, norm)
 
-    def _add_gradients(self, patch: Patch) -> float:
-        """Compute the gradients of the batch, one micro-batch after the other, and return this rank's loss.
+    def _update(self, is_finite: Tensor) -> None:
+        """Let Adam change the weights, unless the gradient is not finite."""
+        if not self.optimiser.defaults["fused"]:
+            if is_finite:
+                self.scaler.step(self.optimiser)
+            return
+        if self.scaler.is_enabled():  # it hands on what it has found itself
+            self.scaler.step(self.optimiser)
+            return
+        # decided where it is computed, so that nothing waits for it
+        self.optimiser.found_inf, self.optimiser.grad_scale = 1 - is_finite.float(), None
+        self.optimiser.step()
+        del self.optimiser.found_inf, self.optimiser.grad_scale
+
+    def read(self, taken: Taken) -> float:
+        """Return this rank's loss of a step; steps are read in their order.
+
+        Raises
+        ------
+        Failed
+            If too many steps in a row had no update.
+        """
+        loss, is_finite = taken.figures()
+        if is_finite:
+            self.bad_steps = 0
+            return loss
+        self.bad_steps, self.skipped = self.bad_steps + 1, self.skipped + 1
+        if self.bad_steps == MAX_BAD_STEPS + SCALER_SEARCH * self.scaler.is_enabled():
+            raise Failed(f"{self.where}: the gradient was not finite in {self.bad_steps} steps in a row up to "
+                         f"step {taken.step}, whose updates were left out; lower train.lr or use train.precision "
+                         "fp32 or bf16; the last checkpoint stays")
+        return loss
+
+    def _add_gradients(self, patch: Patch) -> Tensor:
+        """Compute the gradients of the batch, one micro-batch after the other, and return this rank's loss, a scalar.
 
         Ranks exchange gradients only at the last micro-batch.
         """
-        settings, total = self.settings, 0.0
+        settings, total = self.settings, torch.zeros((), device=self.ranks.device)
         kind = "mse" if self.step >= settings.mse_from * settings.steps else settings.loss
         self.optimiser.zero_grad(set_to_none=True)
         parts = list(zip(patch.lr.chunk(settings.micro_batches), patch.hr.chunk(settings.micro_batches), strict=True))
@@ -135,7 +190,7 @@ class Optimisation:
                     loss = self.joined(lr, hr, kind, self.in_first_stage) / len(parts)
                 self.scaler.scale(loss).backward()
             total = total + loss.detach()
-        return total.item()
+        return total
 
     def _learning_rate(self) -> float:
         """Return the learning rate of the current step; each stage has its own warm-up and cosine."""
@@ -156,15 +211,17 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: int, final_fra
     return peak * (final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def build_adam(network: Network, lr: float) -> torch.optim.Adam:
+def build_adam(network: Network, lr: float, fused: bool = False) -> torch.optim.Adam:
     """Return Adam for a network; the ``rate`` of a group of weights is the fraction of the learning rate that it gets.
 
-    Behind a residual path the last layer gets the fraction that its network needs (`Core.last_rate`).
+    Behind a residual path the last layer gets the fraction that its network needs (`Core.last_rate`). `fused` updates
+    all weights by one kernel: on GPUs; on a CPU it is slower.
     """
     last = list(network.core.last.parameters())
     others = [weight for weight in network.parameters() if all(weight is not other for other in last)]
     last_rate = network.core.last_rate if network.skip is not None else 1.0
-    return torch.optim.Adam([{"params": others, "rate": 1.0}, {"params": last, "rate": last_rate}], lr=lr)
+    return torch.optim.Adam([{"params": others, "rate": 1.0}, {"params": last, "rate": last_rate}], lr=lr,
+                            fused=fused)
 
 
 def restore_adam(optimiser: torch.optim.Adam, saved: dict, where: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 import time
+from collections import deque
 
 import torch
 
@@ -34,6 +35,8 @@ from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
+
+STEPS_LATE = {"cpu": 0, "cuda": 1}  # by so many a step's figures are read, so that the device goes on meanwhile
 
 
 class Trainer:
@@ -113,29 +116,34 @@ class Trainer:
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
-        started, loss_sum, loss_count = time.monotonic(), 0.0, 0
+        started, losses, taken, asked = time.monotonic(), [], deque(), False
         rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             # do the validation that an earlier life had no time for
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
-                # one step; with the loss, all ranks learn whether any rank was asked to stop
-                loss = self.optimisation.take_step(patch)
-                loss, asked = ranks.sum([loss / ranks.world_size, float(stop.name is not None)])
+                # one step; its loss is read while a GPU computes the next one, unless something is written now
+                taken.append(self.optimisation.take_step(patch))
                 rate.add(settings.batch_size)
-                loss_sum, loss_count = loss_sum + loss, loss_count + 1
-                progress.advance(figures=f"loss {loss:.5f}{self._best_text()}")
+                is_log_due = self.step % settings.log_every == 0 or self.step == settings.steps
+                is_save_due = self._is_validation_due() or self.step % settings.checkpoint_every == 0
+                late = 0 if is_log_due or is_save_due else STEPS_LATE[ranks.device.type]
+                while len(taken) > (0 if asked else late):
+                    # with the loss, all ranks learn whether any rank was asked to stop
+                    loss = self.optimisation.read(taken.popleft()) / ranks.world_size
+                    loss, asked_by = ranks.sum([loss, float(stop.name is not None)])
+                    losses, asked = [*losses, loss], asked or asked_by > 0
+                progress.advance(figures=f"loss {losses[-1]:.5f}{self._best_text()}" if losses else "")
                 # a line in metrics.jsonl, with the mean loss since the last one
-                last = self.step == settings.steps
-                if self.step % settings.log_every == 0 or last:
+                if is_log_due:
                     self._append_figures({
-                        "loss": loss_sum / loss_count, "lr": self.optimisation.lr,
+                        "loss": sum(losses) / len(losses), "lr": self.optimisation.lr,
                         "samples_per_second": round(rate.restart(), 2), "memory_bytes": ranks.peak_memory(),
                         "skipped_steps": self.optimisation.skipped})
-                    loss_sum, loss_count = 0.0, 0
+                    losses = []
                 # save before the validation, so that a kill during it loses no step
-                if self._is_validation_due() or self.step % settings.checkpoint_every == 0 or asked:
+                if is_save_due or asked:
                     self._save(improved=False, validation_due=self._is_validation_due())
                 if asked:  # there is no time for a validation; the next life does it
                     raise self._as_stopped()

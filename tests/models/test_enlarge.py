@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from hpc_vsr.models.build import build_model
-from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.enlarge import LEAST_FOR_FFT, Enlarge
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.state import load_weights
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.memory import peak_of_tensors
 
 pytestmark = pytest.mark.compute
 SIDE = 240  # HR pixels, a multiple of every scale; the picture goes on at the other side, as for the transform
@@ -103,3 +104,34 @@ def test_filters_of_another_kind_are_refused(shape):
 def test_without_a_blur_the_wiener_filter_is_bicubic_enlargement(sigma, scale):
     lr = torch.rand(1, 1, 16, 20)
     torch.testing.assert_close(Enlarge("wiener", scale, sigma, 1e-3)(lr), Enlarge("bicubic", scale)(lr))
+
+
+@pytest.mark.parametrize("size", [(60, 77), (149, 211)])
+@pytest.mark.parametrize("sigma, scale", [(1.6, 3), (3.0, 2), (3.0, 4)])
+def test_by_way_of_the_frequencies_it_is_the_correlation(sigma, scale, size):
+    filters = Enlarge("wiener", scale, sigma)
+    assert filters.kernels.shape[-1] >= LEAST_FOR_FFT
+    lr = torch.rand(3, 2, *(side + 2 * filters.reach for side in size))
+    phases = F.conv2d(lr.double().flatten(0, 1)[:, None], filters.kernels.double()).unflatten(0, (3, 2))
+    found = filters.inner(lr)
+    torch.testing.assert_close(found.double(), F.pixel_shuffle(phases, scale)[:, :, 0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(filters.at_lr_size(lr).double(), phases.mean(2), rtol=0, atol=1e-5)
+    for index in range(3):  # a frame of a batch is the frame alone, to the bit
+        assert torch.equal(filters.inner(lr[index : index + 1])[0], found[index])
+
+
+def test_other_kernels_are_not_taken_for_those_before():
+    filters, other = Enlarge("wiener", 2, 3.0, 1e-2), Enlarge("wiener", 2, 3.0, 1e-3)
+    lr = torch.rand(1, 1, 40, 50)
+    expected = other(lr)
+    assert not torch.allclose(filters(lr), expected)
+    filters.load_state_dict({"kernels": other.kernels})
+    assert torch.equal(filters(lr), expected)
+    assert filters.double()(lr.double()).dtype == torch.float64
+    torch.testing.assert_close(filters(lr.double()).float(), expected, rtol=0, atol=1e-5)
+
+
+def test_memory_is_estimated_without_leaving_spectra_without_values():
+    filters = Enlarge("wiener", 2, 3.0)
+    assert peak_of_tensors(lambda: filters(torch.empty(1, 1, 40, 50))) > 0
+    assert filters(torch.rand(1, 1, 40, 50)).isfinite().all()

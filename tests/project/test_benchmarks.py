@@ -20,12 +20,13 @@ SMALL = {
                   "previous"),
     "ranks": ("--patch", "16", "--batch", "1", "--steps", "4", "--turns", "1", "--model", "previous"),
     "upscale": ("--size", "96x64", "--frames", "12", "--turns", "1"),
+    "filters": ("--sizes", "40x40", "--sigmas", "3", "--turns", "1"),
     "growth": ("--sizes", "64x48", "96x64", "--lengths", "200", "300", "--turns", "1", "--model", "previous"),
 }
 OURS = {"preprocess": ["ours, 1 rank", "ours, 2 ranks"], "loading": ["ours, shards, 2 workers", "ours, resident"],
         "networks": ["stock, fp32", "ours, fp32"], "precision": ["fp32", "bf16"],
         "ranks": ["together", "together, every 4th"], "growth": ["96x64", "300 frames"],
-        "upscale": ["one by one", "ours", "usual loop", "floor"]}
+        "filters": ["correlation", "frequencies"], "upscale": ["one by one", "ours", "usual loop", "floor"]}
 
 
 def run_python(*arguments) -> str:

@@ -1,8 +1,9 @@
-"""The learning rates of the layers, and what they are for."""
+"""The optimiser's steps: learning rates of the layers and what they are for, and gradients that are not finite."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,15 @@ from patterns import moving_pattern
 
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.patches import Patch
+from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.core import Core
 from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.system.errors import Failed
+from hpc_vsr.system.ranks import join_ranks
 from hpc_vsr.training.objective import compute_loss
-from hpc_vsr.training.optimisation import build_adam, restore_adam
+from hpc_vsr.training.optimisation import Optimisation, build_adam, restore_adam
 
 NETWORKS = [("delta", 2), ("parallel5", 2), ("previous", 2), ("flow4x", 4), ("compact", 2)]
 
@@ -76,3 +81,41 @@ def test_the_first_steps_do_not_overshoot(monkeypatch):
     assert first_losses().max() < 1.05
     monkeypatch.setattr(Core, "last_rate", 1.0)
     assert first_losses().max() > 1.2
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_that_is_not_finite_changes_nothing(fused):
+    settings = TrainSettings(batch_size=2, patch_size=12, warmup_steps=1, steps=20)
+    with join_ranks("cpu") as ranks:
+        optimisation = Optimisation(build(n_2d=1, n_3d=1), settings, ranks, Path("run"))
+        optimisation.optimiser = build_adam(optimisation.network, 1e-3, fused)
+        margin = 2 * optimisation.network.reach
+        patch = Patch(torch.rand(2, 1, 5, 12 + margin, 12 + margin), torch.rand(2, 1, 20, 20))
+        broken = Patch(patch.lr * torch.inf, patch.hr)
+
+        def step(batch: Patch) -> dict[str, torch.Tensor]:
+            optimisation.read(optimisation.take_step(batch))
+            return copy.deepcopy(optimisation.network.state_dict())
+        first, second, third = step(patch), step(broken), step(patch)
+        assert all(torch.equal(value, first[name]) for name, value in second.items())
+        assert any(not torch.equal(value, second[name]) for name, value in third.items())
+        moments = optimisation.optimiser.state_dict()["state"][0]
+        assert (moments["step"], optimisation.step, optimisation.skipped, optimisation.bad_steps) == (2, 3, 1, 0)
+        with pytest.raises(Failed, match="not finite in 10 steps in a row up to step 13"):
+            for _ in range(10):
+                step(broken)
+
+
+def test_one_kernel_for_all_weights_makes_the_same_steps():
+    ours, theirs = build(n_2d=1, n_3d=1), build(n_2d=1, n_3d=1)
+    optimisers = [build_adam(ours, 1e-3, fused=True), build_adam(theirs, 1e-3)]
+    for seed in range(3):
+        for network, optimiser in zip((ours, theirs), optimisers, strict=True):
+            torch.manual_seed(seed)
+            for weight in network.parameters():
+                weight.grad = torch.randn_like(weight)
+            optimiser.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+    restore_adam(optimisers[0], optimisers[1].state_dict(), "step-00000003.pt")  # a run of a CPU goes on with a GPU
+    assert optimisers[0].defaults["fused"]

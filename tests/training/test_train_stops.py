@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from files import rewrite
 from stages import assert_refused, run_code, start_stage
@@ -133,6 +134,30 @@ def test_stopped_in_a_validation_it_has_saved_and_validates_when_it_resumes(data
     assert ours == theirs
     assert json.loads((run / "checkpoints" / "best.json").read_text()) == json.loads(
         (trained / "checkpoints" / "best.json").read_text())
+
+
+READ_LATE = """
+import sys
+from hpc_vsr import train
+from hpc_vsr.training import trainer
+from hpc_vsr.system.errors import exit_status
+trainer.STEPS_LATE = {"cpu": 1}
+sys.exit(exit_status(train.main, sys.argv[1:]))
+"""
+
+
+def test_figures_that_are_read_a_step_late_are_the_same(dataset, trained_long, tmp_path):
+    run, options = tmp_path / "r", ("--train.log_every", 3, "--train.checkpoint_every", 7)
+    done = run_code(READ_LATE, "--data", dataset, "--out", run, *TINY, *LONG, *options)
+    assert done.returncode == 0, done.stderr
+    assert_equal_to_the_bit(run, trained_long)
+    losses = {record["step"]: record["loss"] for record in records(trained_long) if "loss" in record}
+    for record in records(run):
+        if "loss" in record:
+            steps = range(3 * ((record["step"] - 1) // 3) + 1, record["step"] + 1)
+            assert record["loss"] == pytest.approx(np.mean([losses[step] for step in steps]), rel=1e-6)
+    assert [record["validation"] for record in records(run) if "validation" in record] == [
+        record["validation"] for record in records(trained_long) if "validation" in record]
 
 
 def test_after_a_signal_to_the_whole_group_and_its_loader_workers_it_resumes(dataset, trained_long, tmp_path):
