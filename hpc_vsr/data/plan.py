@@ -13,7 +13,7 @@ from hpc_vsr.data.info import COLLECTION_VERSION
 from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.data.split_clips import split_clips
 from hpc_vsr.data.splits import SPLITS, WINDOW, ShardPlan, TooShort, count_samples, split_frames
-from hpc_vsr.media.clip_files import ClipFile, list_clips
+from hpc_vsr.media.clip_files import ClipFile, folders_without_images, list_clips
 from hpc_vsr.system import files
 from hpc_vsr.system.config import fingerprint
 from hpc_vsr.system.errors import InputError
@@ -130,6 +130,8 @@ def _plan_collection(recipe: Recipe, seen: list[SeenClip]) -> Plan:
     """Plan a collection: leave out what is too short or there twice, split the clips, and cut each into shards."""
     there = {path.name for path in recipe.folder.iterdir()} if recipe.folder.is_dir() else set()
     seen, told = leave_out_copies(seen, there)
+    told += [f"{path}: has no images, so it is left out"
+             for path in folders_without_images(recipe.sources, recipe.source_setting)[:MOST_SHOWN]]
     check_alike(seen)
     by_clip = recipe.split.by == "clip"
     short: dict[str, str] = {}

@@ -70,6 +70,13 @@ def list_clips(paths: Sequence[Path], option: Option) -> list[ClipFile]:
     return [ClipFile(name, path) for name, path in names.items()]
 
 
+def folders_without_images(paths: Sequence[Path], option: Option) -> list[Path]:
+    """Return the folders that stand between folders of images, but have no images themselves."""
+    around = [path for path in paths if option == "frames" and _folders_of_images(path)]
+    return sorted(inside for path in around for inside in path.iterdir()
+                  if inside.is_dir() and not inside.name.startswith(".") and not _has_images(inside))
+
+
 def _name(path: Path) -> str:
     stem = path.name if path.is_dir() and path.suffix.lower() != ".zarr" else path.stem
     return "".join(letter for letter in stem if letter not in NOT_IN_A_NAME).strip(" ._-") or "clip"

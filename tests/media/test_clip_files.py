@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc_vsr.data.recipe import Recipe
-from hpc_vsr.media.clip_files import is_collection, list_clips
+from hpc_vsr.media.clip_files import folders_without_images, is_collection, list_clips
 from hpc_vsr.system.errors import InputError
 
 
@@ -47,6 +47,11 @@ def test_one_file_or_folder_is_no_collection(folder, option, path):
 def test_a_pattern_of_fields_is_one_field_and_several_fields_are_clips(folder):
     assert not is_collection([Path("out_*.nc")], "field")
     assert is_collection([Path("out_*.nc"), Path("later_*.nc")], "field")
+
+
+def test_a_folder_without_images_among_those_with_images_is_known(folder):
+    assert folders_without_images([Path("images")], "frames") == [Path("images/notes")]
+    assert folders_without_images([Path("images/exp9")], "frames") == []
 
 
 def test_a_pattern_without_a_match_and_clips_of_one_name_are_refused(folder):
