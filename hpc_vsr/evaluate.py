@@ -25,17 +25,26 @@ MOST_CLIPS = 20  # in the text
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return the rows as an aligned text table; for a collection those of all clips, then the PSNR of each clip."""
+    """Return the rows as an aligned text table; of several variables with their names and RMSE in their units.
+
+    For a collection they are those of all clips, and the PSNR of each clip follows.
+    """
     of_clips = [row for row in rows if row.clip is not ABSENT]
     rows = [row for row in rows if row.clip is ABSENT]
     width = max(8, *(len(row.method) for row in rows))
+    named = max((len(row.variable) for row in rows if row.variable is not ABSENT), default=0)
     head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
+    if named:
+        named = max(named, len("variable"))
+        head += f" {'variable':<{named}} {'RMSE':>10}"
     lines = [head, "-" * len(head)]
     for row in rows:
         psnr_text, pooled = ("∞" if value is None else f"{value:.2f}" for value in (row.psnr, row.psnr_pooled))
         mse, ssim = ("–" if value is None else f"{value:.4g}" for value in (row.mse, row.ssim))
         lines.append(f"{row.method:<{width}} {row.profile:<8} {row.frames:>6} {mse:>10} {psnr_text:>8} "
                      f"{pooled:>8} {ssim:>7}")
+        if row.variable is not ABSENT:
+            lines[-1] += f" {row.variable:<{named}} {row.rmse:>10.4g} {row.units}"
     return "\n".join([*lines, *_format_clips(of_clips)])
 
 

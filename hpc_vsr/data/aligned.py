@@ -10,6 +10,7 @@ from torch import Tensor
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.samples import Split
 from hpc_vsr.data.splits import WINDOW
+from hpc_vsr.data.values import from_unit
 from hpc_vsr.models.align import ALIGN_WRAP, align
 from hpc_vsr.models.wrap import unwrap, wrap
 
@@ -47,7 +48,7 @@ class AlignedSplit(Split):
         manifest, stored = self.manifest, super().lr_window(centre)
         values = wrap(self.normalise(stored).transpose(0, 1)[None], ALIGN_WRAP, manifest.periodic)
         moved = unwrap(align(values), ALIGN_WRAP, manifest.periodic, manifest.lr_size)
-        return (moved[0].transpose(0, 1) * manifest.extent + manifest.offset)[:, :, rows]
+        return from_unit(moved[0].transpose(0, 1), manifest.offset, manifest.extent)[:, :, rows]
 
     def window_places(self, centres: Tensor) -> Tensor:
         places = torch.tensor([self._places[int(centre)] for centre in centres])

@@ -19,8 +19,11 @@ from hpc_vsr.data.info import (
     ClipInfo,
     CollectionInfo,
     DatasetInfo,
+    DatasetLayout,
     Normalisation,
     ShardEntry,
+    for_channels,
+    has_variables,
     is_grey,
 )
 from hpc_vsr.data.manifest import Manifest, write_manifest
@@ -49,7 +52,7 @@ def degraded_frames(clip: ClipPlan, start: int, stop: int, source: Source | None
     for frame, valid in (source or clip.source).read(start, stop):
         hr = crop_to_multiple(frame, degradation.scale)
         if valid is not None:
-            valid = crop_to_multiple(valid[None], degradation.scale)[0]
+            valid = crop_to_multiple(valid, degradation.scale)
         yield degrade(hr, degradation, clip.facts.periodic), hr, valid
 
 
@@ -66,7 +69,8 @@ def write_shards(clip: ClipPlan, pending: Sequence[ShardPlan], progress: Progres
         for shard in run:
             check()
             frames = _frames_of(shard, recent, stream, progress)
-            entries.append(write_shard(clip.folder / shard.name, shard, frames, clip.attributes))
+            entries.append(write_shard(clip.folder / shard.name, shard, frames, clip.attributes,
+                                       has_variables(clip.layout)))
     return entries
 
 
@@ -156,11 +160,8 @@ def _complete(plan: Plan, entries: dict[str, ShardEntry]) -> DatasetInfo | Colle
     """
     shards = [[entries[path_in(plan, clip, shard)] for shard in clip.shards] for clip in plan.clips]
     train = [entry for found in shards for entry in found if entry.split == "train"]
-    low, high = min(entry.hr_min for entry in train), max(entry.hr_max for entry in train)
-    extent = high - low if high > low else 1.0
     layout = plan.clips[0].layout
-    values = {"value_range": (low, high),
-              "normalisation": Normalisation(0.0, 255.0) if is_grey(layout) else Normalisation(low, extent)}
+    values = dict(zip(("value_range", "normalisation"), _range_of(train, layout), strict=True))
     if not plan.is_collection:
         return DatasetInfo(**vars(layout), **values, shards=shards[0])
     clips = [ClipInfo(clip.name, **{name: getattr(clip.layout, name) for name in
@@ -169,6 +170,18 @@ def _complete(plan: Plan, entries: dict[str, ShardEntry]) -> DatasetInfo | Colle
     shared = {name: getattr(layout, name) for name in ("channels", "dtype", "units", "degradation")}
     return CollectionInfo(format_version=COLLECTION_VERSION, **shared, fingerprint=plan.fingerprint,
                           recipe=as_dict(dataclasses.replace(plan.recipe, out=None)), **values, clips=clips)
+
+
+def _range_of(train: Sequence[ShardEntry], layout: DatasetLayout) -> tuple[Any, Normalisation]:
+    """Return the value range and the normalisation that follow from training shards; each variable has its own."""
+    count = len(layout.channels)
+    lows, highs = ([choose(numbers) for numbers in zip(*(for_channels(getattr(entry, name), count) for entry in train),
+                                                       strict=True)]
+                   for choose, name in ((min, "hr_min"), (max, "hr_max")))
+    extents = [high - low if high > low else 1.0 for low, high in zip(lows, highs, strict=True)]
+    if has_variables(layout):
+        return list(zip(lows, highs, strict=True)), Normalisation(lows, extents)
+    return (lows[0], highs[0]), Normalisation(0.0, 255.0) if is_grey(layout) else Normalisation(lows[0], extents[0])
 
 
 def _frames_to_decode(shards: Sequence[PlannedShard]) -> int:

@@ -92,9 +92,10 @@ class ClipPlan:
     def attributes(self) -> dict[str, Any]:
         """Attributes that describe the data set in each shard."""
         layout = self.layout
+        units = ", ".join(layout.units) if isinstance(layout.units, list) else layout.units
         return {"dataset_fingerprint": layout.fingerprint, "source": layout.source.name,
                 "source_sha256": layout.source.sha256, "channels": ",".join(layout.channels),
-                "units": layout.units, "degradation": layout.degradation.kind,
+                "units": units, "degradation": layout.degradation.kind,
                 "sigma": layout.degradation.sigma, "scale": layout.degradation.scale}
 
     @property
@@ -154,7 +155,7 @@ def lay_out_clip(recipe: Recipe, seen: SeenClip, splits: dict[str, tuple[int, in
     return ClipPlan(recipe, seen, layout, shards)
 
 
-def units_of(seen: SeenClip) -> str:
+def units_of(seen: SeenClip) -> str | list[str]:
     is_grey = seen.dtype == "uint8" or "white" in seen.description
     return seen.description.get("units", "grey levels" if is_grey else "1")
 

@@ -47,9 +47,9 @@ def check_alike(seen: Sequence[SeenClip]) -> None:
     compare("values of", ["8 bits" if clip.dtype == "uint8" else "more than 8 bits" if "white" in clip.description
                           else clip.dtype for clip in seen],
             f"convert it, or {apart}")
-    compare("units", [units_of(clip) for clip in seen], f"convert it, or {apart}")
+    compare("units", [str(units_of(clip)) for clip in seen], f"convert it, or {apart}")
     # float64 values from which an offset was subtracted: the normalisation would differ
-    compare("values from which is subtracted", [clip.description.get("offset", 0.0) for clip in seen],
+    compare("values from which is subtracted", [str(clip.description.get("offset", 0.0)) for clip in seen],
             "subtract one number from all of them before")
     compare("periodic directions", [clip.facts.periodic or "none" for clip in seen], "choose --periodic none")
     if "variable" in seen[0].description:

@@ -81,5 +81,5 @@ def _kernel_in_256ths(sigma: float) -> np.ndarray | None:
 
 
 def crop_to_multiple(frame: np.ndarray, scale: int) -> np.ndarray:
-    """Drop the last rows and columns of a (C, H, W) frame that do not fill a whole LR pixel."""
-    return frame[:, : frame.shape[1] // scale * scale, : frame.shape[2] // scale * scale]
+    """Drop the last rows and columns of a (..., H, W) frame that do not fill a whole LR pixel."""
+    return frame[..., : frame.shape[-2] // scale * scale, : frame.shape[-1] // scale * scale]

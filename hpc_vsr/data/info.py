@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 COLLECTION_VERSION = 2
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.h5")
 CHECKSUM = re.compile("[0-9a-f]{64}")
-MAX_CHANNELS = 3
+MAX_CHANNELS, MAX_VARIABLES = 3, 32
 CLIP_NAME = re.compile(r"[^./\x00][^/\x00]*")
 MAX_FRAMES = 1 << 40
 
@@ -35,7 +35,10 @@ class AxisInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo(Record):
-    """The source of a data set: its file, its size, and what the reader of its kind knows of it."""
+    """The source of a data set: its file, its size, and what the reader of its kind knows of it.
+
+    Of several variables of a field, what is known of each is a list in the order of the channels.
+    """
 
     name: str
     sha256: str
@@ -65,32 +68,53 @@ class SourceInfo(Record):
     dropped: list[int] = ABSENT
     damaged: list[int] = ABSENT
     # a field
-    variable: str = ABSENT
-    units: str = ABSENT
-    long_name: str = ABSENT
+    variable: str | list[str] = ABSENT
+    units: str | list[str] = ABSENT
+    long_name: str | list[str] = ABSENT
     dimensions: list[str] = ABSENT
     coordinates: list[AxisInfo] = ABSENT
     selection: dict[str, Any] = ABSENT
-    masked_by: list[str] = ABSENT
-    zeros: str = ABSENT
-    offset: float = ABSENT
+    masked_by: list[str] | list[list[str]] = ABSENT
+    zeros: str | list[str] = ABSENT
+    offset: float | list[float] = ABSENT
     periodic: Literal["x", "y", "xy"] = ABSENT
 
     def __post_init__(self):
         _expect(self.coordinates is ABSENT or len(self.coordinates) in (0, 2), "coordinates of the source")
+        if isinstance(self.variable, list):
+            each = [self.units, self.long_name, *(one for one in (self.masked_by, self.zeros, self.offset)
+                                                  if one is not ABSENT)]
+            _expect(all(isinstance(one, list) and len(one) == len(self.variable) for one in each),
+                    "number of variables")
 
 
 @dataclass(frozen=True)
 class Normalisation(Record):
-    """Values of the network: (value - offset) / extent is 0..1 on the training split."""
+    """Values of the network: (value - offset) / extent is 0..1 on the training split.
 
+    Of several variables each has its own, in lists in the order of the channels.
+    """
+
+    offset: float | list[float]
+    extent: float | list[float]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a field: its name, its units, and the least value and the range of HR in the training split."""
+
+    name: str
+    units: str
     offset: float
     extent: float
 
 
 @dataclass(frozen=True)
 class ShardEntry(Record):
-    """A shard: its frames of the source, its samples, its file, and its lowest and highest HR value."""
+    """A shard: its frames of the source, its samples, its file, and its lowest and highest HR value.
+
+    Of several variables these values are lists, in the order of the channels.
+    """
 
     name: str
     split: Literal["train", "val", "test"]
@@ -99,8 +123,8 @@ class ShardEntry(Record):
     samples: int
     bytes: int
     sha256: str
-    hr_min: float
-    hr_max: float
+    hr_min: float | list[float]
+    hr_max: float | list[float]
 
     @property
     def stop_frame(self) -> int:
@@ -119,7 +143,7 @@ class DatasetLayout(Record):
     source: SourceInfo
     channels: list[str]
     dtype: Literal["uint8", "float32"]
-    units: str
+    units: str | list[str]
     degradation: Degradation
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
@@ -139,7 +163,7 @@ class DatasetLayout(Record):
 class DatasetInfo(DatasetLayout):
     """All of dataset.json."""
 
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | list[tuple[float, float]]
     normalisation: Normalisation
     shards: list[ShardEntry]
 
@@ -154,6 +178,9 @@ class DatasetInfo(DatasetLayout):
             start, stop = self.splits.get(entry.split, (0, 0))
             _expect(start <= entry.first_frame and entry.stop_frame <= stop, f"frames of {entry.name}")
             _expect(entry.bytes >= entry.frames * self.bytes_per_frame, f"bytes of {entry.name}")
+            _expect(all(isinstance(one, list) == has_variables(self) and
+                        len(for_channels(one, len(self.channels))) == len(self.channels)
+                        for one in (entry.hr_min, entry.hr_max)), f"values of {entry.name}")
 
 
 @dataclass(frozen=True)
@@ -189,11 +216,11 @@ class CollectionInfo(Record):
     format_version: int
     channels: list[str]
     dtype: Literal["uint8", "float32"]
-    units: str
+    units: str | list[str]
     degradation: Degradation
     fingerprint: str
     recipe: dict[str, Any]
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | list[tuple[float, float]]
     normalisation: Normalisation
     clips: list[ClipInfo]
 
@@ -219,14 +246,44 @@ def is_grey(info: Any) -> bool:
     return info.dtype == "uint8" or info.source.white is not ABSENT
 
 
+def has_variables(info: Any) -> bool:
+    """Return whether a data set has several variables of a field as its channels; `info` has its `source`."""
+    return isinstance(info.source.variable, list)
+
+
+def variables_of(info: Any) -> list[Variable]:
+    """Return the variables of a field in the order of the channels, each with its units and its own range.
+
+    There is one for a field of one channel, and none for grey levels or colours. `info` is a record of a data set.
+    """
+    if is_grey(info) or len(info.channels) > 1 and not has_variables(info):
+        return []
+    count = len(info.channels)
+    units = info.units if isinstance(info.units, list) else [info.units]
+    each = (for_channels(info.normalisation.offset, count), for_channels(info.normalisation.extent, count))
+    return [Variable(*facts) for facts in zip(info.channels, units, *each, strict=True)]
+
+
+def for_channels(value: float | list[float], count: int) -> list[float]:
+    """Return a number for each of `count` channels; all have the same if there is only one number."""
+    return list(value) if isinstance(value, list) else [value] * count
+
+
 def check_consistent(info: Any) -> None:
     """Raise `InputError` unless the sizes, channels, values and splits of a record of a data set agree."""
     scale = info.degradation.scale
     _expect(min(info.lr_size) > 0 and info.hr_size == tuple(scale * side for side in info.lr_size),
             "hr_size or lr_size")
-    _expect(0 < len(info.channels) <= MAX_CHANNELS, "channels")
-    low, high = info.value_range
-    _expect(low <= high and info.normalisation.extent > 0, "value_range or normalisation")
+    count, several = len(info.channels), has_variables(info)
+    _expect(0 < count <= (MAX_VARIABLES if several else MAX_CHANNELS), "channels")
+    # several variables have a list of each of these, with one item for each channel
+    each = (info.units, info.value_range, info.normalisation.offset, info.normalisation.extent)
+    _expect(all(isinstance(one, list) == several for one in each)
+            and (not several or all(len(one) == count for one in (*each, info.source.variable))),
+            "number of channels")
+    _expect(all(low <= high for low, high in (info.value_range if several else [info.value_range]))
+            and all(extent > 0 for extent in for_channels(info.normalisation.extent, count)),
+            "value_range or normalisation")
     _expect(info.splits and set(info.splits) <= set(SPLITS)
             and all(0 <= start < stop <= MAX_FRAMES for start, stop in info.splits.values()), "splits")
 

@@ -14,7 +14,10 @@ from hpc_vsr.data.info import (
     CollectionInfo,
     DatasetInfo,
     ShardEntry,
+    Variable,
+    has_variables,
     is_grey,
+    variables_of,
 )
 from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError
@@ -97,16 +100,24 @@ class Manifest:
         return max(found, default=None)
 
     @property
-    def units(self) -> str:
+    def units(self) -> str | list[str]:
         return self.info.units
 
     @property
-    def offset(self) -> float:
-        """Value that is 0 for the network; (value - offset) / extent is 0..1 on the training split."""
+    def variables(self) -> list[Variable]:
+        """The variables of a field in the order of the channels; none if there are grey levels or colours."""
+        return variables_of(self.clips[0].info)
+
+    @property
+    def offset(self) -> float | list[float]:
+        """Value that is 0 for the network; (value - offset) / extent is 0..1 on the training split.
+
+        Several variables have a list of them, in the order of the channels; so have `extent` and `subtracted`.
+        """
         return self.info.normalisation.offset
 
     @property
-    def extent(self) -> float:
+    def extent(self) -> float | list[float]:
         return self.info.normalisation.extent
 
     @property
@@ -116,12 +127,12 @@ class Manifest:
         return "" if periodic is ABSENT else periodic
 
     @property
-    def subtracted(self) -> float:
+    def subtracted(self) -> float | list[float]:
         """What was subtracted from the values of a field before they were stored; 0 for most."""
         return 0.0 if self.source_offset is ABSENT else self.source_offset
 
     @property
-    def source_offset(self) -> float:
+    def source_offset(self) -> float | list[float]:
         """What `subtracted` is, as the source recorded it, or `ABSENT`; the same for all clips."""
         return self.clips[0].info.source.offset
 
@@ -129,6 +140,11 @@ class Manifest:
     def lr_sizes(self) -> list[tuple[int, int]]:
         """The different sizes of the LR frames of the clips."""
         return list(dict.fromkeys(clip.info.lr_size for clip in self.clips))
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the channels are several variables of a field."""
+        return has_variables(self.clips[0].info)
 
     @property
     def hr_size(self) -> tuple[int, int]:

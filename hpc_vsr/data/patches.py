@@ -124,7 +124,7 @@ class Patches(Dataset):
             lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
                             turns & mirror > 0)
                      for (length, axis, starts, mirror), size in zip(axes, sizes.T, strict=True)]
-            cut.append(splits[0].normalise(gather(flat, planes, sizes[:, 1], *lines, swapped)))
+            cut.append(splits[0].normalise(gather(flat, planes, sizes[:, 1], *lines, swapped), axis=-4))
         return Patch(cut[0], cut[1][:, :, 0])
 
     def _cut(self, place: Place) -> Patch:
@@ -141,7 +141,7 @@ class Patches(Dataset):
             hr = split.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
             hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
         lr = self._with_margin(split, centre, top, left).transpose(0, 1)
-        return Patch(split.normalise(lr), split.normalise(hr))
+        return Patch(split.normalise(lr, axis=-4), split.normalise(hr))
 
     def _with_margin(self, split: Split, centre: int, top: int, left: int) -> Tensor:
         """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""

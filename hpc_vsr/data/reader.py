@@ -40,7 +40,7 @@ class ShardReader:
         return self._read("lr", start, stop, rows)
 
     def hr(self, start: int, stop: int, rows: slice = slice(None)) -> np.ndarray:
-        """Return rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where the source had no value."""
+        """Return rows of the HR frames start..stop-1, (stop - start, C, rows, W); NaN where a channel had no value."""
         frames = self._read("hr", start, stop, rows)
         if "valid" in self._planes:
             valid = self._read("valid", start, stop, rows)

@@ -34,6 +34,7 @@ class Recipe:
         --variable. Several --field are clips.
     variable : str
         Variable of the field, with dimensions (time, y, x), and with its group if it is in one: tasks/vorticity.
+        Several, as u,v or in a list, are the channels of one data set, each with its own range and units.
     select : str
         One value of each further dimension of a field, such as "level=500,number=0".
     periodic : str
@@ -50,7 +51,7 @@ class Recipe:
         Number of files over all splits, in a collection of each clip; at least one for each stretch of frames without a
         gap.
     channels : str
-        y: luma of BT.601 in full range. rgb: three channels. A field has one channel.
+        y: luma of BT.601 in full range. rgb: three channels. A field has a channel for each variable.
     degradation : Degradation
     split : SplitFractions
     """
@@ -58,7 +59,7 @@ class Recipe:
     video: list[Path] | Path | None = None
     frames: list[Path] | Path | None = None
     field: list[Path] | Path | None = None
-    variable: str | None = None
+    variable: str | list[str] | None = None
     select: str | None = None
     periodic: Periodic = "auto"
     bits: int | None = None
@@ -71,6 +72,8 @@ class Recipe:
     split: SplitFractions = dataclasses.field(default_factory=SplitFractions)
 
     def __post_init__(self):
+        if isinstance(self.variable, list):
+            object.__setattr__(self, "variable", ",".join(self.variable))
         given = [f"--{name}" for name in OPTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise InputError("give exactly one of --video, --frames and --field "
@@ -81,7 +84,7 @@ class Recipe:
         if takes_variable != (self.variable is not None):
             raise InputError("--field and --variable go together: give the file and the name of the variable in it")
         if self.field is not None and self.channels != "y":
-            raise InputError(f"--channels {self.channels}: a field has one channel; leave it out")
+            raise InputError(f"--channels {self.channels}: a field has a channel for each --variable; leave it out")
 
     @property
     def source_setting(self) -> Option:

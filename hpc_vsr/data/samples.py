@@ -67,7 +67,7 @@ class Split:
         return torch.from_numpy(self._reader_of(start, stop).lr(start, stop, rows))
 
     def hr_frame(self, index: int, rows: slice = slice(None)) -> Tensor:
-        """Return rows of the HR frame `index`, (C, rows, W) as stored; NaN where the source had no value."""
+        """Return rows of the HR frame `index`, (C, rows, W) as stored; NaN where a channel had no value."""
         if self.memory is not None:
             return self.memory[1][index - self.start, :, rows]
         return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
@@ -89,9 +89,9 @@ class Split:
         """Return the (C, 5, h, w) LR frames around a centre, values 0..1 on the training split."""
         return self.normalise(self.lr_frames(centre - REACH, centre + REACH + 1)).transpose(0, 1)
 
-    def normalise(self, values: Tensor) -> Tensor:
-        """Convert stored values to float32, 0..1 on the training split."""
-        return to_unit(values, self.manifest.offset, self.manifest.extent)
+    def normalise(self, values: Tensor, axis: int = -3) -> Tensor:
+        """Convert stored values to float32, 0..1 on the training split; the channels lie along `axis`."""
+        return to_unit(values, self.manifest.offset, self.manifest.extent, axis)
 
     def _reader_of(self, start: int, stop: int) -> ShardReader:
         return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,10 +21,11 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import partial_path, sha256, write_whole
 
 DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)  # raised by h5py for a damaged file
+Numbers = float | list[float]
 
 
 def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
-                attributes: dict) -> ShardEntry:
+                attributes: dict, by_channel: bool = False) -> ShardEntry:
     """Write one shard under a temporary name, check it by reading it back, and rename it.
 
     Parameters
@@ -33,10 +34,12 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
     plan : ShardPlan
         Plan of the shard: the frames that it holds.
     frames : iterable of (lr, hr, valid)
-        ``plan.num_frames`` items: (C, h, w), (C, H, W) of one dtype, and None or an (H, W) bool mask that is False
-        where the source had no value.
+        ``plan.num_frames`` items: (C, h, w), (C, H, W) of one dtype, and None or an (H, W) or (C, H, W) bool mask that
+        is False where the source had no value.
     attributes : dict
         Text and numbers for readers that have only the shard.
+    by_channel : bool
+        Whether the lowest and highest HR values are noted for each channel, because these are several variables.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def write_shard(path: Path, plan: ShardPlan, frames: Iterable[tuple[np.ndarray, 
         Its entry in dataset.json.
     """
     with write_whole(path) as temporary:
-        digest, low, high = _write(temporary, plan, frames, attributes)
+        digest, low, high = _write(temporary, plan, frames, attributes, by_channel)
         if _digest_frames(temporary) != digest:
             raise OSError(f"{path}: the shard cannot be read back after writing; check the file system")
     return _entry(path, plan, low, high, sha256(path))
@@ -70,7 +73,7 @@ def read_entry(path: Path, plan: ShardPlan, attributes: dict, recorded_sha256: s
             return None
     except (InputError, *DAMAGED):
         return None
-    return _entry(path, plan, float(low), float(high), checksum)
+    return _entry(path, plan, _as_numbers(low), _as_numbers(high), checksum)
 
 
 def read_attribute(path: Path, name: str):
@@ -128,9 +131,9 @@ def _stored_frames(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Data
     raise InputError(f"{path}: holds data that this program does not write; run the preprocessing again")
 
 
-def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, float, float]:
-    """Write a shard; return the digest of its frames and the lowest and highest HR value."""
-    digest = hashlib.sha256()
+def _write(path: Path, plan: ShardPlan, frames, attributes: dict, by_channel: bool) -> tuple[str, Numbers, Numbers]:
+    """Write a shard; return the digest of its frames and the lowest and highest HR value, of all or of each channel."""
+    digest, axes = hashlib.sha256(), (1, 2) if by_channel else None
     low, high = np.inf, -np.inf
     stored: dict[str, h5py.Dataset] = {}
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
@@ -138,13 +141,13 @@ def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, 
         for index, (lr, hr, valid) in enumerate(frames):
             planes = {"lr": lr, "hr": hr}
             if valid is not None or "valid" in stored:
-                planes["valid"] = np.ones(hr.shape[1:], bool) if valid is None else valid
+                planes["valid"] = np.ones(stored["valid"].shape[1:], bool) if valid is None else valid
             for name, plane in planes.items():
                 if name not in stored:
                     stored[name] = _create_frames(file, name, plan.num_frames, plane)
                 _write_frame(stored[name], index, plane)
             _digest_planes(digest, lr, hr, valid)
-            low, high = min(low, float(hr.min())), max(high, float(hr.max()))
+            low, high = np.minimum(low, hr.min(axes)), np.maximum(high, hr.max(axes))
         assert index == plan.num_frames - 1, (index, plan)
         # views, frame numbers and attributes
         _create_view(file, "lr", stored["lr"], plan.num_samples, range(WINDOW))
@@ -152,8 +155,14 @@ def _write(path: Path, plan: ShardPlan, frames, attributes: dict) -> tuple[str, 
         file.create_dataset("frame", data=np.arange(plan.start + REACH, plan.stop - REACH, dtype=np.int64))
         for key, value in _all_attributes(plan, attributes).items():
             file.attrs[key] = value
+        low, high = _as_numbers(low), _as_numbers(high)
         file.attrs.update({"frames_sha256": digest.hexdigest(), "hr_min": low, "hr_max": high})
     return digest.hexdigest(), low, high
+
+
+def _as_numbers(values: Any) -> Numbers:
+    """Return a number, or a list of one for each channel, as JSON has them."""
+    return np.asarray(values, np.float64).tolist()
 
 
 def _create_frames(file: h5py.File, name: str, num_frames: int, plane: np.ndarray) -> h5py.Dataset:
@@ -234,7 +243,7 @@ def _digest_valid(digest, valid: np.ndarray) -> None:
         digest.update(np.ascontiguousarray(valid))
 
 
-def _entry(path: Path, plan: ShardPlan, low: float, high: float, checksum: str) -> ShardEntry:
+def _entry(path: Path, plan: ShardPlan, low: Numbers, high: Numbers, checksum: str) -> ShardEntry:
     return ShardEntry(path.name, plan.split, plan.start, plan.num_frames, plan.num_samples, path.stat().st_size,
                       checksum, low, high)
 

@@ -8,10 +8,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hpc_vsr.data.clips import validation_pairs
+from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.wrap import wrapped
 
 NOISE_RANGE = (1e-6, 1e-1)
+
+
+def tune_on(manifest: Manifest) -> float | list[float]:
+    """Return the noise-to-signal power for a data set, tuned on its validation split; of several variables for each."""
+    pairs, blur = validation_pairs(manifest), manifest.degradation.blur_sigma
+    if not manifest.has_variables:
+        return tune_noise(pairs, manifest.scale, blur, manifest.periodic)
+    return [tune_noise([(lr[channel : channel + 1], hr[channel : channel + 1]) for lr, hr in pairs], manifest.scale,
+                       blur, manifest.periodic) for channel in range(len(manifest.channels))]
 
 
 def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float, periodic: str = "") -> float:

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpc_vsr.data.clips import Clips, validation_pairs
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
-from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.evaluation.baselines import tune_on
 from hpc_vsr.evaluation.measure import Pictures, measure_flow, measure_split
 from hpc_vsr.evaluation.methods import BASELINE, Method, applied_twice, baselines, network_methods
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
+from hpc_vsr.evaluation.scores import list_parts
 from hpc_vsr.experiment.settings import EvaluateSettings
-from hpc_vsr.metrics.image import list_profiles
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import Trained, load_trained
+from hpc_vsr.runs.trained import Trained, load_trained, match_variables
 from hpc_vsr.system.config import ABSENT, as_dict
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_sealed, write_whole
@@ -62,9 +62,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
     key = (manifest.fingerprint, settings.split, settings.pictures, device)
-    blur, periodic = manifest.degradation.blur_sigma, manifest.periodic
-    noise, known_rows, known_pictures = shared.get(key) or (
-        tune_noise(validation_pairs(manifest), manifest.scale, blur, periodic), [], {})
+    noise, known_rows, known_pictures = shared.get(key) or (tune_on(manifest), [], {})
     precision = _choose_precision(trained, manifest, settings, device)
 
     def methods_of(clip: Manifest) -> list[Method]:
@@ -83,7 +81,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     if not known_rows:
         shared[key] = (noise, [row for row in rows if row.model == BASELINE],
                        {row.method: pictures[row.method] for row in rows if row.model == BASELINE})
-    rows = _in_order([*known_rows, *rows], clips, list_profiles(manifest.is_grey, len(manifest.channels)))
+    rows = _in_order([*known_rows, *rows], clips, manifest)
     pictures = {**pictures, **known_pictures, "methods": list(dict.fromkeys(row.method for row in rows))}
     flow = measure_flow(trained.network, clips, device) if trained.network.has_flow else ABSENT
     evaluation = Evaluation(
@@ -98,10 +96,12 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     return evaluation
 
 
-def _in_order(rows: list[Row], clips: Clips, profiles: list[str]) -> list[Row]:
-    """Sort rows: those of all frames first, then clip by clip; in each profile the baselines come first."""
+def _in_order(rows: list[Row], clips: Clips, manifest: Manifest) -> list[Row]:
+    """Sort rows: those of all frames first, then clip by clip; in each part the baselines come first."""
+    order = {(part.profile, manifest.channels[part.channel] if part.profile == "field" and manifest.has_variables
+              else ABSENT): place for place, part in enumerate(list_parts(manifest))}
     places = {name: place for place, name in enumerate([ABSENT, *(clips.names if clips.is_collection else [])])}
-    return sorted(rows, key=lambda row: (places[row.clip], profiles.index(row.profile)))
+    return sorted(rows, key=lambda row: (places[row.clip], order[row.profile, row.variable]))
 
 
 def _as_arrays(pictures: Pictures) -> dict[str, np.ndarray]:
@@ -161,6 +161,10 @@ def _print_if_replaced(path: Path, manifest: Manifest) -> None:
 def _check_fit(trained: Trained, manifest: Manifest) -> None:
     """Raise `InputError` unless the network fits the data set."""
     terms = trained.terms
+    if terms.has_variables or manifest.has_variables:
+        warning = match_variables(terms, manifest.channels, trained.where, str(manifest.folder))
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
     if (terms.channels, terms.scale) != (len(manifest.channels), manifest.scale):
         raise InputError(f"{trained.where}: was trained for {terms.channels} channels at scale {terms.scale}, but "
                          f"{manifest.folder} has {len(manifest.channels)} at scale {manifest.scale}")

@@ -16,8 +16,8 @@ from hpc_vsr.data.samples import Split
 from hpc_vsr.data.splits import REACH
 from hpc_vsr.evaluation.methods import Method
 from hpc_vsr.evaluation.record import Flow, Row
-from hpc_vsr.evaluation.scores import HrFlow, Scores
-from hpc_vsr.metrics.image import flow_between, list_profiles, to_8bit
+from hpc_vsr.evaluation.scores import HrFlow, Scores, list_parts
+from hpc_vsr.metrics.image import flow_between, to_8bit
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow import warp
 from hpc_vsr.models.network import Network
@@ -39,8 +39,8 @@ def measure_split(clips: Clips, methods_of: Callable[[Manifest], Sequence[Method
     Returns
     -------
     rows : list of Row
-        One for each profile and method, with the figures of every frame. For a collection the row is of all clips
-        together, and a row for each clip, which has the figures of its frames, comes after those of all.
+        One for each profile, variable and method, with the figures of every frame. For a collection the row is of all
+        clips together, and a row for each clip, which has the figures of its frames, comes after those of all.
     pictures : dict
         "frame" and, for a collection, "clip": P values; "lr", "hr" and each method: P arrays (C, H, W) in stored
         values.
@@ -63,13 +63,12 @@ def measure_split(clips: Clips, methods_of: Callable[[Manifest], Sequence[Method
             with torch.inference_mode():
                 scores.append(_measure_clip(split, methods[size], own, pictures, device, progress))
     # rows of all clips together, then of each one
-    profiles = list_profiles(clips.splits[0].manifest.is_grey, len(clips.splits[0].manifest.channels))
+    parts = list_parts(clips.splits[0].manifest)
     if not clips.is_collection:
-        rows = [record.row(name, profile, centres=clips.splits[0].centres) for profile in profiles
-                for record in scores[0]]
+        rows = [record.row(name, part, centres=clips.splits[0].centres) for part in parts for record in scores[0]]
     else:
-        rows = [Scores.of_all(parts).row(name, profile) for profile in profiles for parts in zip(*scores, strict=True)]
-        rows += [record.row(name, profile, clip, split.centres) for profile in profiles
+        rows = [Scores.of_all(each).row(name, part) for part in parts for each in zip(*scores, strict=True)]
+        rows += [record.row(name, part, clip, split.centres) for part in parts
                  for clip, split, own in zip(clips.names, clips.splits, scores, strict=True) for record in own]
     return rows, pictures
 
@@ -91,7 +90,7 @@ def _measure_clip(split: Split, methods: Sequence[Method], kept: set[int], pictu
             started = time.perf_counter()
             sr = record.method.enlarge(window).cpu().numpy()
             record.seconds += time.perf_counter() - started
-            sr = _fit_gain_and_offset(sr, hr) if record.method.fits_hr else sr
+            sr = _fit_gain_and_offset(sr, hr, split.manifest.has_variables) if record.method.fits_hr else sr
             record.add(sr, hr, lr, flow_of_hr)
             shown[record.method.name] = sr
         if centre in kept:
@@ -116,7 +115,8 @@ def measure_flow(network: Network, clips: Clips, device: torch.device) -> Flow:
     -------
     Flow
         ``learned``, ``dis`` (classical flow between bicubically enlarged frames) and ``zero`` (no motion): root mean
-        square difference after warping, in the values of the data set; ``frames`` and ``pairs`` that were measured.
+        square difference after warping, in the values of the data set, or in values 0..1 on the training split if it
+        has several variables; ``frames`` and ``pairs`` that were measured.
     """
     enlarge = Enlarge("bicubic", clips.splits[0].manifest.scale).to(device)
     sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
@@ -130,9 +130,9 @@ def measure_flow(network: Network, clips: Clips, device: torch.device) -> Flow:
             grey = [to_8bit(255 * enlarge(lr[None, :, position])[0].mean(0).cpu().numpy())
                     for position in range(lr.shape[1])]
             # carry each HR neighbour by each flow, and compare it with the centre frame
-            here = split.hr_frame(centre)[None].float().to(device)
+            here = _hr_values(split, centre).to(device)
             for position, flow in found.items():
-                neighbour = split.hr_frame(centre + position - REACH)[None].float().to(device)
+                neighbour = _hr_values(split, centre + position - REACH).to(device)
                 classical = torch.from_numpy(flow_between(grey[REACH], grey[position])).permute(2, 0, 1)[None]
                 flows = {"learned": flow, "dis": classical.to(device), "zero": torch.zeros_like(flow)}
                 for name, candidate in flows.items():
@@ -141,8 +141,16 @@ def measure_flow(network: Network, clips: Clips, device: torch.device) -> Flow:
     return Flow(**{name: math.sqrt(total / pairs) for name, total in sums.items()}, frames=len(samples), pairs=pairs)
 
 
-def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """Return `sr` with the gain and offset that bring it nearest to `hr` in the mean square."""
+def _hr_values(split: Split, number: int) -> torch.Tensor:
+    """Return a HR frame, (1, C, H, W) as stored; several variables on their own ranges."""
+    hr = split.hr_frame(number)
+    return (split.normalise(hr) if split.manifest.has_variables else hr.float())[None]
+
+
+def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray, by_channel: bool = False) -> np.ndarray:
+    """Return `sr` with the gain and offset, of all or of each channel, that bring it nearest to `hr`."""
+    if by_channel:
+        return np.stack([_fit_gain_and_offset(*pair) for pair in zip(sr, hr, strict=True)])
     known = ~np.isnan(hr)
     gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
         if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.splits import REACH, WINDOW, window_around
-from hpc_vsr.data.values import upscale_values
+from hpc_vsr.data.values import Numbers, upscale_values
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.network import count_flops
@@ -51,8 +51,11 @@ class Method:
     fits_hr: bool = False
 
 
-def baselines(manifest: Manifest, noise: float, device: torch.device) -> list[Method]:
-    """Return bicubic enlargement, and its Wiener deconvolution with the noise-to-signal power `noise`."""
+def baselines(manifest: Manifest, noise: float | list[float], device: torch.device) -> list[Method]:
+    """Return bicubic enlargement, and its Wiener deconvolution with the noise-to-signal power `noise`.
+
+    Of several variables each has its own noise.
+    """
     filters = {"bicubic": Enlarge("bicubic", manifest.scale),
                "wiener": Enlarge("wiener", manifest.scale, manifest.degradation.blur_sigma, noise)}
 
@@ -129,7 +132,7 @@ def applied_twice(run: RunFolder, manifest: Manifest, precision: str, device: to
                                     manifest.periodic))
 
 
-def _in_stored_values(upscale: Callable[[Tensor], Tensor], offset: float, extent: float, precision: str,
+def _in_stored_values(upscale: Callable[[Tensor], Tensor], offset: Numbers, extent: Numbers, precision: str,
                       device: torch.device, margin: int, periodic: str) -> Callable[[Tensor], Tensor]:
     """Return `Method.enlarge` for a network's function of values 0..1."""
     def enlarge(window: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Literal
 
 from hpc_vsr.data.degradation import Degradation
-from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent, check_splits
+from hpc_vsr.data.info import Normalisation, SourceInfo, check_consistent, check_splits, has_variables
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.system.config import ABSENT, Record, from_dict
@@ -63,11 +63,15 @@ class Spectrum(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Record):
-    """Figures of one method in one profile: of a clip of a collection, or of all frames of the split.
+    """Figures of one method in one profile, in the profile "field" of one variable if there are several.
 
-    The row of all clips of a collection has no `per_frame`; those of the clips have it.
+    They are of a clip of a collection, or of all frames of the split. The row of all clips has no `per_frame`; those of
+    the clips have it.
     """
 
+    # only of one of several variables
+    variable: str = ABSENT
+    units: str = ABSENT
     method: str
     model: str
     params: int
@@ -147,12 +151,12 @@ class DatasetSummary(Record):
     source: SourceInfo = ABSENT
     channels: list[str]
     dtype: Literal["uint8", "float32"]
-    units: str
+    units: str | list[str]
     degradation: Degradation
     lr_size: tuple[int, int] = ABSENT
     hr_size: tuple[int, int] = ABSENT
     splits: dict[str, tuple[int, int]] = ABSENT
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | list[tuple[float, float]]
     normalisation: Normalisation
     clips: list[ClipSummary] = ABSENT
 
@@ -161,7 +165,7 @@ class DatasetSummary(Record):
                 self.clips is not ABSENT) or self.clips == []:
             raise InputError("dataset: lacks its source or its clips")
         for clip in self.all_clips:
-            check_consistent(SimpleNamespace(**{**vars(self), **vars(clip)}))
+            check_consistent(self._with(clip))
             if math.prod(clip.hr_size) >= MOST_PIXELS:
                 raise InputError(f"dataset: hr_size is larger than {MOST_PIXELS} pixels")
         check_splits({split for clip in self.all_clips for split in clip.splits})
@@ -172,6 +176,14 @@ class DatasetSummary(Record):
         if self.clips is not ABSENT:
             return self.clips
         return [ClipSummary(self.source.name, self.source, self.lr_size, self.hr_size, self.splits)]
+
+    @functools.cached_property
+    def as_one(self) -> SimpleNamespace:
+        """The data set with the source, sizes and splits of its first clip."""
+        return self._with(self.all_clips[0])
+
+    def _with(self, clip: ClipSummary) -> SimpleNamespace:
+        return SimpleNamespace(**{**vars(self), **vars(clip)})
 
     @property
     def is_collection(self) -> bool:
@@ -208,7 +220,7 @@ class Evaluation(Record):
     step: int
     precision: str
     device: str
-    wiener_noise: float
+    wiener_noise: float | list[float]
     trained_on: str
     checkpoint_sha256: str
     twice_sha256: str | None
@@ -217,21 +229,25 @@ class Evaluation(Record):
     flow: Flow = ABSENT
 
     def __post_init__(self):
-        grey = self.dataset.is_grey
-        # a row of all frames for each profile, and for each clip of a collection
+        grey, several = self.dataset.is_grey, has_variables(self.dataset.as_one)
+        # a row of all frames for each part, and for each clip of a collection; the profile "field" has a part for each
+        # of several variables
+        variables = self.dataset.channels if several else [ABSENT]
+        found = [row.variable for row in self.rows if row.profile == "field"]
+        if any(name not in variables for name in found) or found and any(name not in found for name in variables):
+            raise InputError("rows: wrong variables in profile 'field'")
         groups: dict[tuple, dict[str, Row]] = {}
         for row in self.rows:
-            groups.setdefault((row.profile, row.clip), {})[row.method] = row
-        profiles = list(dict.fromkeys(row.profile for row in self.rows)) or [""]
+            groups.setdefault((row.profile, row.variable, row.clip), {})[row.method] = row
+        parts = list(dict.fromkeys((row.profile, row.variable) for row in self.rows)) or [("", "")]
         names = [clip.name for clip in self.dataset.all_clips if self.split in clip.splits]
-        wanted = [(profile, clip) for profile in profiles
-                  for clip in [ABSENT, *(names if self.dataset.is_collection else [])]]
+        wanted = [(*part, clip) for part in parts for clip in [ABSENT, *(names if self.dataset.is_collection else [])]]
         if not self.dataset.is_collection and any(row.per_frame is ABSENT for row in self.rows):
             raise InputError("rows: lack per_frame")
-        # each has the baselines and the run, and all its methods the same frames and wavenumbers
-        for profile, clip in dict.fromkeys([*wanted, *groups]):
-            own = groups.get((profile, clip), {})
-            right = ((profile, clip) in wanted and {*BASELINES, self.run} <= own.keys()
+        # each part has the baselines and the run, and all its methods the same frames and wavenumbers
+        for part in dict.fromkeys([*wanted, *groups]):
+            (profile, _, clip), own = part, groups.get(part, {})
+            right = (part in wanted and {*BASELINES, self.run} <= own.keys()
                      and OF_GREY_LEVELS.get(profile, grey) == grey
                      and all(row.axes == own["wiener"].axes for row in own.values()))
             if not right:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,11 +14,25 @@ from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.evaluation.methods import Method
 from hpc_vsr.evaluation.record import PerFrame, Row, Spectrum
 from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
-from hpc_vsr.metrics.image import flow_between, list_profiles, luma, measure, psnr, temporal_error, to_8bit
+from hpc_vsr.metrics.image import Profile, flow_between, list_profiles, luma, measure, psnr, temporal_error, to_8bit
 from hpc_vsr.system.config import ABSENT
 from hpc_vsr.system.errors import InputError
 
 SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affected
+
+
+class Part(NamedTuple):
+    """A part of the figures: a profile, and in the profile "field" the channel of a variable."""
+
+    profile: Profile
+    channel: int = 0
+
+
+def list_parts(manifest: Manifest) -> list[Part]:
+    """Return the parts of the figures of a data set, in the order of the rows."""
+    variables = manifest.variables
+    return [Part(profile, channel) for profile in list_profiles(manifest.is_grey, bool(variables))
+            for channel in range(len(variables) if profile == "field" else 1)]
 
 
 class HrFlow:
@@ -37,11 +52,10 @@ class Scores:
     """Figures of one method on one clip, frame by frame, in every profile."""
 
     def __init__(self, method: Method, manifest: Manifest):
-        self.method, self.manifest = method, manifest
-        profiles = list_profiles(manifest.is_grey, len(manifest.channels))
-        self.frames: dict[str, list[dict]] = {profile: [] for profile in profiles}
+        self.method, self.manifest, self.variables = method, manifest, manifest.variables
+        self.frames: dict[Part, list[dict]] = {part: [] for part in list_parts(manifest)}
         self.temporal: list[dict] = []
-        self.spectra: list[dict] = []
+        self.spectra: list[list[dict]] = [[] for _ in self.variables]
         self.seconds = 0.0
         self._flops = 0
         self._before: tuple[np.ndarray, np.ndarray] | None = None
@@ -62,16 +76,11 @@ class Scores:
             raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
                              f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
         # figures of the frame in every profile
-        for profile, recorded in self.frames.items():
-            if profile == "field":
-                figures = measure_field(sr, hr, manifest.offset, manifest.extent)
-                figures["lr_consistency"] = _lr_consistency(sr, hr, lr, manifest)
-                self.spectra.append(power_spectra(sr, hr))
-                recorded.append(figures)
+        for part, recorded in self.frames.items():
+            if part.profile == "field":
+                recorded.append(self._measure_variable(part.channel, sr, hr, lr))
             else:
-                pair = [sr, hr] if manifest.is_grey else [(values - manifest.offset) / manifest.extent
-                                                          for values in (sr, hr)]
-                recorded.append(measure(profile, *pair, manifest.scale, manifest.is_grey, manifest.is_8bit))
+                recorded.append(self._measure_picture(part.profile, sr, hr))
         if manifest.is_grey:
             # motion from the previous frame, only for video
             now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
@@ -79,6 +88,26 @@ class Scores:
                 pair = self._before[1], now[1]
                 self.temporal.append(temporal_error((self._before[0], now[0]), pair, flow_of_hr(*pair)))
             self._before = now
+
+    def _measure_variable(self, channel: int, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> dict:
+        variable = self.variables[channel]
+        sr, hr, lr = (values[channel : channel + 1] for values in (sr, hr, lr))
+        self.spectra[channel].append(power_spectra(sr, hr))
+        return {**measure_field(sr, hr, variable.offset, variable.extent),
+                "lr_consistency": _lr_consistency(sr, hr, lr, self.manifest)}
+
+    def _measure_picture(self, profile: Profile, sr: np.ndarray, hr: np.ndarray) -> dict:
+        manifest = self.manifest
+        if manifest.is_grey:
+            return measure(profile, sr, hr, manifest.scale, True, manifest.is_8bit)
+        if not manifest.has_variables:
+            pair = [(values - manifest.offset) / manifest.extent for values in (sr, hr)]
+            return measure(profile, *pair, manifest.scale, False, manifest.is_8bit)
+        # each variable on its own range, so that none counts more than another
+        each = [measure(profile, *((values[channel][None] - variable.offset) / variable.extent for values in (sr, hr)),
+                        manifest.scale, False) for channel, variable in enumerate(self.variables)]
+        mse = float(np.mean([figures["mse"] for figures in each]))
+        return {"mse": mse, "psnr": psnr(mse, 1.0), "ssim": float(np.mean([figures["ssim"] for figures in each]))}
 
     def forget_frame(self) -> None:
         """Measure no motion from the last frame to the next one: frames are missing between them."""
@@ -93,43 +122,47 @@ class Scores:
         """Return the figures of one method on all clips together; each frame counts alike."""
         whole = cls(parts[0].method, parts[0].manifest)
         for part in parts:
-            for profile, recorded in part.frames.items():
-                whole.frames[profile] += recorded
+            for name, recorded in part.frames.items():
+                whole.frames[name] += recorded
+            for channel, recorded in enumerate(part.spectra):
+                whole.spectra[channel] += recorded
             whole.temporal += part.temporal
-            whole.spectra += part.spectra
             whole.seconds += part.seconds
             whole._flops += part._flops
         return whole
 
-    def row(self, split: str, profile: str, clip: str = ABSENT, centres: Sequence[int] | None = None) -> Row:
-        """Return the row of the report in one profile, with the figures of every frame if their `centres` are given.
+    def row(self, split: str, part: Part, clip: str = ABSENT, centres: Sequence[int] | None = None) -> Row:
+        """Return the row of the report in one profile, of one variable if there are several.
 
-        `clip` is the name of a clip of a collection.
+        It has the figures of every frame if their `centres` are given. `clip` is the name of a clip of a collection.
         """
-        frames, method = self.frames[profile], self.method
+        frames, method, profile = self.frames[part], self.method, part.profile
+        variable = self.variables[part.channel] if self.variables else None
         # means over the frames; PSNR without the frames that equal HR
         columns = {key: [frame[key] for frame in frames] for key in frames[0]}
         means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
         finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
-        data_range = {"field": self.manifest.extent}.get(profile, 255.0 if self.manifest.is_grey else 1.0)
+        data_range = variable.extent if profile == "field" else 255.0 if self.manifest.is_grey else 1.0
         figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
                    "psnr_pooled": psnr(means["mse"], data_range)}
         if profile == "field":
             # not the mean of the frames' RMSE
             figures["rmse"] = math.sqrt(means["mse"])
-            figures.update(self._spectral_figures())
+            figures.update(self._spectral_figures(self.spectra[part.channel]))
         if self.temporal:
             figures.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
         per_frame = ABSENT if centres is None else PerFrame(frame=list(centres), **_without_infinity(columns))
+        several = profile == "field" and self.manifest.has_variables
+        named = {"variable": variable.name, "units": variable.units} if several else {}
         return Row(
-            method=method.name, model=method.model, params=method.num_parameters, flops=self._flops // len(frames),
-            split=split, clip=clip, profile=profile, frames=len(frames),
+            **named, method=method.name, model=method.model, params=method.num_parameters,
+            flops=self._flops // len(frames), split=split, clip=clip, profile=profile, frames=len(frames),
             exact_frames=columns["psnr"].count(math.inf), seconds_per_frame=self.seconds / len(frames),
             **_without_infinity(figures), per_frame=per_frame)
 
-    def _spectral_figures(self) -> dict:
+    def _spectral_figures(self, spectra: list[dict]) -> dict:
         k = wavenumbers(*self.manifest.hr_size)
-        means = {name: np.mean([frame[name] for frame in self.spectra], axis=0) for name in ("sr", "hr", "error")}
+        means = {name: np.mean([frame[name] for frame in spectra], axis=0) for name in ("sr", "hr", "error")}
         return {**summarise_spectra(k, **means),
                 "spectrum": Spectrum(k.tolist(), **{name: power.tolist() for name, power in means.items()})}
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_vsr import __version__
+from hpc_vsr.data.info import for_channels
 from hpc_vsr.evaluation.record import BASELINES, ClipSummary, Evaluation, read_evaluation
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.trained import Trained
+from hpc_vsr.runs.trained import DataTerms, Trained
 from hpc_vsr.system.config import ABSENT
 from hpc_vsr.system.errors import InputError
 
@@ -27,9 +28,10 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
     evaluation = _read_evaluation(run, trained)
     for_video = terms.for_video
     kind = "video" if for_video else "fields of a simulation"
-    less = f", after {terms.was_subtracted:.10g} is subtracted" if terms.was_subtracted else ""
-    values = ("grey levels 0..255" if for_video else
-              f"the units of the training data, {terms.offset:.6g} to {terms.offset + terms.extent:.6g} there{less}")
+    values = "grey levels 0..255" if for_video else f"the units of the training data, {_ranges(terms)} there"
+    channels = f"{terms.channels} channel{'s' * (terms.channels > 1)}"
+    if terms.has_variables:
+        channels += f": {', '.join(terms.variables)}, in this order"
     blur = (f"a Gaussian blur of {terms.sigma:g} pixels (standard deviation, in pixels of the result) and reduction "
             f"by {terms.scale} with OpenCV's INTER_CUBIC" if terms.sigma else
             f"reduction by {terms.scale} with OpenCV's INTER_CUBIC, without blur")
@@ -37,8 +39,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
     lines = [
         f"# {run.name}", "",
         f"`{settings.name}` of hpc-vsr {__version__}: enlarges the centre of five frames of {kind} {terms.scale} "
-        f"times, {count_parameters(trained.network):,} parameters, {terms.channels} "
-        f"channel{'s' * (terms.channels > 1)}.", "",
+        f"times, {count_parameters(trained.network):,} parameters, {channels}.", "",
         "## Input and output", "",
         f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), h and w at least {least}, in {values}; "
         f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same units. At the "
@@ -58,6 +59,18 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         _licence(config), "",
     ]
     return "\n".join(lines)
+
+
+def _ranges(terms: DataTerms) -> str:
+    """Return the values of the training as text, of several variables for each with its units."""
+    count = terms.channels if terms.has_variables else 1
+    numbers = (for_channels(one, count) for one in (terms.offset, terms.extent, terms.was_subtracted))
+    ranges = [f"{offset:.6g} to {offset + extent:.6g}" + (f", after {less:.10g} is subtracted" if less else "")
+              for offset, extent, less in zip(*numbers, strict=True)]
+    if not terms.has_variables:
+        return ranges[0]
+    return "; ".join(f"{name} in {units}, {text}" for name, units, text in zip(terms.variables, terms.units, ranges,
+                                                                              strict=True))
 
 
 def _usage(files: Sequence[Path]) -> list[str]:
@@ -100,10 +113,17 @@ def _metrics(evaluation: Evaluation | None, name: str) -> list[str]:
     if evaluation is None:
         return ["Not measured with these weights; run `python -m hpc_vsr.evaluate`.", ""]
     rows = [row for row in evaluation.rows if row.profile in PROFILES and row.clip is ABSENT]
+    several = [row for row in evaluation.rows if row.variable is not ABSENT and row.clip is ABSENT
+               and row.method in (*BASELINES, name)]
+    by_variable = ["| variable | method | RMSE | PSNR (dB) |", "|---|---|---:|---:|",
+                   *(f"| {row.variable} | {row.method} | {row.rmse:.4g} {row.units} | {row.psnr:.2f} |"
+                     for row in several if None not in (row.psnr, row.rmse)), "",
+                   "Each variable in its units and on its own range; the figures above are means over them.", ""]
     table = [f"| {row.method} | {row.profile} | {row.psnr:.2f} | {row.ssim:.4f} |" for row in rows
              if row.method in (*BASELINES, name) and None not in (row.psnr, row.ssim)]
     return [f"{evaluation.dataset.name}, split {evaluation.split}, {rows[0].frames} frames:", "",
             "| method | profile | PSNR (dB) | SSIM |", "|---|---|---:|---:|", *table, "",
+            *(by_variable if several else []),
             *(f"`{profile}`: {meaning}." for profile, meaning in PROFILES.items()), ""]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpc_vsr.data.info import for_channels
 from hpc_vsr.data.splits import WINDOW
 from hpc_vsr.data.values import upscale_values
 from hpc_vsr.export.card import write_card
@@ -65,7 +66,10 @@ def export(run: RunFolder, out: Path, formats: Sequence[str]) -> list[Path]:
             with write_whole(path) as temporary, _quiet():
                 write(program, trained, temporary)
                 difference = _compare(open_file(temporary), whole, trained)
-            print(f"{path}: {format_bytes(path.stat().st_size)}, differs from the network by at most {difference:.2g}")
+            # several variables have no common unit
+            most = f"{difference:.2g} of each range" if trained.terms.has_variables else \
+                f"{difference * trained.terms.extent:.2g}"
+            print(f"{path}: {format_bytes(path.stat().st_size)}, differs from the network by at most {most}")
             written.append(path)
     card = out / "README.md"
     write_text(card, write_card(run, trained, written))
@@ -89,7 +93,9 @@ def _frames(trained: Trained, size: Sequence[int]) -> Tensor:
     terms = trained.terms
     random = torch.Generator().manual_seed(0)
     values = torch.rand(size[0], terms.channels, WINDOW, *size[1:], generator=random)
-    return values * terms.extent + terms.offset
+    extents, offsets = (torch.tensor(for_channels(one, terms.channels)).view(-1, 1, 1, 1)
+                        for one in (terms.extent, terms.offset))
+    return values * extents + offsets
 
 
 def _write_pt2(program, _trained: Trained, path: Path) -> None:
@@ -107,10 +113,14 @@ def _write_onnx(program, trained: Trained, path: Path) -> None:
     onnx = torch.onnx.export(program, dynamo=True, input_names=["frames"], output_names=["upscaled"], optimize=False,
                              verbose=False)
     terms = trained.terms
+    offsets, extents = (for_channels(one, terms.channels if terms.has_variables else 1)
+                        for one in (terms.offset, terms.extent))
+    named = {"variables": ",".join(terms.variables), "units": ",".join(terms.units)} if terms.has_variables else {}
     onnx.model.metadata_props.update({
         "scale": str(terms.scale), "channels": str(terms.channels), "blur_sigma": str(terms.sigma),
-        "values_from": str(terms.offset), "values_to": str(terms.offset + terms.extent),
-        "network": trained.settings.name})
+        "values_from": ",".join(map(str, offsets)),
+        "values_to": ",".join(str(offset + extent) for offset, extent in zip(offsets, extents, strict=True)),
+        "network": trained.settings.name, **named})
     onnx.save(str(path), external_data=False)
 
 
@@ -122,11 +132,11 @@ def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _compare(exported: Callable[[Tensor], Tensor], whole: Deployed, trained: Trained) -> float:
-    """Return the greatest difference on random frames of other sizes than the traced one.
+    """Return the greatest difference on random frames of other sizes than the traced one, as a share of the range.
 
     Raises `Failed` if it is more than rounding.
     """
-    worst = 0.0
+    worst, extents = 0.0, np.array(for_channels(trained.terms.extent, trained.terms.channels))
     for batch, *size in TRIED:
         frames = _frames(trained, (1 if trained.network.has_flow else batch, *size))
         with torch.inference_mode():
@@ -135,9 +145,12 @@ def _compare(exported: Callable[[Tensor], Tensor], whole: Deployed, trained: Tra
         if found.shape != expected.shape:
             raise Failed(f"the exported network gives {tuple(found.shape)} for {tuple(frames.shape)} "
                          f"instead of {tuple(expected.shape)}")
-        worst = max(worst, float(np.abs((found - expected).numpy()).max()))
-    if not worst <= TOLERANCE * trained.terms.extent:
-        raise Failed(f"the exported network differs by up to {worst:.3g} from the network of the run")
+        # of noise a Wiener filter makes values far beyond the range, and the rounding grows with them
+        ranges = np.maximum(extents, np.ptp(expected.numpy(), (0, 2, 3)))
+        worst = max(worst, float((np.abs((found - expected).numpy()).max((0, 2, 3)) / ranges).max()))
+    if not worst <= TOLERANCE:
+        raise Failed(f"the exported network differs by up to {worst:.3g} of the range of values from the network of "
+                     "the run")
     return worst
 
 

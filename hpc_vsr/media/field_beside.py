@@ -1,8 +1,8 @@
-"""Gathers what an enlarged field has beside its variable: coordinates, bounds, areas, masks, attributes."""
+"""Gathers what an enlarged field has beside its variables: coordinates, bounds, areas, masks, attributes."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import dask.array
@@ -23,7 +23,7 @@ MAPPING_KEYS = ("grid_mapping_name", "GeoTransform", "crs_wkt", "spatial_ref")
 
 
 class Beside:
-    """All that the files have beside the variable, on the finer grid.
+    """All that the files have beside the variables of the field, on the finer grid.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Beside:
     left_out : list of str
         Variables, and attributes as "attribute NAME of VARIABLE", that are not there.
     attrs : dict
-        Attributes of the variable itself.
+        {variable: attributes} of the field itself.
 
     Raises
     ------
@@ -39,23 +39,24 @@ class Beside:
         If something cannot be read.
     """
 
-    def __init__(self, datasets: list[xarray.Dataset], files: list[Path], variable: str, frames: range, grid: Grid):
+    def __init__(self, datasets: list[xarray.Dataset], files: list[Path], variables: Sequence[str], frames: range,
+                 grid: Grid):
         self._datasets, self._first, self._grid, self._frames = datasets, datasets[0], grid, frames
-        self._variable = variable
+        self._variables = list(variables)
         self._on_grid = {grid.rows, grid.columns}
-        self._has_time = grid.time in self._first[variable].dims
-        self._steps = Steps(datasets, files, variable, frames, grid.time)
+        self._has_time = grid.time in self._first[variables[0]].dims
+        self._steps = Steps(datasets, files, variables[0], frames, grid.time)
         self.left_out: list[str] = []
         self._kept: dict[Hashable, xarray.Variable] = {}
         self._ends = Ends()
-        self._named = _named_by(self._first[variable], "coordinates")
-        self._measures = _named_by(self._first[variable], "cell_measures")
+        self._named = self._named_by("coordinates")
+        self._measures = self._named_by("cell_measures")
         self._named_positions = {name for name in self._named if name in self._first.variables
                                  and self._on_grid <= set(self._first.variables[name].dims)
                                  and class_of(self._described(name), grid, (), {name}).kind == "position"}
         self._positions = self._refine_positions()
         for name in self._first.variables:
-            if name != variable and name not in self._kept and name not in self.left_out:
+            if name not in (*self._variables, *self._kept, *self.left_out):
                 self._keep(name)
         self._finish()
 
@@ -81,7 +82,7 @@ class Beside:
     def _refine_positions(self) -> list[Hashable]:
         positions, bounds = [], {}
         for name, array in self._first.variables.items():
-            if name == self._variable or not self._on_grid & set(array.dims):
+            if name in self._variables or not self._on_grid & set(array.dims):
                 continue
             found = self._class_of(name)
             if found.kind != "position":
@@ -184,7 +185,7 @@ class Beside:
             self._keep_in_time(name, [one.set_dims({time: self._steps.length(dataset)}) for one, dataset
                                       in zip(everywhere, self._datasets, strict=False)])
         elif _are_equal(everywhere):
-            is_mapping = name in _named_by(self._first[self._variable], "grid_mapping") or any(
+            is_mapping = name in self._named_by("grid_mapping") or any(
                 key in array.attrs for key in MAPPING_KEYS)
             attrs, left_out = (rewrite(array.attrs, "mapping", self._grid, self._ends) if is_mapping
                                else (array.attrs, []))
@@ -212,14 +213,18 @@ class Beside:
         first = self._first
         of_file, left_out = rewrite(first.attrs, "file", self._grid, self._ends)
         self._tell(None, left_out)
-        self.attrs, left_out = rewrite(first[self._variable].attrs, "field", self._grid, self._ends)
-        self._tell(self._variable, left_out)
-        dims = {dim for array in (*self._kept.values(), first[self._variable].variable) for dim in array.dims}
-        present = {str(name) for name in (*self._kept, *dims, self._variable)}
+        fields = [first[name].variable for name in self._variables]
+        dims = {dim for array in (*self._kept.values(), *fields) for dim in array.dims}
+        present = {str(name) for name in (*self._kept, *dims, *self._variables)}
         known = {str(name) for name in (*first.variables, *first.sizes)}
-        self.attrs, changed = correct_names(self.attrs, present, known)
-        self._tell(self._variable, [key for key in changed if key != "coordinates"])
-        self.attrs.pop("coordinates", None)  # the library writes it
+        self.attrs = {}
+        for variable in self._variables:
+            attrs, left_out = rewrite(first[variable].attrs, "field", self._grid, self._ends)
+            self._tell(variable, left_out)
+            attrs, changed = correct_names(attrs, present, known)
+            self._tell(variable, [key for key in changed if key != "coordinates"])
+            attrs.pop("coordinates", None)  # the library writes it
+            self.attrs[variable] = attrs
         for name, array in self._kept.items():
             # the reader leaves a _FillValue among the attributes if it is none
             attrs = {key: value for key, value in array.attrs.items() if key != "_FillValue"}
@@ -230,6 +235,10 @@ class Beside:
         coordinates = [name for name in self._kept
                        if name in first.coords or name in self._named or name in self._positions]
         self.dataset = xarray.Dataset(self._kept, attrs=of_file).set_coords(coordinates)
+
+    def _named_by(self, attribute: str) -> set[str]:
+        """Return the names in an attribute, of any variable of the field, that names variables."""
+        return {name for variable in self._variables for name in _named_by(self._first[variable], attribute)}
 
     def _tell(self, name: Hashable | None, attributes: list[str]) -> None:
         of = "" if name is None else f" of {name}"

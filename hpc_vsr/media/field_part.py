@@ -77,6 +77,16 @@ def _arrange(dataset: Any, name: str, axes: Axes) -> Any:
     return dataset
 
 
+def join_variables(parts: Sequence[Part]) -> Any:
+    """Return one data set of the parts of a file, each of which has another variable arranged; see `Part`."""
+    dataset = parts[0].dataset
+    for part in parts[1:]:
+        dataset = dataset.isel({dim: place for dim, place in part.axes.chosen.items() if dim in dataset.dims})
+        arranged = {part.name: part.dataset[part.name].variable}
+        dataset = dataset.assign(arranged) if part.name in dataset.data_vars else dataset.assign_coords(arranged)
+    return dataset
+
+
 def find_times(parts: Sequence[Part]) -> tuple[list[Part], list[Clock] | None]:
     """Return the parts with a dimension of time, and their time stamps or None.
 

@@ -1,6 +1,6 @@
 """Writes an enlarged field as NetCDF or Zarr.
 
-`hpc_vsr.media.field_beside` gathers what the source has beside the variable.
+`hpc_vsr.media.field_beside` gathers what the source has beside its variables.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ import contextlib
 import datetime
 import shutil
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import dask
-import dask.array
 import numpy as np
 import xarray
 
 from hpc_vsr.media.field_beside import Beside
 from hpc_vsr.media.field_classes import Grid
+from hpc_vsr.media.field_order import InOrder, frame_by_frame
+from hpc_vsr.media.field_several import FieldsSource
 from hpc_vsr.media.field_source import FieldSource
 from hpc_vsr.media.field_storage import kept_encoding
 from hpc_vsr.system.errors import Failed, InputError, storage_failure
@@ -50,21 +51,22 @@ def is_written(path: Path, mark: str) -> bool:
     return True
 
 
-def write_field(path: Path, source: FieldSource, frames: range, scale: int, frame: Callable[[int], np.ndarray],
-                history: str, mark: str) -> list[str]:
+def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, scale: int,
+                frame: Callable[[int], np.ndarray | list[np.ndarray]], history: str, mark: str) -> list[str]:
     """Write a field frame by frame, in the memory of a few frames; it appears whole or not at all.
 
     Parameters
     ----------
     path : Path
         .nc or .zarr.
-    source : FieldSource
-        The field that was enlarged.
+    source : FieldSource or FieldsSource
+        The field that was enlarged, of one variable or several.
     frames : range
     scale : int
     frame : callable
         Returns the enlarged frame of a number, (scale h, scale w) in physical units, NaN where there is none; float32,
-        or float64 if an offset was subtracted from the source.
+        or float64 if an offset was subtracted from the source. Of several variables it is a list of these. It is
+        called once for each frame, in their order.
     history : str
         Line that is put before the history of the source.
     mark : str
@@ -75,41 +77,36 @@ def write_field(path: Path, source: FieldSource, frames: range, scale: int, fram
     list of str
         Variables and attributes of the source that are left out, because they belong to its grid.
     """
-    variable = source.channels[0]
     datasets = _on_one_clock(source.open_datasets())
-    original = datasets[0][variable]
     time, rows, columns = source.description["dimensions"]
     grid = Grid(time, rows, columns, source.height, source.width, scale)
-    beside = Beside(datasets, source.files, variable, frames, grid)
+    beside = Beside(datasets, source.files, source.channels, frames, grid)
     dataset = beside.dataset
-    # the variable as a lazy array: a frame is computed when the library writes its chunk
-    encoding = _encoding(original.variable, "offset" in source.description)
-    dtype, fill = encoding["dtype"], encoding["_FillValue"]
-    size = scale * source.height, scale * source.width
-    values = dask.array.map_blocks(
-        lambda block: _beside_fill(np.asarray(frame(int(block[0, 0, 0]))), dtype, fill)[None],
-        dask.array.from_array(np.array(frames)[:, None, None], chunks=(1, 1, 1)),
-        dtype=dtype, chunks=((1,) * len(frames), (size[0],), (size[1],)))
-    array = xarray.DataArray(values, dims=(time, rows, columns), attrs=beside.attrs)
-    # dimensions of length one stay where they are, if time, rows and columns are in this order
-    single = {dim: 1 for dim in original.dims if dim not in array.dims}
-    order = original.dims if tuple(dim for dim in original.dims if dim in array.dims) == array.dims else (
-        time, *single, rows, columns)
-    dataset[variable] = array.expand_dims(single).transpose(*order)
-    dataset[variable].encoding = encoding
+    size, encodings = (scale * source.height, scale * source.width), {}
+    planes = InOrder(frame, len(source.channels))
+    for channel, variable in enumerate(source.channels):
+        original = datasets[0][variable]
+        encoding = _encoding(original.variable, source.offsets[channel] != 0)
+        array = xarray.DataArray(planes.lazy(frames, channel, size, encoding), dims=(time, rows, columns),
+                                 attrs=beside.attrs[variable])
+        # dimensions of length one stay where they are, if time, rows and columns are in this order
+        single = {dim: 1 for dim in original.dims if dim not in array.dims}
+        order = original.dims if tuple(dim for dim in original.dims if dim in array.dims) == array.dims else (
+            time, *single, rows, columns)
+        dataset[variable] = array.expand_dims(single).transpose(*order)
+        dataset[variable].encoding = dict(encoding)
+        encodings[variable] = {**encoding, "chunksizes": (*(1 for _ in order[:-2]), *size)}
+    _name_coordinates(dataset, source.channels, source.chosen)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
     dataset.attrs[MARK] = mark
-    # one frame at a time, in order
-    with dask.config.set(scheduler="synchronous"):
+    with dask.config.set(scheduler=frame_by_frame):
         if path.suffix.lower() == ".zarr":
             _write_zarr(dataset, path)
         else:
-            chunks = (*(1 for _ in order[:-2]), *size)
             with write_whole(path) as temporary, _netcdf_refusals(path):
                 dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4",
-                                  unlimited_dims=_unlimited(datasets[0], time),
-                                  encoding={variable: {**encoding, "chunksizes": chunks}})
+                                  unlimited_dims=_unlimited(datasets[0], time), encoding=encodings)
     return beside.left_out
 
 
@@ -169,10 +166,13 @@ def _encoding(array: xarray.Variable, is_double: bool) -> dict:
     return {"dtype": dtype, "_FillValue": dtype.type(np.nan)}
 
 
-def _beside_fill(values: np.ndarray, dtype: np.dtype, fill: np.floating) -> np.ndarray:
-    """Return the values in the type of the output; one that equals the fill value moves to the next number."""
-    values = values.astype(dtype)
-    return np.where(values == fill, np.nextafter(fill, dtype.type(0)), values) if (values == fill).any() else values
+def _name_coordinates(dataset: xarray.Dataset, variables: Sequence[str], chosen: Sequence[Collection[str]]) -> None:
+    """Let no variable name the coordinate of a choice (--select) that was made only in other variables."""
+    for variable, own in zip(variables, chosen, strict=True):
+        foreign = {name for names in chosen for name in names} - set(own)
+        if foreign & set(dataset[variable].coords):
+            names = [str(name) for name in dataset[variable].coords if name not in (*foreign, *dataset.dims)]
+            dataset[variable].encoding["coordinates"] = " ".join(names) or None
 
 
 def _on_one_clock(datasets: list[xarray.Dataset]) -> list[xarray.Dataset]:

@@ -10,10 +10,18 @@ import numpy as np
 from hpc_vsr.media import field_hdf5
 from hpc_vsr.media.field_axes import MustChoose, find_axes, read_selection
 from hpc_vsr.media.field_clock import Clock
-from hpc_vsr.media.field_files import check_file, list_field_files, list_groups, look_at_file, open_group
+from hpc_vsr.media.field_files import (
+    check_file,
+    list_field_files,
+    list_groups,
+    look_at_file,
+    open_group,
+    open_variable,
+)
 from hpc_vsr.media.field_look import check_values, choose_offset, describe, facts_of, look_at, refuse_late_fill
 from hpc_vsr.media.field_part import Part, find_times, open_part
 from hpc_vsr.media.field_periodic import fill_from_nearest, find_periodic, join_facts
+from hpc_vsr.media.field_several import FieldsSource, choose_for, split_names
 from hpc_vsr.media.field_time import look_at_names, look_at_times
 from hpc_vsr.media.field_values import FieldFrames, as_stored
 from hpc_vsr.media.reading import Facts, Periodic
@@ -39,7 +47,7 @@ class FieldSource:
                  periodic: Periodic = "auto"):
         self.files = list(paths)
         self._variable, self._wanted = variable.strip("/"), dict(wanted or {})
-        parts, clocks = self._open_parts(stored=True)
+        parts, clocks = self.open_parts(stored=True)
         arrays = [part.array for part in parts]
         first = arrays[0]
         for path, array in zip(paths, arrays, strict=True):
@@ -65,10 +73,11 @@ class FieldSource:
             "coordinates": [_describe_axis(first, name) for name in first.dims[1:]],
             **describe(self._frames, self._look, self.offset),
         }
+        self._chosen = {*map(str, parts[0].axes.chosen), *parts[0].axes.selection}
         if parts[0].axes.selection:
             self.description["selection"] = dict(parts[0].axes.selection)
 
-    def _open_parts(self, stored: bool) -> tuple[list[Part], list[Clock] | None]:
+    def open_parts(self, stored: bool) -> tuple[list[Part], list[Clock] | None]:
         """Open the files; the values of the variable stay as they are `stored`, or are decoded by xarray."""
         name = self._variable.rpartition("/")[2] if stored else None
         parts = [open_part(path, self._variable, self._wanted, **as_stored(path, name)) for path in self.files]
@@ -81,9 +90,30 @@ class FieldSource:
                              f"({str(error).splitlines()[0]}); the file is damaged, copy it again") from None
 
     @property
-    def output_dtype(self) -> np.dtype:
-        """Type of float that holds an enlarged frame with what was subtracted from it."""
-        return np.dtype(np.float64 if self.offset else np.float32)
+    def arrays(self) -> list:
+        """For each file the variable over (time, y, x) as a lazy xarray.DataArray."""
+        return self._frames.arrays
+
+    @property
+    def offsets(self) -> list[float]:
+        """`offset` of each channel; there is one."""
+        return [self.offset]
+
+    @property
+    def output_dtypes(self) -> list[np.dtype]:
+        """Type of float that holds an enlarged frame of each channel with what was subtracted from it."""
+        return [np.dtype(np.float64 if self.offset else np.float32)]
+
+    @property
+    def chosen(self) -> list[set[str]]:
+        """For each channel the dimensions, and the coordinates along them, of which a value was chosen."""
+        return [self._chosen]
+
+    @property
+    def summary(self) -> str:
+        """What the variable is, its units and its range, as text."""
+        return (f"{self.description['long_name']}, {self._look.low:.6g} to {self._look.high:.6g} "
+                f"({self.description['units']})")
 
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the fields start..stop-1, each (1, H, W) float32 in physical units, and the mask of valid values.
@@ -110,7 +140,7 @@ class FieldSource:
         The variable is `channels[0]` in them and has the dimensions of the description in that order, perhaps with
         others of length one; what was chosen of further dimensions is a coordinate without dimension.
         """
-        return [part.dataset for part in self._open_parts(stored=False)[0]]
+        return [part.dataset for part in self.open_parts(stored=False)[0]]
 
 
 def list_variables(path: Path, wanted: Mapping[str, str] | None = None) -> list[str]:
@@ -149,8 +179,8 @@ def _kind_of_variable(dataset, name: str, wanted: Mapping[str, str]) -> str:
 
 
 def open_field(path: Path, variable: str | None = None, select: str | None = None, periodic: Periodic = "auto"
-               ) -> FieldSource:
-    """Open one variable of NetCDF, HDF5 or Zarr files.
+               ) -> FieldSource | FieldsSource:
+    """Open one variable, or several, of NetCDF, HDF5 or Zarr files.
 
     Parameters
     ----------
@@ -158,9 +188,11 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
         A file, a Zarr store, or a pattern such as ``out_*.nc`` for several, which are read in natural order.
     variable : str, optional
         A variable over time, y and x, in any order, with its groups: tasks/vorticity. It may be left out if there is
-        only one. Each file is one frame if the variable has no time.
+        only one. Each file is one frame if the variable has no time. Several variables, "u,v", are the channels of
+        the frames, and lie on the same points.
     select : str, optional
-        One value of each further dimension that has more than one, such as "level=500,number=0".
+        One value of each further dimension that has more than one, such as "level=500,number=0". Of several
+        variables it chooses in those that have the dimension.
     periodic : {"auto", "none", "x", "y", "xy"}
         Directions in which it goes on at the other side; auto finds longitudes around the globe.
 
@@ -168,12 +200,25 @@ def open_field(path: Path, variable: str | None = None, select: str | None = Non
     ------
     InputError
         If xarray is not installed, a file cannot be read, has lost a part, the variable is missing or of another
-        shape, a value must be chosen, or the frames are not in order of time.
+        shape, a value must be chosen, the frames are not in order of time, or several variables lie on different
+        points.
     """
     files, wanted = list_field_files(path), read_selection(select)
     for file in files:
         check_file(file)
+    if variable is not None and "," in variable:
+        return _open_several(files, split_names(variable), wanted, periodic)
     return FieldSource(files, variable or _only_variable(path, wanted), wanted, periodic)
+
+
+def _open_several(files: Sequence[Path], names: Sequence[str], wanted: Mapping[str, str], periodic: Periodic
+                  ) -> FieldsSource:
+    found = [open_variable(files[0], name) for name in names]
+    chosen = [choose_for(dataset[plain], dataset, wanted) for dataset, plain in found]
+    for key in wanted:
+        if not any(key in one for one in chosen):
+            chosen[0] = dict(wanted)  # opening it says that there is no such dimension
+    return FieldsSource([FieldSource(files, name, one, periodic) for name, one in zip(names, chosen, strict=True)])
 
 
 def _only_variable(path: Path, wanted: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ class Reading:
     Attributes
     ----------
     variable : str, optional
-        Variable of a field, with the path of its group if it is in one, such as tasks/vorticity.
+        Variable of a field, with the path of its group if it is in one, such as tasks/vorticity; or several: u,v.
     select : str, optional
         One value of each further dimension of a field, such as "level=500,number=0".
     periodic : {"auto", "none", "x", "y", "xy"}

@@ -32,7 +32,7 @@ class Source(Protocol):
         Files that it is read from, in a fixed order; their bytes identify the source.
     num_frames, height, width : int
     channels : tuple of str
-        ("Y",), ("R", "G", "B") or the name of the variable.
+        ("Y",), ("R", "G", "B") or the names of the variables.
     dtype : str
         "uint8" (values 0..255), or "float32": grey levels 0..255 with fractions if `description` has "white", physical
         units if not.
@@ -54,8 +54,8 @@ class Source(Protocol):
     def read(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the frames start..stop-1 in order.
 
-        Each is a (C, H, W) array without NaN, and a mask: None, or a (H, W) bool array that is False where the value
-        was missing and has been filled.
+        Each is a (C, H, W) array without NaN, and a mask: None, or an (H, W) or (C, H, W) bool array that is False
+        where the value was missing and has been filled.
         """
         ...
 

@@ -5,12 +5,12 @@ Every figure in a report names its profile, because profiles differ by more than
 paper
     As in the paper: Y of BT.601 in full range, 2 pixels cut from each side, SSIM with scikit-image's defaults (7x7
     uniform window, sample covariance). Y is rounded to 8 bit if the data set is of 8 bit. Fields: values 0..1 on the
-    training split, not rounded.
+    training split, not rounded; of several variables the mean of their MSE and of their SSIM.
 sr
     As in the super-resolution literature: Y of BT.601 in studio range (16..235), `scale` pixels cut from each side,
     SSIM of Wang et al. 2004 (11x11 Gaussian of sigma 1.5) over the region where the window fits. Video only.
 field
-    As for simulations, in physical units: `hpc_vsr.metrics.field`. Fields only.
+    As for simulations, in physical units: `hpc_vsr.metrics.field`. Fields only, each variable by itself.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ WANG_SIGMA, WANG_RADIUS = 1.5, 5
 BLACK, STUDIO_SPAN = 16.0, 219.0
 
 
-def list_profiles(is_grey: bool, num_channels: int) -> list[Profile]:
+def list_profiles(is_grey: bool, is_field: bool) -> list[Profile]:
     """Return the profiles that apply to grey levels of a video or images, to a field, or to colour without a white."""
     if is_grey:
         return ["paper", "sr"]
-    return ["paper", "field"] if num_channels == 1 else ["paper"]
+    return ["paper", "field"] if is_field else ["paper"]
 
 
 def measure(profile: Profile, sr: np.ndarray, hr: np.ndarray, scale: int, is_grey: bool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from hpc_vsr.models.blocks import RangeOutput, count_parameters, initialise
@@ -23,7 +25,8 @@ __all__ = ["BLUR_REACH", "Enlarge", "ModelSettings", "Network", "Reduce", "back_
 MAP_LEVEL = 0.5  # share of the value range at which the maps of the 2D part start
 
 
-def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float, noise: float) -> Network:
+def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float, noise: float | Sequence[float]
+                ) -> Network:
     """Build an initialised network.
 
     Parameters
@@ -33,8 +36,10 @@ def build_model(settings: ModelSettings, channels: int, scale: int, sigma: float
         Channels of a frame.
     scale : int
         Factor of the data set.
-    sigma, noise : float
-        Blur in HR pixels and noise-to-signal power, for Wiener deconvolution.
+    sigma : float
+        Blur in HR pixels.
+    noise : float or sequence of float
+        Noise-to-signal power for Wiener deconvolution, for all channels or for each.
 
     Raises
     ------

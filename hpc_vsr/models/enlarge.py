@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -35,8 +35,8 @@ class Enlarge(nn.Module):
     scale : int
     sigma : float
         Standard deviation of the Gaussian blur that wiener undoes, in HR pixels.
-    noise : float
-        Noise-to-signal power K of the Wiener filter H / (H^2 + K).
+    noise : float or sequence of float
+        Noise-to-signal power K of the Wiener filter H / (H^2 + K); several are one for each channel.
 
     Attributes
     ----------
@@ -44,12 +44,19 @@ class Enlarge(nn.Module):
         LR pixels on each side that an output pixel depends on.
     """
 
-    def __init__(self, kind: Literal["bicubic", "wiener"], scale: int, sigma: float = 0.0, noise: float = 1e-3):
+    def __init__(self, kind: Literal["bicubic", "wiener"], scale: int, sigma: float = 0.0,
+                 noise: float | Sequence[float] = 1e-3):
         super().__init__()
         self.scale = scale
-        response = _wiener(sigma, noise) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64)
-        self.register_buffer("kernels", _polyphase(response, scale).float())
-        self._spectra: dict[tuple[int, ...], Tensor] = {}  # of the kernels, by their number and the size of an FFT
+        noises = noise if isinstance(noise, Sequence) and kind == "wiener" else [noise]
+        filters = [_polyphase(_wiener(sigma, one) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64), scale)
+                   for one in noises]
+        side = max(one.shape[-1] for one in filters)
+        filters = [F.pad(one, ((side - one.shape[-1]) // 2,) * 4) for one in filters]
+        self.num_filters = len(filters)  # one for all channels, or one for each
+        self.register_buffer("kernels", torch.cat(filters).float())
+        # of the kernels, by the filter, the number of kernels and the size of an FFT
+        self._spectra: dict[tuple[int, ...], Tensor] = {}
 
     @property
     def reach(self) -> int:
@@ -60,35 +67,41 @@ class Enlarge(nn.Module):
 
     def inner(self, lr: Tensor) -> Tensor:
         """Enlarge (B, C, h + 2 reach, w + 2 reach) to (B, C, scale h, scale w): the border is given, not replicated."""
-        return self._filter(lr, self.kernels)
+        return self._filter_each(lr, self.kernels.chunk(self.num_filters))
 
     def at_lr_size(self, lr: Tensor) -> Tensor:
         """Filter (B, C, h + 2 reach, w + 2 reach) to (B, C, h, w): the mean of the HR pixels of each LR pixel."""
-        return self._filter(lr, self.kernels.mean(0, keepdim=True))
+        return self._filter_each(lr, [one.mean(0, keepdim=True) for one in self.kernels.chunk(self.num_filters)])
 
-    def _filter(self, lr: Tensor, kernels: Tensor) -> Tensor:
+    def _filter_each(self, lr: Tensor, filters: Sequence[Tensor]) -> Tensor:
+        if len(filters) == 1:
+            return self._filter(lr, filters[0])
+        assert len(filters) == lr.shape[1], (len(filters), lr.shape)
+        planes = zip(lr.split(1, 1), filters, strict=True)
+        return torch.cat([self._filter(plane, one, number) for number, (plane, one) in enumerate(planes)], 1)
+
+    def _filter(self, lr: Tensor, kernels: Tensor, number: int = 0) -> Tensor:
         batch, channels, height, width = lr.shape
         device = "cpu" if lr.is_meta else lr.device.type
         with torch.autocast(device, enabled=False):  # half precision would round away what it restores
             frames = lr.to(kernels.dtype).reshape(batch * channels, 1, height, width)
             by_fft = kernels.shape[-1] >= LEAST_FOR_FFT and is_computed_by_cpu(lr) and not torch.compiler.is_exporting()
-            phases = self._correlate_by_fft(frames, kernels) if by_fft else correlate(frames, kernels)
+            phases = self._correlate_by_fft(frames, kernels, number) if by_fft else correlate(frames, kernels)
         enlarged = F.pixel_shuffle(phases, round(len(kernels) ** 0.5))
         return enlarged.reshape(batch, channels, *enlarged.shape[-2:])
 
-
-    def _correlate_by_fft(self, frames: Tensor, kernels: Tensor) -> Tensor:
-        """Return ``F.conv2d(frames, kernels)`` by way of the frequencies."""
+    def _correlate_by_fft(self, frames: Tensor, kernels: Tensor, number: int) -> Tensor:
+        """Return ``F.conv2d(frames, kernels)`` by way of the frequencies; `number` is that of the filter."""
         sides = [frame - kernel + 1 for frame, kernel in zip(frames.shape[-2:], kernels.shape[-2:], strict=True)]
         size = tuple(_fast_length(side) for side in frames.shape[-2:])
-        spectrum = self._spectra.get((len(kernels), *size))
+        spectrum = self._spectra.get((number, len(kernels), *size))
         if spectrum is None:
             with torch.inference_mode(False), torch.no_grad():
                 spectrum = torch.fft.rfft2(kernels.clone()[:, 0], s=size).conj().resolve_conj()
             if type(spectrum) is Tensor:  # and none without values, on which memory is estimated
-                if len(self._spectra) >= MOST_SPECTRA:
+                if len(self._spectra) >= MOST_SPECTRA * self.num_filters:
                     self._spectra.clear()
-                self._spectra[len(kernels), *size] = spectrum
+                self._spectra[number, len(kernels), *size] = spectrum
         # what wraps around lies beyond what is kept
         out = torch.fft.irfft2(torch.fft.rfft2(frames, s=size) * spectrum, s=size)
         return out[..., : sides[0], : sides[1]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hpc_vsr.data.info import Variable, has_variables, variables_of
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.experiment.progress import FINISHED, read_progress
 from hpc_vsr.experiment.settings import TrainSettings
@@ -72,9 +73,12 @@ class Report:
         """Return the runs in groups that differ only in the seed, the best first."""
         return group_runs(self.runs, self.ranked(self.main_profile), self.curves, self.level)
 
-    def ranked(self, profile: str) -> list[Row]:
-        """Return the rows of one profile, for a collection those of all clips together, the best PSNR first."""
-        rows = [row for row in self.rows if row.profile == profile and row.clip is ABSENT]
+    def ranked(self, profile: str, variable: str = ABSENT, clip: str = ABSENT) -> list[Row]:
+        """Return the rows of one profile, and of one variable if there are several; the best PSNR first.
+
+        For a collection they are those of all clips together, or of one `clip`.
+        """
+        rows = [row for row in self.rows if (row.profile, row.variable, row.clip) == (profile, variable, clip)]
         return sorted(rows, key=lambda row: float("inf") if row.psnr is None else row.psnr, reverse=True)
 
     def of_clips(self, profile: str) -> dict[str, dict[str, Row]]:
@@ -87,17 +91,36 @@ class Report:
         names = [clip.name for clip in self.dataset.all_clips]
         return {name: clips[name] for name in names if name in clips}
 
-    def picture_psnr(self, index: int) -> dict[str, float | None]:
-        """Return {method: PSNR} of the frame of a picture in the main profile; None if it is infinite."""
-        rows = {row.method: row for row in self.ranked(self.main_profile)}
-        if self.dataset.is_collection:
-            rows = self.of_clips(self.main_profile).get(str(self.pictures["clip"][index]), {})
-        return {method: row.per_frame.psnr_of(int(self.pictures["frame"][index])) for method, row in rows.items()}
+    def picture_psnr(self, index: int, channel: int = 0) -> dict[str, float | None]:
+        """Return {method: PSNR} of the frame of a picture: in the main profile, or of the channel's variable.
 
-    def picture_name(self, index: int) -> str:
-        """Return of what a picture is: "frame 12 of diamond.mp4"."""
+        It is None if it is infinite.
+        """
+        clip = str(self.pictures["clip"][index]) if self.dataset.is_collection else ABSENT
+        rows = self.ranked("field", self.variables[channel].name, clip) if self.has_variables else self.ranked(
+            self.main_profile, clip=clip)
+        return {row.method: row.per_frame.psnr_of(int(self.pictures["frame"][index])) for row in rows}
+
+    def picture_name(self, index: int, variable: str = "") -> str:
+        """Return of what a picture is: "frame 12 of diamond.mp4", or of a `variable` if there are several."""
         source = str(self.pictures["clip"][index]) if self.dataset.is_collection else self.dataset.source.name
-        return f"frame {int(self.pictures['frame'][index])} of {source}"
+        shown = ", ".join(filter(None, (variable, source if self.dataset.is_collection or not variable else "")))
+        return f"frame {int(self.pictures['frame'][index])} of {shown}"
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The variables of a field in the order of the channels; none for a video or images."""
+        return variables_of(self.dataset.as_one)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether there are several variables, each with figures and pictures of its own."""
+        return has_variables(self.dataset.as_one)
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """The profiles, each with its variables if there are several, else with `ABSENT`."""
+        return list(dict.fromkeys((row.profile, row.variable) for row in self.rows))
 
     @property
     def profiles(self) -> list[str]:
@@ -140,7 +163,7 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     rows: dict[tuple, Row] = {}
     for evaluation in evaluations.values():
         for row in evaluation.rows:
-            rows.setdefault((row.method, row.profile, row.clip), row)
+            rows.setdefault((row.method, row.profile, row.variable, row.clip), row)
     summaries = [_summary(run, evaluations[run.name]) for run in runs if run.name in evaluations]
     measured = [run for run in runs if run.name in evaluations]
     curves = {run.name: read_curves(run) for run in measured}
@@ -179,7 +202,8 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         imported=config.get("imported"), epochs=epoch if _is_number(epoch) else None,
         is_grey=evaluation.dataset.is_grey, flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
-        wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on)
+        wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on,
+        variables=evaluation.dataset.channels if has_variables(evaluation.dataset.as_one) else ABSENT)
 
 
 def read_curves(run: RunFolder) -> Curves:

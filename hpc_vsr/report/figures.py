@@ -14,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from hpc_vsr.data.info import Variable
 from hpc_vsr.evaluation.record import BASELINES, Row
 from hpc_vsr.metrics.field import RESOLVED
 from hpc_vsr.report.ablation import ablation_lines, varied_settings
 from hpc_vsr.report.collect import Report
+from hpc_vsr.system.config import ABSENT
 
 STYLE = {"font.family": "sans-serif", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#e3e6ea", "grid.linewidth": 0.8, "axes.edgecolor": "#8a93a0",
@@ -94,10 +96,12 @@ def psnr_over_clips(report: Report, profile: str) -> str:
         return _svg(figure)
 
 
-def power_spectra(report: Report) -> str:
-    """Return the power spectra of HR and every method, and of the errors relative to HR, over wavenumber, as SVG."""
-    rows = report.ranked("field")
-    units = report.dataset.units
+def power_spectra(report: Report, variable: Variable) -> str:
+    """Return the power spectra of HR and every method, and of the errors relative to HR, over wavenumber, as SVG.
+
+    They are those of one variable of the report.
+    """
+    rows, units = report.ranked("field", variable.name if report.has_variables else ABSENT), variable.units
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 4.0), layout="constrained")
         power, share = figure.subplots(1, 2)

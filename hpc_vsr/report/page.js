@@ -72,14 +72,16 @@ function startViewer(data) {
 
   function show() {
     const frame = Number(part("frame").value);
+    const variable = part("variable") ? Number(part("variable").value) : 0;
+    const picture = variable * data.frames.length + frame;  // all frames of the first variable, then those of the next
     const divide = Number(part("divide").value) / 10;
     part("frame-number").textContent = data.frames[frame];
     stage.style.aspectRatio = data.sizes[frame].join(" / ");  // clips may differ in size
     for (const [side, image] of Object.entries(sides)) {
       const method = data.methods[Number(part(side).value)];
-      if (image.src !== method.pictures[frame]) image.src = method.pictures[frame];
+      if (image.src !== method.pictures[picture]) image.src = method.pictures[picture];
       image.style.transform = `translate(${-100 * view.x * view.zoom}%, ${-100 * view.y * view.zoom}%) scale(${view.zoom})`;
-      const psnr = method.psnr[frame];
+      const psnr = method.psnr[picture];
       stage.querySelector(`.name.${side}`).textContent = method.name + (psnr === null ? "" : `, ${psnr.toFixed(2)} dB`);
     }
     const inside = (view.x + divide / 100 / view.zoom) * 100;  // the line in percent of the picture's own width
@@ -100,6 +102,7 @@ function startViewer(data) {
     part(side).addEventListener("change", show);
   }
   part("frame").addEventListener("input", show);
+  if (part("variable")) part("variable").addEventListener("change", show);
   part("divide").addEventListener("input", show);
   part("reset").addEventListener("click", () => { Object.assign(view, { zoom: 1, x: 0, y: 0 }); show(); });
   stage.addEventListener("wheel", (event) => {

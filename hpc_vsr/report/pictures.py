@@ -60,19 +60,20 @@ def can_compare(report: Report) -> bool:
     return bool(pictured(report)) and {"lr", "hr", *BASELINES} <= report.pictures.keys()
 
 
-def comparison(report: Report, index: int) -> bytes:
+def comparison(report: Report, index: int, channel: int = 0) -> bytes:
     """Return LR, the baselines, the best run of each network and HR as PNG: whole frame, zoomed crop and error map.
 
-    Of more than three networks, the best three are shown, the best of them beside HR.
+    `index` is the number of the picture, and `channel` that of the variable if there are several. Of more than three
+    networks, the best three are shown, the best of them beside HR.
     """
     # values, colours, the square to enlarge, and the PSNR for the titles
     columns = ["lr", "bicubic", "wiener", *reversed(best_of_each_network(report)[:MOST_NETWORKS]), "hr"]
-    pictures = {name: displayable(report, report.pictures[name][index]) for name in columns}
+    pictures = {name: displayable(report, report.pictures[name][index], channel) for name in columns}
     mask_gaps(pictures)
-    look = _choose_look(report, index)
+    look = _choose_look(report, index, channel)
     scale = report.dataset.degradation.scale
     top, left, side = busiest_square(pictures["hr"], scale)
-    psnrs = report.picture_psnr(index)
+    psnrs = report.picture_psnr(index, channel)
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
@@ -118,7 +119,8 @@ def comparison(report: Report, index: int) -> bytes:
             bar.locator = MaxNLocator(3)
             bar.formatter.set_powerlimits((-2, 4))
             bar.update_ticks()
-        figure.suptitle(report.picture_name(index), fontsize=13)
+        named = f"{report.dataset.channels[channel]}, " if report.has_variables else ""
+        figure.suptitle(f"{named}{report.picture_name(index)}", fontsize=13)
         names_as_they_are(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
@@ -159,16 +161,20 @@ def best_of_each_network(report: Report) -> list[str]:
     return list(best.values())
 
 
-def _choose_look(report: Report, index: int) -> Look:
+def _choose_look(report: Report, index: int, channel: int) -> Look:
     dataset = report.dataset
     if report.is_video:
         return Look({"cmap": "gray", "vmin": 0, "vmax": 255}, VIDEO_ERROR, "", "SR - HR (grey levels)", None)
-    hr, wiener = report.pictures["hr"][index], report.pictures["wiener"][index]
+    hr, wiener = (report.pictures[name][index] for name in ("hr", "wiener"))
+    if report.has_variables:
+        hr, wiener = hr[channel], wiener[channel]
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
-    clip, units = _clip_of(report, index), dataset.units
+    clip = _clip_of(report, index)
     source = clip.source
+    units = dataset.units[channel] if report.has_variables else dataset.units
     limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
-    name = dataset.channels[0] if source.long_name is ABSENT else source.long_name
+    title = source.long_name[channel] if report.has_variables else source.long_name
+    name = dataset.channels[channel] if title is ABSENT else title
     axes = _pixels(clip.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
     coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
     return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", axes)
@@ -246,8 +252,13 @@ def _show_error(axes, picture: np.ndarray, hr: np.ndarray, look: Look):
                        vmax=look.error_limit, interpolation="nearest", aspect="auto")
 
 
-def displayable(report: Report, frame: np.ndarray) -> np.ndarray:
-    """Convert (C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field."""
+def displayable(report: Report, frame: np.ndarray, channel: int = 0) -> np.ndarray:
+    """Convert (C, H, W) stored values to (H, W) or (H, W, 3): uint8 for video, physical units for a field.
+
+    Of several variables it is the one of `channel`.
+    """
+    if report.has_variables:
+        return frame[channel]
     if not report.is_video:
         normal = report.dataset.normalisation
         unit = np.clip((frame - normal.offset) / normal.extent, 0, 1)

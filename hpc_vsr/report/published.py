@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hpc_vsr.evaluation.record import Row
 from hpc_vsr.report.record import RunSummary
+from hpc_vsr.system.config import ABSENT
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def differences(run: RunSummary) -> list[str]:
               if (value := getattr(model, name)) != usual]
     if model.name == "previous" and not train.first_stage_steps:
         found.append("both stages trained together")
+    if run.variables is not ABSENT:
+        found.append(f"{', '.join(run.variables)} together instead of one variable, and the mean of their figures")
     if train.num_frames:
         found.append(f"{train.num_frames} training frames")
     if train.clip_norm:

@@ -8,11 +8,15 @@ from typing import Any
 from hpc_vsr.evaluation.record import Flow
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
+from hpc_vsr.system.config import ABSENT
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run of a report: its settings, and how its weights were measured; `train` is None if they were imported."""
+    """A run of a report: its settings, and how its weights were measured.
+
+    `train` is None if they were imported. `variables` are the names of several variables.
+    """
 
     name: str
     model: ModelSettings
@@ -24,8 +28,9 @@ class RunSummary:
     step: int
     precision: str
     device: str
-    wiener_noise: float
+    wiener_noise: float | list[float]
     trained_on: str
+    variables: list[str] = ABSENT
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ NAMES = {"wiener": "Wiener"}
 MOST_NETWORKS = 6  # columns of the table of clips
 CSV_FIELDS = ("method", "model", "params", "flops", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim",
               "tof", "warp_error", "rmse", "bias", "q99_error", "q999_error", "log_spectral_distance", "band_large",
-              "band_medium", "band_small", "effective_resolution", "lr_consistency", "seconds_per_frame")
+              "band_medium", "band_small", "effective_resolution", "lr_consistency", "seconds_per_frame", "variable",
+              "units")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Table:
 
 
 def result_tables(report: Report) -> list[Table]:
-    """Return the rows of the report, one table per profile."""
-    return [_profile_table(report, profile) for profile in report.profiles]
+    """Return the rows of the report, one table per profile, and one per variable in the profile "field"."""
+    return [_profile_table(report, profile, variable) for profile, variable in report.parts]
 
 
 def clips_table(report: Report) -> Table | None:
@@ -148,7 +149,8 @@ def flow_table(report: Report) -> Table | None:
     runs = [run for run in report.runs if run.flow]
     if not runs:
         return None
-    units = "grey levels" if report.is_video else report.dataset.units
+    units = ("grey levels" if report.is_video else "values 0..1 on the training split" if report.has_variables
+             else report.dataset.units)
     rows = [[run.name, *(f"{value:.4g}" for value in (run.flow.learned, run.flow.dis, run.flow.zero)),
              str(run.flow.pairs)] for run in runs]
     return Table("Flow", "root mean square difference between the HR centre frame and its HR neighbours after warping "
@@ -183,8 +185,7 @@ def csv_text(report: Report) -> str:
     return buffer.getvalue()
 
 
-def _profile_table(report: Report, profile: str) -> Table:
-    units = report.dataset.units
+def _profile_table(report: Report, profile: str, variable: str) -> Table:
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("method", lambda row: NAMES.get(row.method, row.method))]
     if profile == "field":
@@ -195,9 +196,12 @@ def _profile_table(report: Report, profile: str) -> Table:
                     *((f"{band} (dB)", _decibels_of(f"band_{band}")) for band in ("large", "medium", "small")),
                     ("resolution (px)", lambda row: _number(row.effective_resolution)),
                     ("LR", _number_of("lr_consistency"))]
+        named = variable is not ABSENT
+        units = next(one.units for one in report.variables if not named or one.name == variable)
         meaning = f"{MEANINGS['field']}; RMSE, bias, quantiles and LR in {units}"
-        return Table("field", meaning, [head for head, _ in columns],
-                     [[text(row) for _, text in columns] for row in report.ranked(profile)], text_columns=(0,))
+        return Table(f"field, {variable}" if named else "field", meaning, [head for head, _ in columns],
+                     [[text(row) for _, text in columns] for row in report.ranked(profile, variable)],
+                     text_columns=(0,))
     columns += [("network", lambda row: row.model),
                 ("parameters", lambda row: f"{row.params:,}" if row.params else "–"),
                 ("frames", lambda row: str(row.frames)), ("MSE", _number_of("mse")),
@@ -207,6 +211,8 @@ def _profile_table(report: Report, profile: str) -> Table:
         columns += [("tOF (px)", _optional("tof")), ("warp (levels)", _optional("warp_error"))]
     columns.append(("s / frame", lambda row: f"{row.seconds_per_frame:.3f}"))
     meaning = MEANINGS[profile if report.is_video else f"{profile}, field"]
+    if report.has_variables:
+        meaning += f"; means over {', '.join(report.dataset.channels)}, each on its own range"
     if report.dataset.dtype != "uint8":
         meaning = meaning.replace("8 bit", "not rounded")
     return Table(profile, meaning, [head for head, _ in columns],

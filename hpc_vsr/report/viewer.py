@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Viewer:
     frames: list[str]
     note: str
     data: dict[str, Any]
+    variables: list[str]
 
 
 def make_viewer(report: Report) -> Viewer | None:
@@ -35,19 +37,22 @@ def make_viewer(report: Report) -> Viewer | None:
               for index in shown]
     sizes: list[tuple[int, int]] = []
     pictures: dict[str, list[str]] = {name: [] for name in names}
-    for index in shown:
-        values = {name: displayable(report, report.pictures[name][index]) for name in names}
+    channels = range(len(report.variables) if report.has_variables else 1)
+    # all frames of the first variable, then those of the next one
+    for channel, index in itertools.product(channels, shown):
+        values = {name: displayable(report, report.pictures[name][index], channel) for name in names}
         mask_gaps(values)
         hr = values["hr"]
         sizes.append((hr.shape[1], hr.shape[0]))
         for name in names:
             pictures[name].append(png_uri(_png(values[name], hr, report.is_video)))
-    psnr = [report.picture_psnr(index) for index in shown]
+    psnr = [report.picture_psnr(index, channel) for channel in channels for index in shown]
     methods = [{"name": NAMES.get(name, name), "pictures": pictures[name],
                 "psnr": [found.get(name) for found in psnr]} for name in names]
     note = f"The {MOST_RUNS} best of {len(runs)} runs." if len(runs) > MOST_RUNS else ""
     return Viewer(frames, note, {"frames": frames, "sizes": sizes, "methods": methods,
-                                 "left": names.index("bicubic"), "right": names.index(runs[0])})
+                                 "left": names.index("bicubic"), "right": names.index(runs[0])},
+                  report.dataset.channels if report.has_variables else [])
 
 
 def _png(values: np.ndarray, hr: np.ndarray, is_video: bool) -> bytes:

@@ -71,8 +71,10 @@ def lead(report: Report, split: str) -> str:
     else:
         first, stop = clips[0].splits[split]
         measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split"
-    return (f"{frames} frames of {width}x{height}{of_clips} were reduced to {lr_width}x{lr_height} by {blur}bicubic "
-            f"interpolation and enlarged again. Measured on {measured}{_unseen(report, split)}.{_unfinished(report)}")
+    named = f" ({', '.join(dataset.channels)})" if report.has_variables else ""
+    return (f"{frames} frames of {width}x{height}{of_clips}{named} were reduced to {lr_width}x{lr_height} by {blur}"
+            f"bicubic interpolation and enlarged again. Measured on {measured}{_unseen(report, split)}."
+            f"{_unfinished(report)}")
 
 
 def _unseen(report: Report, split: str) -> str:
@@ -95,8 +97,11 @@ def _page(report: Report, split: str) -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("hpc_vsr.report", "."), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True)
     profile = report.main_profile
-    shown = [(pictures.png_uri(pictures.comparison(report, index)), f"comparison of {report.picture_name(index)}")
-             for index in range(len(report.pictures["frame"]))] if pictures.can_compare(report) else []
+    variables = report.variables if report.has_variables else [None]
+    shown = [(pictures.png_uri(pictures.comparison(report, index, channel)),
+              f"comparison of {report.picture_name(index, variable.name if variable else '')}")
+             for channel, variable in enumerate(variables) for index in range(len(report.pictures["frame"]))
+             ] if pictures.can_compare(report) else []
     is_collection = report.dataset.is_collection
     return environment.get_template("page.html.j2").render(
         dataset=report.dataset, lead=lead(report, split), split=split, failed=report.failed,
@@ -106,7 +111,9 @@ def _page(report: Report, split: str) -> str:
         flow=tables.flow_table(report), published=tables.published_table(report),
         differences=tables.protocol_differences(report), profile=profile, is_video=report.is_video, pictures=shown,
         viewer=make_viewer(report),
-        spectra_svg=None if "field" not in report.profiles else figures.power_spectra(report),
+        picture_profile="field" if report.has_variables else profile,
+        spectra=[(variable.name if report.has_variables else "", figures.power_spectra(report, variable))
+                 for variable in report.variables] if "field" in report.profiles else [],
         clips=tables.clips_table(report),
         clips_svg=figures.psnr_over_clips(report, profile) if is_collection else None,
         frames_svg=None if is_collection else figures.psnr_over_frames(report, profile),
@@ -128,12 +135,21 @@ def _highlights(report: Report, profile: str) -> list[tuple[str, str]]:
             (f"{best.params:,}", "parameters")]
 
 
+def _channels(report: Report) -> str:
+    dataset = report.dataset
+    if not report.has_variables:
+        return f"{', '.join(dataset.channels)}, {dataset.dtype}, {dataset.units}"
+    named = [f"{one.name} ({one.units}, {one.offset:.4g} to {one.offset + one.extent:.4g} in the training split)"
+             for one in report.variables]
+    return f"{', '.join(named)}, {dataset.dtype}"
+
+
 def _facts(report: Report) -> list[tuple[str, str]]:
     dataset = report.dataset
     clips = dataset.all_clips
     facts = [("data set", f"{dataset.name} (fingerprint {dataset.fingerprint})"),
              ("source", f"{clips[0].source.name}, SHA-256 {clips[0].source.sha256}"),
-             ("channels", f"{', '.join(dataset.channels)}, {dataset.dtype}, {dataset.units}"),
+             ("channels", _channels(report)),
              ("splits", ", ".join(f"{name} {first} to {stop - 1}" for name, (first, stop) in clips[0].splits.items()))]
     if dataset.is_collection:
         facts[1] = ("source", f"{len(clips)} clips, {clips[0].source.name} to {clips[-1].source.name}; dataset.json "

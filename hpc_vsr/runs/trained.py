@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpc_vsr.data.info import MAX_CHANNELS, MAX_VARIABLES, for_channels
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.build import build_model
@@ -26,10 +28,10 @@ class DataTerms:
     channels, scale : int
     sigma : float
         Standard deviation of the blur in HR pixels.
-    noise : float
-        Noise-to-signal power of the Wiener filter, tuned on the validation split.
-    offset, extent : float
-        (value - offset) / extent is 0..1 on the training split.
+    noise : float or list of float
+        Noise-to-signal power of the Wiener filter, tuned on the validation split; of several variables for each.
+    offset, extent : float or list of float
+        (value - offset) / extent is 0..1 on the training split; of several variables for each.
     fingerprint : str
         Fingerprint of the data set.
     is_video : bool, optional
@@ -37,32 +39,46 @@ class DataTerms:
         not say.
     bits : int, optional
         Significant bits of that video or those images. Checkpoints of earlier versions do not say; they are of 8 bits.
-    subtracted : float, optional
+    subtracted : float or list of float, optional
         What was subtracted from the values of a field before they were stored, because float32 is too coarse for them.
+    variables, units : list of str, optional
+        Names and units of several variables, in the order of the channels.
     """
 
     channels: int
     scale: int
     sigma: float
-    noise: float
-    offset: float
-    extent: float
+    noise: float | list[float]
+    offset: float | list[float]
+    extent: float | list[float]
     fingerprint: str
     is_video: bool | None = None
     bits: int | None = None
-    subtracted: float = ABSENT
+    subtracted: float | list[float] = ABSENT
+    variables: list[str] = ABSENT
+    units: list[str] = ABSENT
 
     def __post_init__(self):
         check_finite(self, "data_terms")
-        if not (1 <= self.channels <= 3 and self.scale in WHOLE_SCALES and 0 <= self.sigma <= 10 and self.noise >= 0
-                and self.extent > 0):
+        count = self.channels
+        lists = [one for one in vars(self).values() if isinstance(one, list)]
+        if not (1 <= count <= (MAX_VARIABLES if self.has_variables else MAX_CHANNELS) and self.scale in WHOLE_SCALES
+                and 0 <= self.sigma <= 10 and all(len(one) == count for one in lists)
+                and bool(lists) == self.has_variables
+                and min(for_channels(self.noise, count)) >= 0 and min(for_channels(self.extent, count)) > 0):
             raise InputError(f"data_terms: invalid values: {self}")
 
     @classmethod
-    def of(cls, manifest: Manifest, noise: float) -> DataTerms:
+    def of(cls, manifest: Manifest, noise: float | list[float]) -> DataTerms:
+        several = {"variables": manifest.channels, "units": manifest.units} if manifest.has_variables else {}
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
-                   manifest.bits, manifest.source_offset)
+                   manifest.bits, manifest.source_offset, **several)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the channels are several variables of a field."""
+        return self.variables is not ABSENT
 
     @property
     def for_video(self) -> bool:
@@ -73,12 +89,19 @@ class DataTerms:
         """Whether the values are finer than the 256 grey levels to which those of 8 bits are rounded anyway."""
         return not self.for_video or (self.bits or 8) > 8
 
-    def offset_after(self, subtracted: float) -> float:
-        """Return `offset` for values from which `subtracted` was subtracted, instead of what it was in the training."""
-        return self.offset + (self.was_subtracted - subtracted)
+    def offset_after(self, subtracted: float | list[float]) -> float | list[float]:
+        """Return `offset` for values from which `subtracted` was subtracted, instead of what it was in the training.
+
+        `subtracted` is a number for all channels, or a list of one for each.
+        """
+        if not self.has_variables:
+            now, = for_channels(subtracted, 1)
+            return self.offset + (self.was_subtracted - now)
+        each = (for_channels(one, self.channels) for one in (self.offset, self.was_subtracted, subtracted))
+        return [offset + (before - now) for offset, before, now in zip(*each, strict=True)]
 
     @property
-    def was_subtracted(self) -> float:
+    def was_subtracted(self) -> float | list[float]:
         return 0.0 if self.subtracted is ABSENT else self.subtracted
 
     def build(self, settings: ModelSettings) -> Network:
@@ -101,6 +124,41 @@ class Trained:
 def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:
     """Return the part of a checkpoint that `load_trained` reads."""
     return {"model_settings": as_dict(settings), "data_terms": as_dict(terms), "weights": weights}
+
+
+def match_variables(terms: DataTerms, names: Sequence[str], run: str, where: str) -> str | None:
+    """Check that the variables of an input or a data set are those of the training, in the same order.
+
+    Parameters
+    ----------
+    terms : DataTerms
+    names : sequence of str
+        The variables in the order of the channels.
+    run, where : str
+        The network and the input, for messages.
+
+    Returns
+    -------
+    str or None
+        A warning, if all names are others than those of the training and so are taken by their order.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer variables, some of the names are others, or their order is another.
+    """
+    trained = terms.variables if terms.has_variables else ["one variable"]
+    known = ", ".join(trained)
+    if len(names) != len(trained):
+        raise InputError(f"{run}: was trained on {known}, and {where} gives {', '.join(names)}; give what it was "
+                         "trained on, or train a network for these")
+    if not terms.has_variables or list(names) == trained:
+        return None
+    if set(names) & set(trained):
+        raise InputError(f"{run}: was trained on {known}, in this order, and {where} gives {', '.join(names)}; give "
+                         "all of them, or other names in their order")
+    pairs = ", ".join(f"{name} for {one}" for name, one in zip(names, trained, strict=True))
+    return f"{where}: {run} was trained on {known}; the names are taken in their order, {pairs}"
 
 
 def load_trained(run: RunFolder) -> Trained:

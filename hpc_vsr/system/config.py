@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import tomllib
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,20 +77,22 @@ def _arguments(table: dict, settings: type, path: str, section: str, also: Seque
             continue
         _convert(value, expected, f"{where}{key}")
         dotted = f"{section}.{key}" if section else key
+        if isinstance(value, list) and str in typing.get_args(expected):  # names, in a list or with commas
+            value = ",".join(value)
         yield f"--{dotted}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _convert(value: Any, declared: Any, where: str) -> Any:
     """Return a value of TOML or JSON as the declared type; raise `InputError` if it is of another.
 
-    Text becomes a path, and a whole number a float, so that 0 and 0.0 are the same setting.
+    Text becomes a path, and a whole number a float, so that 0 and 0.0 are the same setting. Of a union the first type
+    that fits is taken.
     """
     origin, inner = typing.get_origin(declared), typing.get_args(declared)
-    if type(None) in inner:
-        # of "one or several", a list of TOML is the several
-        kinds = [kind for kind in inner if kind is not type(None)]
-        kind = next((kind for kind in kinds if (typing.get_origin(kind) is list) == isinstance(value, list)), kinds[0])
-        return None if value is None else _convert(value, kind, where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        return _convert_to_one(value, [kind for kind in inner if kind is not type(None)], where)
     if origin is typing.Literal:
         if value not in inner:
             raise InputError(f"{where}: expected one of {', '.join(map(repr, inner))}, found {value!r}")
@@ -110,6 +113,14 @@ def _convert(value: Any, declared: Any, where: str) -> Any:
     if declared in WORDS:
         _check_type(value, declared, where)
     return float(value) if declared is float else value
+
+
+def _convert_to_one(value: Any, kinds: Sequence[Any], where: str) -> Any:
+    """Return a value as the first of these types that it fits; if it fits none, the error is that of the first one."""
+    for kind in kinds:
+        with contextlib.suppress(InputError):
+            return _convert(value, kind, where)
+    return _convert(value, kinds[0], where)
 
 
 def _check_type(value: Any, expected: type, where: str) -> None:

@@ -250,6 +250,8 @@ def _kind_of(action) -> type | None:
     kind = getattr(action, "_typehint", None) or action.type
     kinds = [one for one in typing.get_args(kind) if one is not type(None) and typing.get_origin(one) is not list
              ] if _is_union(kind) else [kind]
+    if str in kinds:  # text, or a list of texts in a file
+        return str
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
 
 

@@ -11,11 +11,11 @@ from collections import deque
 import torch
 
 from hpc_vsr.data.aligned import AlignedSplit
-from hpc_vsr.data.clips import Clips, validation_pairs
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
 from hpc_vsr.data.samples import Split, choose_memory
-from hpc_vsr.evaluation.baselines import tune_noise
+from hpc_vsr.evaluation.baselines import tune_on
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
@@ -35,6 +35,7 @@ from hpc_vsr.system.signals import StopFlag
 from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.validation import validate
+from hpc_vsr.training.vectors import warn_of_vectors
 
 STEPS_LATE = {"cpu": 0, "cuda": 1}  # by so many a step's figures are read, so that the device goes on meanwhile
 
@@ -108,7 +109,7 @@ class Trainer:
                                 "nothing to do")
             return
         self._print_and_log(self._summary())
-        for line in self.precision_lines:
+        for line in (*self.precision_lines, *warn_of_vectors(settings, self.manifest)):
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
@@ -212,9 +213,7 @@ class Trainer:
         manifest = self.manifest
         if not self.experiment.model.uses_wiener:
             return DataTerms.of(manifest, noise=0.0)
-        return DataTerms.of(manifest, self.ranks.on_main(
-            lambda: tune_noise(validation_pairs(manifest), manifest.scale, manifest.degradation.blur_sigma,
-                               manifest.periodic)))
+        return DataTerms.of(manifest, self.ranks.on_main(lambda: tune_on(manifest)))
 
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""

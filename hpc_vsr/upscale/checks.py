@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from hpc_vsr.data.info import for_channels
 from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.media.field_several import split_names
 from hpc_vsr.media.planes import GREY
+from hpc_vsr.runs.trained import match_variables
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.upscaler import Upscaler
 
@@ -18,11 +21,39 @@ FAR = 0.5  # of the training's range of values; farther beyond that range, the u
 
 def check_network(upscaler: Upscaler, is_field: bool, where: str) -> None:
     """Raise `InputError` if the network was trained on a video and the input is a field, or the other way round."""
-    if is_field and (upscaler.for_video or upscaler.channels != 1):
+    several = upscaler.trained.terms.has_variables
+    if is_field and (upscaler.for_video or upscaler.channels != 1 and not several):
         raise InputError(f"{upscaler.name}: was trained on a video or images; {where} needs a network for fields")
     if not is_field and not upscaler.for_video:
         raise InputError(f"{upscaler.name}: was trained on a field or on images without a known white; {where} needs "
                          "a network for videos or images")
+
+
+def choose_variables(upscaler: Upscaler, given: str | None, where: str) -> tuple[str | None, str | None]:
+    """Return the text of --variable in the order of the training, and a warning if the names are others.
+
+    Parameters
+    ----------
+    given : str, optional
+        As the user gave it; a network of several variables takes those of its training if nothing is given.
+    where : str
+        The input, for messages.
+
+    Raises
+    ------
+    InputError
+        If the variables do not fit those that the network was trained on.
+    """
+    terms = upscaler.trained.terms
+    names = split_names(given) if given is not None and "," in given else [given]
+    if not terms.has_variables:
+        return given, match_variables(terms, names, upscaler.name, where) if len(names) > 1 else None
+    if given is None:
+        return ",".join(terms.variables), None
+    by_name = {name.rpartition("/")[2]: name for name in names}
+    if by_name.keys() == set(terms.variables):  # whatever their order
+        return ",".join(by_name[name] for name in terms.variables), None
+    return given, match_variables(terms, list(by_name), upscaler.name, where)
 
 
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
@@ -49,16 +80,31 @@ def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:
             "about half a grey level of 256; --precision fp32 keeps the depth")
 
 
-def warn_of_range(upscaler: Upscaler, values: np.ndarray, variable: str, subtracted: float = 0.0) -> str | None:
-    """Return a line if the values of a field's first frame are far from those that the network was trained on.
+def warn_of_range(upscaler: Upscaler, values: np.ndarray, variables: Sequence[str], subtracted: Sequence[float]
+                  ) -> Iterator[str]:
+    """Yield a line for each variable whose values in the first frame are far from those of the training.
 
-    `subtracted` is what was subtracted from the values.
+    Parameters
+    ----------
+    values : (C, h, w) array
+    variables : sequence of str
+        Names of the channels.
+    subtracted : sequence of float
+        What was subtracted from the values of each.
     """
     terms = upscaler.trained.terms
-    offset = terms.offset_after(0.0)
-    low, high = float(values.min()) + subtracted, float(values.max()) + subtracted
-    is_near = low >= offset - FAR * terms.extent and high <= offset + (1 + FAR) * terms.extent
-    if is_near and high - low >= 0.01 * terms.extent:
-        return None
-    return (f"warning: {variable} is {low:.3g} to {high:.3g} in its first frame, and {upscaler.name} was trained on "
-            f"{offset:.3g} to {offset + terms.extent:.3g}; are the units the same?")
+    trained = (for_channels(one, terms.channels) for one in (terms.offset_after(0.0), terms.extent))
+    for variable, plane, less, offset, extent in zip(variables, values, subtracted, *trained, strict=True):
+        low, high = float(plane.min()) + less, float(plane.max()) + less
+        is_near = low >= offset - FAR * extent and high <= offset + (1 + FAR) * extent
+        if not is_near or high - low < 0.01 * extent:
+            yield (f"warning: {variable} is {low:.3g} to {high:.3g} in its first frame, and {upscaler.name} was "
+                   f"trained on {offset:.3g} to {offset + extent:.3g}; are the units the same?")
+
+
+def warn_of_units(upscaler: Upscaler, variables: Sequence[str], units: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each of several variables whose units have another name than those of the training."""
+    terms = upscaler.trained.terms
+    for variable, found, trained in zip(variables, units, terms.units if terms.has_variables else units, strict=True):
+        if found != trained:
+            yield f"warning: {variable} is in {found}, and {upscaler.name} was trained on {trained}"

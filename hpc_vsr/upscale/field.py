@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hpc_vsr import __version__
 from hpc_vsr.data.splits import WINDOW, piece_around, window_around
+from hpc_vsr.media.field_several import FieldsSource
 from hpc_vsr.media.field_source import FieldSource
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
@@ -25,7 +26,7 @@ from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import warn_of_range
+from hpc_vsr.upscale.checks import warn_of_range, warn_of_units
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.upscaler import Upscaler
@@ -35,12 +36,12 @@ CACHED = 2 * WINDOW
 
 @dataclass(frozen=True)
 class FieldUpscaling:
-    """The upscaling of one variable of a field; see `hpc_vsr.upscale.loop.Upscaling`.
+    """The upscaling of one variable of a field, or several; see `hpc_vsr.upscale.loop.Upscaling`.
 
     Attributes
     ----------
     settings : UpscaleSettings
-    source : FieldSource
+    source : FieldSource or FieldsSource
     frames : range
         The frames to upscale.
     fingerprint : str
@@ -48,7 +49,7 @@ class FieldUpscaling:
     """
 
     settings: UpscaleSettings
-    source: FieldSource
+    source: FieldSource | FieldsSource
     frames: range
     fingerprint: str
 
@@ -60,7 +61,8 @@ class FieldUpscaling:
     pieces: ClassVar[str] = ""
 
     @classmethod
-    def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource) -> FieldUpscaling:
+    def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource | FieldsSource
+             ) -> FieldUpscaling:
         """Check the input and the output; warn if the values of the input are far from those of the training."""
         try:
             import hpc_vsr.media.field_sink  # noqa: F401
@@ -75,10 +77,12 @@ class FieldUpscaling:
         if not work.is_finished():
             first = next((number for number in frames if number not in source.facts.empty), None)
             if first is None:
-                raise InputError(f"{settings.input}: {source.channels[0]} has no valid value in the frames "
+                raise InputError(f"{settings.input}: {' or '.join(source.channels)} has no valid value in the frames "
                                  f"{frames.start} to {frames.stop - 1}; choose others")
             values = next(source.read(first, first + 1))[0]
-            if warning := warn_of_range(upscaler, values, source.channels[0], source.offset):
+            units = source.description["units"]
+            for warning in (*warn_of_range(upscaler, values, source.channels, source.offsets),
+                            *warn_of_units(upscaler, source.channels, units if isinstance(units, list) else [units])):
                 print(warning, file=sys.stderr)
         return work
 
@@ -88,7 +92,7 @@ class FieldUpscaling:
 
     @property
     def subject(self) -> str:
-        return f"{self.source.channels[0]} in {self.settings.input}"
+        return f"{', '.join(self.source.channels)} in {self.settings.input}"
 
     def is_finished(self) -> bool:
         from hpc_vsr.media.field_sink import is_written
@@ -112,19 +116,20 @@ class FieldUpscaling:
 
         settings, source = self.settings, self.source
         shape = [upscaler.scale * side for side in (source.height, source.width)]
-        made: dict[int, np.ndarray] = {}
+        several = len(source.channels) > 1
 
-        # the frames come in order; one that is asked for later waits
-        def frame(number: int) -> np.ndarray:
+        # they are asked for in their order, which is that of the enlarged ones
+        def frame(number: int) -> np.ndarray | list[np.ndarray]:
             progress.advance()
             if number in source.facts.empty:
-                return np.full(shape, np.nan, source.output_dtype)
-            while number not in made:
-                made.update([next(enlarged)])
-            return made.pop(number)
+                planes = [np.full(shape, np.nan, dtype) for dtype in source.output_dtypes]
+            else:
+                made, planes = next(enlarged)
+                assert made == number, (made, number)
+            return planes if several else planes[0]
 
         steps = f", {settings.back_projection} steps of back-projection" if settings.back_projection else ""
-        history = (f"{source.channels[0]} enlarged {upscaler.scale} times by hpc-vsr {__version__} with "
+        history = (f"{', '.join(source.channels)} enlarged {upscaler.scale} times by hpc-vsr {__version__} with "
                    f"{upscaler.name} ({upscaler.trained.settings.name}, checkpoint {upscaler.trained.sha256[:12]})"
                    f"{steps}")
         with contextlib.closing(self._enlarge(upscaler)) as enlarged:
@@ -134,8 +139,8 @@ class FieldUpscaling:
             progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, which describe "
                          "its own grid or values and are not known for the enlarged ones")
 
-    def _enlarge(self, upscaler: Upscaler) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the number and the enlarged values of each frame that has any; the upscaler's workers compute."""
+    def _enlarge(self, upscaler: Upscaler) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Yield the number of each frame that has values, and those of each variable, enlarged by the workers."""
         source = self.source
         project = _back_projection(self.settings, upscaler, source)
 
@@ -149,25 +154,29 @@ class FieldUpscaling:
             piece = piece_around(number, source.num_frames, source.facts.breaks)
             return [read(index) for index in window_around(number, *piece)]
 
-        def finish(enlarged: np.ndarray, frame: Frame) -> tuple[int, np.ndarray]:
+        def finish(enlarged: np.ndarray, frame: Frame) -> tuple[int, list[np.ndarray]]:
             number, valid = frame.rest
-            out = project(torch.from_numpy(enlarged), torch.from_numpy(frame.values)).numpy()[0]
-            out = out.astype(source.output_dtype)
-            if source.offset:
-                out += source.offset
-            # gaps of the input are gaps of the output
-            if valid is not None:
-                out[~valid.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
-            return number, out
+            projected = project(torch.from_numpy(enlarged), torch.from_numpy(frame.values)).numpy()
+            planes = []
+            for channel, (dtype, offset) in enumerate(zip(source.output_dtypes, source.offsets, strict=True)):
+                out = projected[channel].astype(dtype)
+                if offset:
+                    out += offset
+                # gaps of the input are gaps of the output
+                if valid is not None:
+                    known = valid if valid.ndim == 2 else valid[channel]
+                    out[~known.repeat(upscaler.scale, 0).repeat(upscaler.scale, 1)] = np.nan
+                planes.append(out)
+            return number, planes
         return enlarge_stream((window(number) for number in self.frames if number not in source.facts.empty), upscaler,
-                              finish, source.offset, source.facts.periodic)
+                              finish, source.offsets, source.facts.periodic)
 
     def join(self, upscaler: Upscaler) -> bool:
         """Return True: the field was written as a whole."""
         return True
 
 
-def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource
+def _back_projection(settings: UpscaleSettings, upscaler: Upscaler, source: FieldSource | FieldsSource
                      ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function of (SR, LR) that makes the SR agree with the LR; without steps it returns the SR unchanged."""
     if not settings.back_projection:

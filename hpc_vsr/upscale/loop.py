@@ -7,6 +7,7 @@ a class with the methods of `Upscaling`, and the loop here is the same for all.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,10 @@ from typing import Any, ClassVar, Protocol, Self
 from hpc_vsr.media.source import Source, find_kind, open_source
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.config import as_dict
+from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.mpi import on_main_rank, ranks_on_node
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import check_network
+from hpc_vsr.upscale.checks import check_network, choose_variables
 from hpc_vsr.upscale.field import FieldUpscaling
 from hpc_vsr.upscale.images import ImageUpscaling
 from hpc_vsr.upscale.memory import state_memory
@@ -107,7 +109,19 @@ def plan_upscaling(settings: UpscaleSettings, upscaler: Upscaler) -> Upscaling:
     upscaling = UPSCALINGS[option]
     settings.refuse(upscaling.kind, upscaling.unused)
     check_network(upscaler, upscaling.is_field, str(settings.input))
-    source = open_source(settings.input, option, "rgb" if upscaler.channels == 3 else "y", settings.reading)
+    reading = settings.reading
+    if upscaling.is_field:
+        variable, warning = choose_variables(upscaler, settings.variable, str(settings.input))
+        reading = dataclasses.replace(reading, variable=variable)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+    try:
+        source = open_source(settings.input, option, "rgb" if upscaler.channels == 3 else "y", reading)
+    except InputError as error:
+        if reading.variable == settings.variable:
+            raise
+        raise InputError(f"{error} ({upscaler.name} was trained on {reading.variable}; name others in the same order "
+                         "with --variable)") from None
     check_size(source.height, source.width, str(settings.input))
     return upscaling.plan(settings, upscaler, source)
 

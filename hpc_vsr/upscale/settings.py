@@ -44,7 +44,8 @@ class UpscaleSettings:
     part : str
         I/N, such as 1/8: do only this share of the segments. A run without --part joins them at the end.
     variable : str
-        Variable of a field, with its group if it is in one; needed only if it has several.
+        Variable of a field, with its group if it is in one; needed only if it has several. A network of several
+        variables takes those that it was trained on, or others in their order, such as uo,vo.
     select : str
         One value of each further dimension of a field, such as "level=500,number=0".
     periodic : str
@@ -76,7 +77,7 @@ class UpscaleSettings:
     quality: int | None = None
     segment: int = 100
     part: str | None = None
-    variable: str | None = None
+    variable: str | list[str] | None = None
     select: str | None = None
     periodic: Periodic = "auto"
     bits: int | None = None
@@ -88,6 +89,8 @@ class UpscaleSettings:
     tile: int = TILE
 
     def __post_init__(self):
+        if isinstance(self.variable, list):
+            object.__setattr__(self, "variable", ",".join(self.variable))
         if self.start < 0 or self.stop < 0 or 0 < self.stop <= self.start:
             raise InputError(f"--start, --stop: frames {self.start} to {self.stop} are no range; frames count from 0 "
                              "and --stop is the one after the last")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpc_vsr.data.values import Numbers
 from hpc_vsr.models.network import Seen
 from hpc_vsr.system.gpus import full_float32
 from hpc_vsr.system.threads import Workers, in_order
@@ -40,8 +41,8 @@ class Frame:
 
 
 def enlarge_stream(windows: Iterable[Sequence[Frame]], upscaler: Upscaler,
-                   finish: Callable[[np.ndarray, Frame], Result], subtracted: float | None = None, periodic: str = ""
-                   ) -> Iterator[Result]:
+                   finish: Callable[[np.ndarray, Frame], Result], subtracted: Numbers | None = None,
+                   periodic: str = "") -> Iterator[Result]:
     """Yield ``finish(enlarged, frame)`` of the centre frame of each window, in order.
 
     Parameters
@@ -52,7 +53,7 @@ def enlarge_stream(windows: Iterable[Sequence[Frame]], upscaler: Upscaler,
         Its `workers` compute side by side. Their number does not change the result.
     finish : callable
         Takes the (C, s h, s w) float32 enlargement and the LR frame. It is called in the workers.
-    subtracted, periodic : float, str
+    subtracted, periodic : float or list of float, str
         As for `Upscaler.enlarge`.
     """
     def prepare(frame: Frame) -> Seen:

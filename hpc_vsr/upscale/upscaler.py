@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpc_vsr.data.values import from_unit, to_unit
+from hpc_vsr.data.values import Numbers, from_unit, to_unit
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.network import Seen
 from hpc_vsr.models.precision import autocast, choose_precision
@@ -49,7 +49,7 @@ class Upscaler:
     ----------
     scale : int
     channels : int
-        1 for luma or a field, 3 for RGB.
+        1 for luma or a field, 3 for RGB, or one for each variable of a field.
     for_video : bool
         Whether the network was trained on grey levels 0..255, of a video or images, and not on the values of a field.
     workers, threads : int
@@ -69,12 +69,12 @@ class Upscaler:
     def precision(self) -> str:
         return self.choice.precision
 
-    def enlarge(self, window: Tensor, subtracted: float | None = None, periodic: str = "") -> Tensor:
+    def enlarge(self, window: Tensor, subtracted: Numbers | None = None, periodic: str = "") -> Tensor:
         """Enlarge the centre frame of a (C, 5, h, w) window of values like those of the training.
 
-        `subtracted` is what was subtracted from the values of a field; if not given, what it was in the training.
-        `periodic` has the axes at whose ends a field goes on at the other side. Returns (C, s h, s w) float32 on the
-        CPU.
+        `subtracted` is what was subtracted from the values of a field, of all channels or each; if not given, what it
+        was in the training. `periodic` has the axes at whose ends a field goes on at the other side. Returns
+        (C, s h, s w) float32 on the CPU.
         """
         with full_float32():
             seen = [self.prepare(frame, subtracted, periodic) for frame in self.frames_seen(window.unbind(1))]
@@ -85,13 +85,13 @@ class Upscaler:
         unseen = (len(window) - self._network.frames) // 2
         return window[unseen : len(window) - unseen]
 
-    def prepare(self, frame: Tensor, subtracted: float | None = None, periodic: str = "") -> Seen:
+    def prepare(self, frame: Tensor, subtracted: Numbers | None = None, periodic: str = "") -> Seen:
         """Return a (C, h, w) frame as `enlarge_seen` takes it; the windows of a stream share it."""
         with self._computing():
             values = to_unit(frame[None].to(self.device), self._offset(subtracted), self.trained.terms.extent)
             return self._network.prepare(wrap(values, self.margin(periodic), periodic))
 
-    def enlarge_seen(self, seen: Sequence[Seen], size: Sequence[int], subtracted: float | None = None,
+    def enlarge_seen(self, seen: Sequence[Seen], size: Sequence[int], subtracted: Numbers | None = None,
                      periodic: str = "") -> Tensor:
         """Do what `enlarge` does, with prepared frames of the LR size (h, w).
 
@@ -106,7 +106,7 @@ class Upscaler:
         with torch.inference_mode(), autocast(self.device, self.precision):
             yield
 
-    def _offset(self, subtracted: float | None) -> float:
+    def _offset(self, subtracted: Numbers | None) -> Numbers:
         terms = self.trained.terms
         return terms.offset if subtracted is None else terms.offset_after(subtracted)
 
@@ -162,7 +162,7 @@ class Upscaler:
         ----------
         frames : (T, h, w) or (T, C, h, w) array
             For a network trained on video: luma or RGB, as uint8, uint16 or float. For one trained on a field: float,
-            in the units of that field, without NaN.
+            in the units of that field, without NaN; C variables are in the order of the training.
         white : float, optional
             The value of white, for a network trained on video: 255 for uint8, 65535 for uint16, 1 for float if not
             given. Black is 0.
@@ -198,14 +198,17 @@ class Upscaler:
         out = np.empty(shape, frames.dtype)
         # of a field with a large mean, that mean is not in the values that the network sees
         mean = self.trained.terms.was_subtracted
-        pictures = (Frame((picture - mean if mean else picture).astype(np.float32) * np.float32(factor))
+        if isinstance(mean, list):  # of each variable
+            mean = np.array(mean)[:, None, None]
+        has_mean = bool(np.any(mean))
+        pictures = (Frame((picture - mean if has_mean else picture).astype(np.float32) * np.float32(factor))
                     for picture in stacked)
 
         def finish(enlarged: np.ndarray, _frame: Frame) -> np.ndarray:
             frame = enlarged / factor
             if frames.dtype.kind == "u":
                 frame = np.rint(np.clip(frame, 0, white))
-            return frame.astype(np.float64) + mean if mean else frame
+            return frame.astype(np.float64) + mean if has_mean else frame
         if len(stacked) >= ENOUGH_TO_SHARE:
             self.share_cores(*stacked.shape[2:])
         luma_of = (lambda frame: to_luma(frame.values)) if find_cuts else None

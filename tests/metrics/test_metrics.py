@@ -74,8 +74,8 @@ def test_a_field_is_not_rounded(pair):
     error = np.mean((sr[0, 2:-2, 2:-2].astype(float) - hr[0, 2:-2, 2:-2]) ** 2)
     assert found["mse"] == pytest.approx(error, rel=1e-6)
     assert found["psnr"] == pytest.approx(-10 * math.log10(error), rel=1e-6)
-    assert list_profiles(False, 1) == ["paper", "field"] and list_profiles(True, 1) == ["paper", "sr"]
-    assert list_profiles(False, 3) == ["paper"]
+    assert list_profiles(False, True) == ["paper", "field"] and list_profiles(True, False) == ["paper", "sr"]
+    assert list_profiles(False, False) == ["paper"]
 
 
 def test_grey_levels_of_more_than_8_bits_are_not_rounded(pair):

@@ -135,3 +135,21 @@ def test_memory_is_estimated_without_leaving_spectra_without_values():
     filters = Enlarge("wiener", 2, 3.0)
     assert peak_of_tensors(lambda: filters(torch.empty(1, 1, 40, 50))) > 0
     assert filters(torch.rand(1, 1, 40, 50)).isfinite().all()
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_each_channel_may_have_a_filter_of_its_own(sigma):
+    """Of different lengths, by way of the frequencies and without."""
+    noises = [1e-1, 1e-5]
+    together, alone = Enlarge("wiener", 2, sigma, noises), [Enlarge("wiener", 2, sigma, noise) for noise in noises]
+    assert together.kernels.shape[0] == 8 and together.reach == max(one.reach for one in alone)
+    assert alone[0].reach < alone[1].reach
+    lr = torch.rand(3, 2, 40, 50)
+    for _ in range(2):  # the second time with what the first one has kept
+        found = together(lr)
+        for channel, one in enumerate(alone):
+            torch.testing.assert_close(found[:, channel], one(lr[:, channel : channel + 1])[:, 0], rtol=0, atol=2e-4)
+    wide = torch.rand(3, 2, 130, 140)
+    cut = together.reach - alone[0].reach
+    inner = wide[:, :1, cut : 130 - cut, cut : 140 - cut]
+    torch.testing.assert_close(together.at_lr_size(wide)[:, :1], alone[0].at_lr_size(inner), rtol=0, atol=2e-4)

@@ -79,7 +79,7 @@ def test_the_networks_are_pure_torch():
         # two are of the machine, and one finds motion on the CPU before a network sees the frames
         if module.startswith("models/") and module not in ("models/precision", "models/bf16", "models/align"):
             outside = {name.split(".")[0] for name in imports(path)} - {"hpc_vsr", "torch", "__future__"}
-            allowed = {"collections", "contextlib", "copy", "dataclasses", "math", "typing"}
+            allowed = {"collections", "contextlib", "copy", "dataclasses", "itertools", "math", "typing"}
             assert outside <= allowed, f"{module}: {outside}"
 
 

@@ -13,11 +13,11 @@ from hpc_vsr.runs.trained import DataTerms, Trained
 from hpc_vsr.upscale.upscaler import Upscaler
 
 
-def untrained(settings: ModelSettings, offset: float = 0.0, extent: float = 1.0, scale: int = 2, sigma: float = 0.0,
-              **terms) -> Upscaler:
+def untrained(settings: ModelSettings, offset: float | list[float] = 0.0, extent: float | list[float] = 1.0,
+              scale: int = 2, sigma: float = 0.0, channels: int = 1, **terms) -> Upscaler:
     """A network as it starts; with a skip it gives the enlargement of its skip."""
     torch.manual_seed(0)
-    terms = DataTerms(1, scale, sigma, 1e-2, offset, extent, "", False, **terms)
+    terms = DataTerms(channels, scale, sigma, 1e-2, offset, extent, "", False, **terms)
     network = terms.build(settings).eval().requires_grad_(False)
     trained = Trained(network, settings, terms, 0, "untrained", "0" * 64)
     return Upscaler(trained, "untrained", torch.device("cpu"), Choice("fp32", "test", "cpu"))
