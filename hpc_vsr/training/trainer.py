@@ -11,6 +11,7 @@ from collections import deque
 import torch
 
 from hpc_vsr.data.aligned import AlignedSplit
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
 from hpc_vsr.data.samples import Split, choose_memory
@@ -58,9 +59,9 @@ class Trainer:
         # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
         aligned = experiment.model.align
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node, aligned)
-        of_kind = AlignedSplit if aligned else Split
-        self.frames = of_kind(manifest, "train", self.memory, self.settings.num_frames)
-        self.validation = Split(manifest, "val")
+        kind = AlignedSplit if aligned else Split
+        self.frames = Clips(manifest, "train", self.memory, self.settings.num_frames, kind)
+        self.validation = Clips(manifest, "val")
 
         # Network: every rank builds the same one, from the seed or from the newest checkpoint
         newest = ranks.on_main(self.run_folder.checkpoints.newest)  # other nodes may not yet see a new file
@@ -190,7 +191,7 @@ class Trainer:
 
     def _prepare_tiles(self) -> None:
         """If frames are validated in tiles, find how far the network sees; the main rank measures it."""
-        if max(self.manifest.lr_size) > TILE:
+        if max(map(max, self.manifest.lr_sizes)) > TILE:
             network = self.optimisation.average.network
             network.core_reach = self.ranks.on_main(lambda: network.find_core_reach(len(self.manifest.channels)))
 

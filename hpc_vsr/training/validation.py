@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import spread_evenly
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.metrics.image import PAPER_CROP, psnr
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.wrap import wrapped
@@ -34,9 +33,9 @@ class Validation:
     frames: int
 
 
-def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
+def validate(upscale: Callable[[Tensor], Tensor], clips: Clips, ranks: Ranks, precision: str, num_samples: int,
              is_stopped: Callable[[], bool] = lambda: False, margin: int = 0) -> Validation | None:
-    """Measure frames spread evenly over the split; the ranks share them, and each frame is measured once.
+    """Measure frames spread evenly over the clips; the ranks share them, and each frame is measured once.
 
     Parameters
     ----------
@@ -49,12 +48,13 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
     margin : int
         LR pixels that the network sees of the other side of periodic frames.
     """
-    centres = spread_evenly(split.centres, num_samples or len(split))
+    samples = clips.spread_evenly(num_samples or len(clips))
     mse_sum, psnr_sum, frames = 0.0, 0.0, 0
     with torch.inference_mode(), autocast(ranks.device, precision):
-        for centre in centres[ranks.rank :: ranks.world_size]:
+        for number, centre in samples[ranks.rank :: ranks.world_size]:
             if is_stopped():
                 break
+            split = clips.splits[number]
             window = split.window(centre).to(ranks.device)
             hr = split.normalise(split.hr_frame(centre)).to(ranks.device)
             out = wrapped(upscale, window[None], margin, split.manifest.periodic)[0].float()
@@ -62,6 +62,6 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
             mse = torch.nanmean(error.double() ** 2).item()
             mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
     mse_sum, psnr_sum, total = ranks.sum([mse_sum, psnr_sum, float(frames)])
-    if total < len(centres):
+    if total < len(samples):
         return None
     return Validation(mse_sum / total, psnr_sum / total, int(total))
