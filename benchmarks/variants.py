@@ -28,9 +28,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from variant_networks import VARIANTS, Seeing, Variant  # noqa: E402
 
+from hpc_vsr.data.clips import Clips, validation_pairs  # noqa: E402
 from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
 from hpc_vsr.data.patches import Patches, load_batches  # noqa: E402
-from hpc_vsr.data.samples import choose_memory, validation_pairs  # noqa: E402
+from hpc_vsr.data.samples import choose_memory  # noqa: E402
 from hpc_vsr.evaluation.baselines import tune_noise  # noqa: E402
 from hpc_vsr.experiment.settings import TrainSettings  # noqa: E402
 from hpc_vsr.models.blocks import count_parameters, initialise  # noqa: E402
@@ -75,8 +76,8 @@ def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) 
                                   ranks.device):
             optimisation.take_step(patch)
         seconds = time.process_time() - begin
-        found = {part: validate(optimisation.average.network.upscale, split(manifest, part), ranks, settings.precision,
-                                0).psnr for part in ("val", "test")}
+        found = {part: validate(optimisation.average.network.upscale, Clips.of(split(manifest, part)), ranks,
+                                settings.precision, 0).psnr for part in ("val", "test")}
     return {"variant": name, "data": manifest.folder.name, "seed": settings.seed,
             "parameters": count_parameters(network),
             "gflops": count_flops(network, len(manifest.channels), manifest.lr_size) / 1e9,

@@ -21,9 +21,16 @@ from hpc_vsr.system.config import ABSENT, as_dict, from_dict
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
 
+MOST_CLIPS = 20  # in the text
+
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return the rows as an aligned text table; of several variables with their names and RMSE in their units."""
+    """Return the rows as an aligned text table; of several variables with their names and RMSE in their units.
+
+    For a collection they are those of all clips, and the PSNR of each clip follows.
+    """
+    of_clips = [row for row in rows if row.clip is not ABSENT]
+    rows = [row for row in rows if row.clip is ABSENT]
     width = max(8, *(len(row.method) for row in rows))
     named = max((len(row.variable) for row in rows if row.variable is not ABSENT), default=0)
     head = f"{'method':<{width}} {'profile':<8} {'frames':>6} {'MSE':>10} {'PSNR/dB':>8} {'pooled':>8} {'SSIM':>7}"
@@ -38,7 +45,28 @@ def format_rows(rows: Sequence[Row]) -> str:
                      f"{pooled:>8} {ssim:>7}")
         if row.variable is not ABSENT:
             lines[-1] += f" {row.variable:<{named}} {row.rmse:>10.4g} {row.units}"
-    return "\n".join(lines)
+    return "\n".join([*lines, *_format_clips(of_clips)])
+
+
+def _format_clips(rows: Sequence[Row]) -> list[str]:
+    """Return the PSNR of each method on each clip, in the first profile."""
+    clips: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.profile == rows[0].profile:
+            clips.setdefault(row.clip, []).append(row)
+    if not clips:
+        return []
+    names = [row.method for row in next(iter(clips.values()))]
+    width = max(8, *map(len, clips))
+    head = f"{'clip':<{width}} {'frames':>6}" + "".join(f" {name:>{max(8, len(name))}}" for name in names)
+    lines = ["", f"PSNR/dB ({rows[0].profile}) of each clip", head, "-" * len(head)]
+    for clip, own in list(clips.items())[:MOST_CLIPS]:
+        cells = ("∞" if row.psnr is None else f"{row.psnr:.2f}" for row in own)
+        lines.append(f"{clip:<{width}} {own[0].frames:>6}" + "".join(
+            f" {cell:>{max(8, len(name))}}" for cell, name in zip(cells, names, strict=True)))
+    if len(clips) > MOST_CLIPS:
+        lines.append(f"and {len(clips) - MOST_CLIPS} more, in the report and in metrics-{rows[0].split}.json")
+    return lines
 
 
 def build_parser() -> Parser:

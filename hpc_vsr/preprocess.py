@@ -1,5 +1,7 @@
 """Turn the frames of a video, a folder of images or a field into a data set of sharded 5-frame LR/HR samples.
 
+Several videos (--video "runs/*.mp4"), folders or fields become one data set of many clips.
+
 The command runs as one process, under `mpiexec -n N` or under `srun --mpi=pmi2|pmix`, and writes the same bytes for any
 number of ranks. Run it again and it checks the finished shards and writes only the missing ones.
 """
@@ -9,10 +11,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
+from hpc_vsr.data.plan import format_plan, plan_dataset
+from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.system.config import as_dict
 from hpc_vsr.system.errors import exit_status
-from hpc_vsr.system.mpi import abort_together, connect, on_main_rank, printed_once
+from hpc_vsr.system.mpi import abort_together, connect, printed_once
 from hpc_vsr.system.parser import Parser
 
 
@@ -29,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe, arguments = build_parser().parse(argv)
     with abort_together(comm):
         if arguments.dry_run:
-            plan = on_main_rank(comm, lambda: plan_dataset(recipe))
+            plan = plan_dataset(recipe, comm)
             if comm.rank == 0:
                 print("\n".join(f"{key} = {value}" for key, value in as_dict(recipe).items()))
                 print(format_plan(plan))

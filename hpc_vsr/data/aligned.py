@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -21,15 +23,23 @@ class AlignedSplit(Split):
     """
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
-        super().__init__(manifest, split, device, num_frames)
-        self._places = {centre: place for place, centre in enumerate(self.centres)}
         self._windows: Tensor | None = None
-        if device is not None:
-            shape = (WINDOW * len(self.centres), len(manifest.channels), *manifest.lr_size)
-            windows = torch.empty(shape, device=device)
-            for place, centre in enumerate(self.centres):
-                windows[WINDOW * place : WINDOW * (place + 1)] = self.lr_window(centre)
-            self._windows = windows
+        super().__init__(manifest, split, device, num_frames)
+
+    @functools.cached_property
+    def _places(self) -> dict[int, int]:
+        return {centre: place for place, centre in enumerate(self.centres)}
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        shape = (WINDOW * len(self.centres), len(self.manifest.channels), *self.manifest.lr_size)
+        return {**super().shapes(), "windows": (shape, torch.float32)}
+
+    def keep(self, tensors: dict[str, Tensor]) -> None:
+        super().keep(tensors)
+        windows = tensors["windows"]
+        for place, centre in enumerate(self.centres):
+            windows[WINDOW * place : WINDOW * (place + 1)] = self.lr_window(centre)
+        self._windows = windows
 
     def lr_window(self, centre: int, rows: slice = slice(None)) -> Tensor:
         if self._windows is not None:

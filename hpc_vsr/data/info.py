@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +14,11 @@ from hpc_vsr.system.config import ABSENT, Record
 from hpc_vsr.system.errors import InputError
 
 FORMAT_VERSION = 1
+COLLECTION_VERSION = 2
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.h5")
 CHECKSUM = re.compile("[0-9a-f]{64}")
 MAX_CHANNELS, MAX_VARIABLES = 3, 32
+CLIP_NAME = re.compile(r"[^./\x00][^/\x00]*")
 MAX_FRAMES = 1 << 40
 
 
@@ -166,13 +169,73 @@ class DatasetInfo(DatasetLayout):
 
     def __post_init__(self):
         check_consistent(self)
+        check_splits(self.splits)
+        self.check_shards()
+
+    def check_shards(self) -> None:
+        """Raise `InputError` unless the shards hold frames of their splits."""
         for entry in self.shards:
-            start, stop = self.splits[entry.split]
+            start, stop = self.splits.get(entry.split, (0, 0))
             _expect(start <= entry.first_frame and entry.stop_frame <= stop, f"frames of {entry.name}")
             _expect(entry.bytes >= entry.frames * self.bytes_per_frame, f"bytes of {entry.name}")
             _expect(all(isinstance(one, list) == has_variables(self) and
                         len(for_channels(one, len(self.channels))) == len(self.channels)
                         for one in (entry.hr_min, entry.hr_max)), f"values of {entry.name}")
+
+
+@dataclass(frozen=True)
+class DatasetOfClip(DatasetInfo):
+    """A clip of a collection as a data set: its own splits, one to three, and the normalisation of the collection."""
+
+    def __post_init__(self):
+        check_consistent(self)
+        self.check_shards()
+
+
+@dataclass(frozen=True)
+class ClipInfo(Record):
+    """A clip in dataset.json of a collection; `name` is the folder of its shards."""
+
+    name: str
+    source: SourceInfo
+    lr_size: tuple[int, int]
+    hr_size: tuple[int, int]
+    splits: dict[str, tuple[int, int]]
+    num_shards: int
+    fingerprint: str
+    shards: list[ShardEntry]
+
+    def __post_init__(self):
+        _expect(CLIP_NAME.fullmatch(self.name), "name of a clip")
+
+
+@dataclass(frozen=True)
+class CollectionInfo(Record):
+    """All of dataset.json of a collection: what its clips share, and the clips."""
+
+    format_version: int
+    channels: list[str]
+    dtype: Literal["uint8", "float32"]
+    units: str | list[str]
+    degradation: Degradation
+    fingerprint: str
+    recipe: dict[str, Any]
+    value_range: tuple[float, float] | list[tuple[float, float]]
+    normalisation: Normalisation
+    clips: list[ClipInfo]
+
+    def __post_init__(self):
+        names = {clip.name for clip in self.clips}
+        _expect(0 < len(self.clips) == len(names), "clips")
+        check_splits({split for clip in self.clips for split in clip.splits})
+
+    def datasets(self) -> list[DatasetOfClip]:
+        """Return each clip as a data set."""
+        shared = {name: getattr(self, name) for name in ("channels", "dtype", "units", "degradation", "value_range",
+                                                         "normalisation")}
+        return [DatasetOfClip(format_version=FORMAT_VERSION, recipe={}, **shared,
+                              **{name: value for name, value in vars(clip).items() if name != "name"})
+                for clip in self.clips]
 
 
 def is_grey(info: Any) -> bool:
@@ -221,8 +284,13 @@ def check_consistent(info: Any) -> None:
     _expect(all(low <= high for low, high in (info.value_range if several else [info.value_range]))
             and all(extent > 0 for extent in for_channels(info.normalisation.extent, count)),
             "value_range or normalisation")
-    _expect(set(info.splits) == set(SPLITS)
+    _expect(info.splits and set(info.splits) <= set(SPLITS)
             and all(0 <= start < stop <= MAX_FRAMES for start, stop in info.splits.values()), "splits")
+
+
+def check_splits(splits: Collection[str]) -> None:
+    """Raise `InputError` unless there are all three splits."""
+    _expect(set(splits) == set(SPLITS), "splits")
 
 
 def _expect(condition: Any, what: str) -> None:

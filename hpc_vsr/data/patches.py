@@ -1,4 +1,4 @@
-"""Patches for training, cut from the frames of a split one by one or as a batch in one gather.
+"""Patches for training, cut from the frames of all clips one by one or as a batch in one gather.
 
 The n-th patch of a training run, and how it is turned, follow only from (seed, n). So the order is the same for any
 number of ranks and loader workers, and a resumed run continues where it stopped.
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.samples import Split
 from hpc_vsr.system.errors import Failed
 
@@ -40,8 +41,9 @@ class Patch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a patch is cut, in LR pixels and the source's frames, and how it is turned; see `_turn`."""
+    """Where a patch is cut, in LR pixels and frames of its clip, and how it is turned; see `_turn`."""
 
+    clip: int
     centre: int
     top: int
     left: int
@@ -53,9 +55,10 @@ class Patches(Dataset):
 
     Parameters
     ----------
-    frames : Split
+    frames : Clips or Split
+        All clips, each with a share of the patches that is its share of the samples; or only one.
     size : int
-        Side of a patch in LR pixels; 0 takes whole frames.
+        Side of a patch in LR pixels; 0 takes whole frames, which then have one size in all clips.
     margin : int
         LR pixels around a patch that a network sees besides it.
     augment : bool
@@ -63,83 +66,96 @@ class Patches(Dataset):
     seed : int
     """
 
-    def __init__(self, frames: Split, size: int, margin: int, augment: bool, seed: int):
-        height, width = frames.manifest.lr_size
-        assert size <= min(height, width), (size, height, width)
-        self.frames, self.margin, self.augment, self.seed = frames, margin, augment, seed
-        self.shape = (size, size) if size else (height, width)
+    def __init__(self, frames: Clips | Split, size: int, margin: int, augment: bool, seed: int):
+        self.clips = frames if isinstance(frames, Clips) else Clips.of(frames)
+        self.margin, self.augment, self.seed = margin, augment, seed
+        sizes = {split.manifest.lr_size for split in self.clips.splits}
+        assert size <= min(map(min, sizes)) and (size or len(sizes) == 1), (size, sizes)
+        self.shape = (size, size) if size else next(iter(sizes))
 
     def __getitem__(self, position: int) -> Patch:
         """Return the patch at a position: its sample, place and turn follow from the seed and the position."""
         place = self.place(position)
-        return _turn(self._cut(place.centre, place.top, place.left), place.turns)
+        return _turn(self._cut(place), place.turns)
 
     def place(self, position: int) -> Place:
         """Return where the patch at a position is cut, and how it is turned."""
-        epoch, index = divmod(position, len(self.frames))
-        sample = int(_order(self.seed, epoch, len(self.frames))[index])
+        epoch, index = divmod(position, len(self.clips))
+        sample = int(_order(self.seed, epoch, len(self.clips))[index])
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, sample])))
-        height, width = self.frames.manifest.lr_size
+        clip, centre = self.clips.locate(sample)
+        manifest = self.clips.splits[clip].manifest
+        height, width = manifest.lr_size
         # where frames go on at the other side, a patch may begin anywhere
-        periodic = self.frames.manifest.periodic
+        periodic = manifest.periodic
         top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
         left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
         turns = int(random.integers(16)) if self.augment else 0
-        return Place(self.frames.centres[sample], top, left, turns)
+        return Place(clip, centre, top, left, turns)
 
     def batch(self, positions: Sequence[int]) -> Patch:
         """Return the patches at these positions as one batch, gathered from frames in memory; see `gather`.
 
         They are those of `__getitem__`, to the bit.
         """
-        frames, manifest = self.frames, self.frames.manifest
         places = [self.place(position) for position in positions]
+        splits = [self.clips.splits[place.clip] for place in places]
+        manifest = splits[0].manifest  # the clips differ only in size
         turns = torch.tensor([place.turns for place in places])
         # numbers of the frames, rows and columns of every patch, as they are after its turn
-        centres = torch.tensor([place.centre for place in places])
-        numbers = frames.window_places(centres)
+        numbers = torch.stack([split.window_places(torch.tensor([place.centre]))[0]
+                               for split, place in zip(splits, places, strict=True)])
         numbers = torch.where(turns[:, None] & REVERSE_TIME > 0, numbers.flip(1), numbers)
+        centres = torch.tensor([[place.centre - split.start] for split, place in zip(splits, places, strict=True)])
         axes = list(zip(self.shape, ("y", "x"), ([place.top for place in places], [place.left for place in places]),
                         (MIRROR_ROWS, MIRROR_COLUMNS), strict=True))
         swapped = (turns & SWAP > 0) & (self.shape[0] == self.shape[1])
         cut = []
-        for stored, scale, margin, lost, which in (
-                (frames.windows_in_memory, 1, self.margin, 0, numbers),
-                (frames.memory[1], manifest.scale, 0, LOST, centres[:, None] - frames.start)):
+        for name, stored, scale, margin, lost, which in (
+                ("windows", [split.windows_in_memory for split in splits], 1, self.margin, 0, numbers),
+                ("hr", [split.memory[1] for split in splits], manifest.scale, 0, LOST, centres)):
+            flat = self.clips.flat[name]
+            sizes = torch.tensor([frames.shape[-2:] for frames in stored])
+            # where the channels of the frames begin: after the clips before, and after the frames before
+            first = torch.tensor([frames.storage_offset() - flat.storage_offset() for frames in stored])
+            channels = stored[0].shape[1]
+            planes = first[:, None, None] + sizes.prod(1)[:, None, None] * (
+                which[:, None] * channels + torch.arange(channels)[:, None])
             lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
                             turns & mirror > 0)
-                     for (length, axis, starts, mirror), size in zip(axes, stored.shape[-2:], strict=True)]
-            cut.append(frames.normalise(gather(stored, which, *lines, swapped), axis=-4))
+                     for (length, axis, starts, mirror), size in zip(axes, sizes.T, strict=True)]
+            cut.append(splits[0].normalise(gather(flat, planes, sizes[:, 1], *lines, swapped), axis=-4))
         return Patch(cut[0], cut[1][:, :, 0])
 
-    def _cut(self, centre: int, top: int, left: int) -> Patch:
-        rows, columns = self.shape
-        scale = self.frames.manifest.scale
-        if self.frames.manifest.periodic:
-            size = self.frames.manifest.hr_size
-            hr = self.frames.hr_frame(centre)
+    def _cut(self, place: Place) -> Patch:
+        (rows, columns), split = self.shape, self.clips.splits[place.clip]
+        centre, top, left = place.centre, place.top, place.left
+        scale = split.manifest.scale
+        if split.manifest.periodic:
+            size = split.manifest.hr_size
+            hr = split.hr_frame(centre)
             for axis, first, length in ((1, top, rows), (2, left, columns)):
                 places = torch.arange(scale * (first + 1), scale * (first + length - 1), device=hr.device)
                 hr = hr.index_select(axis, places % size[axis - 1])
         else:
-            hr = self.frames.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
+            hr = split.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
             hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
-        lr = self._with_margin(centre, top, left).transpose(0, 1)
-        return Patch(self.frames.normalise(lr, axis=-4), self.frames.normalise(hr))
+        lr = self._with_margin(split, centre, top, left).transpose(0, 1)
+        return Patch(split.normalise(lr, axis=-4), split.normalise(hr))
 
-    def _with_margin(self, centre: int, top: int, left: int) -> Tensor:
+    def _with_margin(self, split: Split, centre: int, top: int, left: int) -> Tensor:
         """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""
-        (rows, columns), margin, periodic = self.shape, self.margin, self.frames.manifest.periodic
-        height, width = self.frames.manifest.lr_size
+        (rows, columns), margin, periodic = self.shape, self.margin, split.manifest.periodic
+        height, width = split.manifest.lr_size
         if periodic:
-            window = self.frames.lr_window(centre)
+            window = split.lr_window(centre)
             for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
                 places = torch.arange(start - margin, start + length + margin, device=window.device)
                 places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
                 window = window.index_select(axis, places)
             return window
         first, last = max(top - margin, 0), min(top + rows + margin, height)
-        window = self.frames.lr_window(centre, slice(first, last))
+        window = split.lr_window(centre, slice(first, last))
         if margin == 0:
             return window[..., left : left + columns]
         take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first
@@ -164,25 +180,29 @@ def _turn(patch: Patch, turns: int) -> Patch:
     return Patch(lr.contiguous(), hr.contiguous())
 
 
-def _lines(starts: Tensor, scale: int, length: int, margin: int, size: int, is_periodic: bool, mirrored: Tensor
+def _lines(starts: Tensor, scale: int, length: int, margin: int, sizes: Tensor, is_periodic: bool, mirrored: Tensor
            ) -> Tensor:
     """Return the rows or columns of patches, (B, scale (length + 2 margin)).
 
-    Beyond the frame they are replicated or periodic.
+    Beyond the frame, which has `sizes` of them (B,), they are replicated or periodic.
     """
     lines = scale * (starts[:, None] - margin) + torch.arange(scale * (length + 2 * margin))
     lines = torch.where(mirrored[:, None], lines.flip(1), lines)
-    return lines % size if is_periodic else lines.clamp(0, size - 1)
+    sizes = sizes[:, None]
+    return lines % sizes if is_periodic else lines.clamp(min=0).minimum(sizes - 1)
 
 
-def gather(frames: Tensor, numbers: Tensor, rows: Tensor, columns: Tensor, swapped: Tensor) -> Tensor:
-    """Cut a batch of patches out of frames by one index, whatever the number of patches.
+def gather(values: Tensor, planes: Tensor, widths: Tensor, rows: Tensor, columns: Tensor, swapped: Tensor) -> Tensor:
+    """Cut a batch of patches out of the frames of clips by one index, whatever the number of patches and clips.
 
     Parameters
     ----------
-    frames : (T, C, h, w) Tensor
-    numbers : (B, D) int64 Tensor
-        Frames of each patch.
+    values : (N,) Tensor
+        The frames of all clips, each clip (T, C, h, w), one after the other.
+    planes : (B, C, D) int64 Tensor
+        Places in `values` at which the channels of the frames of each patch begin.
+    widths : (B,) int64 Tensor
+        w of the clip of each patch.
     rows, columns : (B, p) and (B, q) int64 Tensor
         Rows and columns of each patch.
     swapped : (B,) bool Tensor
@@ -192,15 +212,13 @@ def gather(frames: Tensor, numbers: Tensor, rows: Tensor, columns: Tensor, swapp
     -------
     (B, C, D, p, q) Tensor
     """
-    _, channels, height, width = frames.shape
-    numbers, rows, columns, swapped = (values.to(frames.device, non_blocking=True)
-                                       for values in (numbers, rows, columns, swapped))
+    planes, widths, rows, columns, swapped = (tensor.to(values.device, non_blocking=True)
+                                              for tensor in (planes, widths, rows, columns, swapped))
     # places within a frame, then those of all channels and frames
-    places = rows[:, :, None] * width + columns[:, None, :]
+    places = rows[:, :, None] * widths[:, None, None] + columns[:, None, :]
     if rows.shape == columns.shape:
         places = torch.where(swapped[:, None, None], places.transpose(1, 2), places)
-    planes = numbers[:, None] * channels + torch.arange(channels, device=frames.device)[:, None]
-    return frames.flatten()[planes[..., None, None] * (height * width) + places[:, None, None]].contiguous()
+    return values[planes[..., None, None] + places[:, None, None]].contiguous()
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
@@ -220,7 +238,7 @@ def load_batches(patches: Patches, first: int, last: int, batch_size: int, rank:
     """
     share = batch_size // world_size
     runs = (range(start + rank * share, start + (rank + 1) * share) for start in range(first, last, batch_size))
-    if patches.frames.memory is not None:
+    if patches.clips.flat:
         yield from (Patch(*(values.to(device) for values in patches.batch(run))) for run in runs)
         return
     loader = DataLoader(patches, batch_sampler=runs, num_workers=num_workers, persistent_workers=num_workers > 0,

@@ -1,4 +1,4 @@
-"""Frames of a split: from the shards, or from memory."""
+"""Frames of a split of one clip: from the shards, or from memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Split:
     Parameters
     ----------
     manifest : Manifest
+        A data set of one source, or a clip of a collection.
     split : {"train", "val", "test"}
     device : torch.device, optional
         If given, all frames are kept there as stored; otherwise they are read from the shards at each use.
@@ -41,10 +42,7 @@ class Split:
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0):
         self.manifest, self.name = manifest, split
-        entries = manifest.shards(split)
-        if not entries:
-            raise InputError(f"{manifest.folder}: has no split {split!r}; it has: "
-                             f"{', '.join(manifest.info.splits)}")
+        entries = manifest.clips_of(split)[0].shards(split)
         self._readers = [ShardReader(manifest.folder / entry.name, entry.first_frame, entry.stop_frame)
                          for entry in entries]
         self.start, self.stop = self._readers[0].start, self._readers[-1].stop
@@ -56,7 +54,8 @@ class Split:
                              "gap; give more")
         self.memory: tuple[Tensor, Tensor] | None = None
         if device is not None:
-            self.memory = self._load(device)
+            self.keep({name: torch.empty(shape, dtype=kind, device=device)
+                       for name, (shape, kind) in self.shapes().items()})
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -97,12 +96,16 @@ class Split:
     def _reader_of(self, start: int, stop: int) -> ShardReader:
         return next(reader for reader in self._readers if reader.start <= start and stop <= reader.stop)
 
-    def _load(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Copy all frames into two tensors, allocated once at their final size."""
-        manifest, position = self.manifest, self.start
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return (shape, dtype) of each tensor that `keep` fills: "lr" and "hr"."""
+        manifest = self.manifest
         kind = torch.uint8 if manifest.is_8bit else torch.float32
-        lr, hr = (torch.empty((self._readers[-1].stop - self.start, len(manifest.channels), *size), dtype=kind,
-                              device=device) for size in (manifest.lr_size, manifest.hr_size))
+        return {name: ((self.stop - self.start, len(manifest.channels), *size), kind)
+                for name, size in (("lr", manifest.lr_size), ("hr", manifest.hr_size))}
+
+    def keep(self, tensors: dict[str, Tensor]) -> None:
+        """Copy all frames into tensors of these `shapes`, and use them from now on."""
+        position, lr, hr = self.start, tensors["lr"], tensors["hr"]
         for reader in self._readers:  # neighbours overlap, so start where the last one ended, or after a gap
             position = max(position, reader.start)
             while position < reader.stop:
@@ -111,21 +114,15 @@ class Split:
                 lr[here] = torch.from_numpy(reader.lr(position, stop))
                 hr[here] = torch.from_numpy(reader.hr(position, stop))
                 position = stop
-        return lr, hr
-
-
-def validation_pairs(manifest: Manifest, num_frames: int = 8, split: type[Split] = Split
-                     ) -> list[tuple[Tensor, Tensor]]:
-    """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split."""
-    split = split(manifest, "val")
-    count = min(num_frames, len(split))
-    centres = [split.centres[index * len(split) // count] for index in range(count)]
-    return [(split.normalise(split.lr_frames(centre, centre + 1)[0]), split.normalise(split.hr_frame(centre)))
-            for centre in centres]
+        self.memory = lr, hr
 
 
 def num_bytes(manifest: Manifest, split: str, aligned: bool = False) -> int:
     """Return the bytes of a split's frames in memory, with the windows of an `AlignedSplit` if they are aligned."""
+    return sum(_num_bytes_of_clip(clip, split, aligned) for clip in manifest.clips_of(split))
+
+
+def _num_bytes_of_clip(manifest: Manifest, split: str, aligned: bool) -> int:
     entries = manifest.shards(split)
     frames = (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
     if not aligned:

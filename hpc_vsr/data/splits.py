@@ -12,12 +12,17 @@ import collections
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hpc_vsr.system.errors import InputError
 
 WINDOW = 5
 REACH = WINDOW // 2  # frames on each side of a centre frame
 SPLITS = ("train", "val", "test")
+
+
+class TooShort(InputError):
+    """A source has too few consecutive frames for its splits; a collection leaves such a clip out."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,14 @@ class SplitFractions:
         Share for choosing the best weights and tuning the Wiener noise.
     test : float
         Share for measuring. All three are positive and add up to 1.
+    by : str
+        time: each clip has all three splits. clip: each clip of a collection is in one split.
     """
 
     train: float = 0.7
     val: float = 0.1
     test: float = 0.2
+    by: Literal["time", "clip"] = "time"
 
     def __post_init__(self):
         fractions = (self.train, self.val, self.test)
@@ -78,8 +86,8 @@ def split_frames(num_frames: int, fractions: SplitFractions) -> dict[str, tuple[
     Every split gets at least one window; `InputError` if the video is too short for that.
     """
     if num_frames < WINDOW * len(SPLITS):
-        raise InputError(f"has {num_frames} frames; at least {WINDOW * len(SPLITS)} are needed, "
-                         f"{WINDOW} consecutive ones for each of {', '.join(SPLITS)}")
+        raise TooShort(f"has {num_frames} frames; at least {WINDOW * len(SPLITS)} are needed, "
+                       f"{WINDOW} consecutive ones for each of {', '.join(SPLITS)}")
     val_start = round(num_frames * fractions.train)
     test_start = round(num_frames * (fractions.train + fractions.val))
     test_start = min(max(test_start, 2 * WINDOW), num_frames - WINDOW)
@@ -105,14 +113,13 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int, breaks: Seq
     A shard never goes across one of `breaks`, the frames before which something is missing: each piece between two
     of them that holds a window gets its own shards, so there may be more shards than asked for.
 
-    Raises `InputError` if there are fewer shards than splits, or more than the samples can fill, or if a split has no
-    piece with a whole window.
+    Raises `InputError` if there are fewer shards than splits, or more than the samples can fill, and `TooShort` if a
+    split has no piece with a whole window.
     """
-    parts = [(split, piece) for split, limits in splits.items() for piece in pieces(range(*limits), breaks)
-             if len(piece) >= WINDOW]
+    parts = _pieces_of_splits(splits, breaks)
     if without := [split for split in splits if split not in dict(parts)]:
-        raise InputError(f"has no {WINDOW} consecutive frames without a gap for {', '.join(without)}; "
-                         "change the shares of the splits")
+        raise TooShort(f"has no {WINDOW} consecutive frames without a gap for {', '.join(without)}; "
+                       "change the shares of the splits")
     samples = [len(piece) - 2 * REACH for _, piece in parts]
     if num_shards < len(splits):
         raise InputError(f"shards: {num_shards} are too few; each of {', '.join(splits)} needs one, "
@@ -131,6 +138,17 @@ def plan_shards(splits: dict[str, tuple[int, int]], num_shards: int, breaks: Seq
         shards.append(ShardPlan(f"{split}-{named[split]:05d}-of-{totals[split]:05d}.h5", split, start, stop))
         named[split] += 1
     return shards
+
+
+def count_samples(splits: dict[str, tuple[int, int]], breaks: Sequence[int] = ()) -> int:
+    """Return how many windows the splits hold that no gap interrupts."""
+    return sum(len(piece) - 2 * REACH for _, piece in _pieces_of_splits(splits, breaks))
+
+
+def _pieces_of_splits(splits: dict[str, tuple[int, int]], breaks: Sequence[int]) -> list[tuple[str, range]]:
+    """Return (split, frames) of the pieces without a gap that hold a window."""
+    return [(split, piece) for split, limits in splits.items() for piece in pieces(range(*limits), breaks)
+            if len(piece) >= WINDOW]
 
 
 def spread_evenly(frames: Sequence[int], count: int) -> list[int]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hpc_vsr.data.clips import validation_pairs
 from hpc_vsr.data.manifest import Manifest
-from hpc_vsr.data.samples import validation_pairs
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.wrap import wrapped
 

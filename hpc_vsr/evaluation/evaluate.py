@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
-from hpc_vsr.data.samples import Split
 from hpc_vsr.evaluation.baselines import tune_on
-from hpc_vsr.evaluation.measure import list_parts, measure_flow, measure_split
-from hpc_vsr.evaluation.methods import BASELINE, applied_twice, baselines, network_methods
-from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, read_evaluation
+from hpc_vsr.evaluation.measure import Pictures, measure_flow, measure_split
+from hpc_vsr.evaluation.methods import BASELINE, Method, applied_twice, baselines, network_methods
+from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
+from hpc_vsr.evaluation.scores import list_parts
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
 from hpc_vsr.runs.folder import RunFolder
@@ -63,26 +64,26 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     key = (manifest.fingerprint, settings.split, settings.pictures, device)
     noise, known_rows, known_pictures = shared.get(key) or (tune_on(manifest), [], {})
     precision = _choose_precision(trained, manifest, settings, device)
-    methods = [*(baselines(manifest, noise, device) if not known_rows else []),
-               *network_methods(run.name, trained, manifest, precision, device, settings.self_ensemble,
-                                settings.back_projection, settings.first_stage)]
+
+    def methods_of(clip: Manifest) -> list[Method]:
+        return [*(baselines(clip, noise, device) if not known_rows else []),
+                *network_methods(run.name, trained, clip, precision, device, settings.self_ensemble,
+                                 settings.back_projection, settings.first_stage),
+                *([] if settings.twice is None else [applied_twice(RunFolder(settings.twice), clip, precision,
+                                                                   device)])]
+
     if settings.first_stage and not trained.network.core.has_first_stage:
         print(f"evaluate.first_stage: {trained.settings.name} has no 2D part, so there is no row for it",
               file=sys.stderr)
-    if settings.twice is not None:
-        methods.append(applied_twice(RunFolder(settings.twice), manifest, precision, device))
     # measure, and write the pictures before the figures, which make the evaluation complete
-    split = Split(manifest, settings.split)
-    rows, pictures = measure_split(split, methods, settings.pictures, device)
+    clips = Clips(manifest, settings.split)
+    rows, pictures = measure_split(clips, methods_of, settings.pictures, device)
     if not known_rows:
         shared[key] = (noise, [row for row in rows if row.model == BASELINE],
                        {row.method: pictures[row.method] for row in rows if row.model == BASELINE})
-    # stable: in each part the baselines come first
-    order = {(part.profile, manifest.channels[part.channel] if part.profile == "field" and manifest.has_variables
-              else ABSENT): place for place, part in enumerate(list_parts(manifest))}
-    rows = sorted([*known_rows, *rows], key=lambda row: order[row.profile, row.variable])
-    pictures = {**pictures, "methods": np.array([*known_pictures, *pictures["methods"]]), **known_pictures}
-    flow = measure_flow(trained.network, split, device) if trained.network.has_flow else ABSENT
+    rows = _in_order([*known_rows, *rows], clips, manifest)
+    pictures = {**pictures, **known_pictures, "methods": list(dict.fromkeys(row.method for row in rows))}
+    flow = measure_flow(trained.network, clips, device) if trained.network.has_flow else ABSENT
     evaluation = Evaluation(
         run=run.name, split=settings.split, dataset=DatasetSummary.of(manifest), step=trained.step,
         precision=precision, device=device.type, wiener_noise=noise, trained_on=trained.terms.fingerprint,
@@ -90,9 +91,31 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
         flow=flow)
     _print_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **pictures)
+        np.savez_compressed(stream, **_as_arrays(pictures))
     write_sealed(run.evaluation(settings.split), as_dict(evaluation))
     return evaluation
+
+
+def _in_order(rows: list[Row], clips: Clips, manifest: Manifest) -> list[Row]:
+    """Sort rows: those of all frames first, then clip by clip; in each part the baselines come first."""
+    order = {(part.profile, manifest.channels[part.channel] if part.profile == "field" and manifest.has_variables
+              else ABSENT): place for place, part in enumerate(list_parts(manifest))}
+    places = {name: place for place, name in enumerate([ABSENT, *(clips.names if clips.is_collection else [])])}
+    return sorted(rows, key=lambda row: (places[row.clip], order[row.profile, row.variable]))
+
+
+def _as_arrays(pictures: Pictures) -> dict[str, np.ndarray]:
+    """Return the arrays of pictures-SPLIT.npz.
+
+    Pictures are stacked; those of a collection, whose sizes may differ, are arrays of their own, NAME/0, NAME/1, ...
+    """
+    texts = ("frame", "clip", "methods")
+    arrays = {name: np.array(pictures[name]) for name in texts if name in pictures}
+    for name, shown in pictures.items():
+        if name not in texts:
+            arrays |= {f"{name}/{index}": picture for index, picture in enumerate(shown)} if "clip" in pictures else {
+                name: np.stack(shown)}
+    return arrays
 
 
 def _choose_precision(trained: Trained, manifest: Manifest, settings: EvaluateSettings, device: torch.device) -> str:

@@ -2,212 +2,102 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from hpc_vsr.data.degrade import degrade
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import REACH, spread_evenly
+from hpc_vsr.data.splits import REACH
 from hpc_vsr.evaluation.methods import Method
-from hpc_vsr.evaluation.record import Flow, PerFrame, Row, Spectrum
-from hpc_vsr.metrics.field import measure_field, power_spectra, summarise_spectra, wavenumbers
-from hpc_vsr.metrics.image import (
-    Profile,
-    flow_between,
-    list_profiles,
-    luma,
-    measure,
-    psnr,
-    temporal_error,
-    to_8bit,
-)
+from hpc_vsr.evaluation.record import Flow, Row
+from hpc_vsr.evaluation.scores import HrFlow, Scores, list_parts
+from hpc_vsr.metrics.image import flow_between, to_8bit
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.flow import warp
 from hpc_vsr.models.network import Network
-from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.progress import Progress
 
-SEEN = 1e-6  # share of a gap in an LR pixel from which the pixel counts as affected
 FLOW_FRAMES = 12  # frames of the split on which a learned flow is measured
+Pictures = dict[str, list[np.ndarray]]
 
 
-class Part(NamedTuple):
-    """A part of the figures: a profile, and in the profile "field" the channel of a variable."""
+def measure_split(clips: Clips, methods_of: Callable[[Manifest], Sequence[Method]], num_pictures: int,
+                  device: torch.device) -> tuple[list[Row], Pictures]:
+    """Measure methods on every frame of a split, clip by clip.
 
-    profile: Profile
-    channel: int = 0
-
-
-def list_parts(manifest: Manifest) -> list[Part]:
-    """Return the parts of the figures of a data set, in the order of the rows."""
-    variables = manifest.variables
-    return [Part(profile, channel) for profile in list_profiles(manifest.is_grey, bool(variables))
-            for channel in range(len(variables) if profile == "field" else 1)]
-
-
-class HrFlow:
-    """The optical flow of HR from a frame to the one before; it is computed once for a pair of frames."""
-
-    def __init__(self):
-        self._pair: tuple[np.ndarray, np.ndarray] | None = None
-        self._flow: np.ndarray | None = None
-
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        if self._pair is None or not all(map(np.array_equal, self._pair, (first, second))):
-            self._pair, self._flow = (first, second), flow_between(to_8bit(second), to_8bit(first))
-        return self._flow
-
-
-class Scores:
-    """Figures of one method, frame by frame, in every profile."""
-
-    def __init__(self, method: Method, manifest: Manifest):
-        self.method, self.manifest, self.variables = method, manifest, manifest.variables
-        self.frames: dict[Part, list[dict]] = {part: [] for part in list_parts(manifest)}
-        self.temporal: list[dict] = []
-        self.spectra: list[list[dict]] = [[] for _ in self.variables]
-        self.seconds = 0.0
-        self._before: tuple[np.ndarray, np.ndarray] | None = None
-
-    def add(self, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, flow_of_hr: HrFlow) -> None:
-        """Record one frame: (C, H, W), (C, H, W) and (C, h, w) float32 in stored values.
-
-        `flow_of_hr` finds the motion in HR once for all methods.
-
-        Raises
-        ------
-        InputError
-            If the method made values that are not finite where HR has values; their error would be undefined.
-        """
-        manifest = self.manifest
-        if not np.isfinite(sr[~np.isnan(hr)]).all():
-            raise InputError(f"{self.method.name}: made values that are not finite in the frame after "
-                             f"{self.num_frames} measured ones, so it cannot be measured; try --precision fp32")
-        # figures of the frame in every profile
-        for part, recorded in self.frames.items():
-            if part.profile == "field":
-                recorded.append(self._measure_variable(part.channel, sr, hr, lr))
-            else:
-                recorded.append(self._measure_picture(part.profile, sr, hr))
-        if manifest.is_grey:
-            # motion from the previous frame, only for video
-            now = luma("paper", sr, manifest.is_8bit), luma("paper", hr, manifest.is_8bit)
-            if self._before is not None:
-                pair = self._before[1], now[1]
-                self.temporal.append(temporal_error((self._before[0], now[0]), pair, flow_of_hr(*pair)))
-            self._before = now
-
-    def _measure_variable(self, channel: int, sr: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> dict:
-        variable = self.variables[channel]
-        sr, hr, lr = (values[channel : channel + 1] for values in (sr, hr, lr))
-        self.spectra[channel].append(power_spectra(sr, hr))
-        return {**measure_field(sr, hr, variable.offset, variable.extent),
-                "lr_consistency": _lr_consistency(sr, hr, lr, self.manifest)}
-
-    def _measure_picture(self, profile: Profile, sr: np.ndarray, hr: np.ndarray) -> dict:
-        manifest = self.manifest
-        if manifest.is_grey:
-            return measure(profile, sr, hr, manifest.scale, True, manifest.is_8bit)
-        if not manifest.has_variables:
-            pair = [(values - manifest.offset) / manifest.extent for values in (sr, hr)]
-            return measure(profile, *pair, manifest.scale, False, manifest.is_8bit)
-        # each variable on its own range, so that none counts more than another
-        each = [measure(profile, *((values[channel][None] - variable.offset) / variable.extent for values in (sr, hr)),
-                        manifest.scale, False) for channel, variable in enumerate(self.variables)]
-        mse = float(np.mean([figures["mse"] for figures in each]))
-        return {"mse": mse, "psnr": psnr(mse, 1.0), "ssim": float(np.mean([figures["ssim"] for figures in each]))}
-
-    def forget_frame(self) -> None:
-        """Measure no motion from the last frame to the next one: frames are missing between them."""
-        self._before = None
-
-    @property
-    def num_frames(self) -> int:
-        return len(next(iter(self.frames.values())))
-
-    def row(self, split: Split, part: Part) -> Row:
-        """Return the row of the report in one profile, of one variable if there are several."""
-        frames, method, profile = self.frames[part], self.method, part.profile
-        variable = self.variables[part.channel] if self.variables else None
-        # means over the frames; PSNR without the frames that equal HR
-        columns = {key: [frame[key] for frame in frames] for key in frames[0]}
-        means = {key: float(np.mean(values)) for key, values in columns.items() if key != "psnr"}
-        finite = [value for value in columns["psnr"] if math.isfinite(value)]  # equal frames have no PSNR
-        data_range = variable.extent if profile == "field" else 255.0 if self.manifest.is_grey else 1.0
-        figures = {**means, "psnr": float(np.mean(finite)) if finite else math.inf,
-                   "psnr_pooled": psnr(means["mse"], data_range)}
-        if profile == "field":
-            # not the mean of the frames' RMSE
-            figures["rmse"] = math.sqrt(means["mse"])
-            figures.update(self._spectral_figures(self.spectra[part.channel]))
-        if self.temporal:
-            figures.update({key: float(np.mean([pair[key] for pair in self.temporal])) for key in self.temporal[0]})
-        several = profile == "field" and self.manifest.has_variables
-        named = {"variable": variable.name, "units": variable.units} if several else {}
-        return Row(
-            **named, method=method.name, model=method.model, params=method.num_parameters, flops=method.flops,
-            split=split.name, profile=profile, frames=len(frames), exact_frames=columns["psnr"].count(math.inf),
-            seconds_per_frame=self.seconds / len(split), **_without_infinity(figures),
-            per_frame=PerFrame(frame=list(split.centres), **_without_infinity(columns)))
-
-    def _spectral_figures(self, spectra: list[dict]) -> dict:
-        k = wavenumbers(*self.manifest.hr_size)
-        means = {name: np.mean([frame[name] for frame in spectra], axis=0) for name in ("sr", "hr", "error")}
-        return {**summarise_spectra(k, **means),
-                "spectrum": Spectrum(k.tolist(), **{name: power.tolist() for name, power in means.items()})}
-
-
-def measure_split(split: Split, methods: Sequence[Method], num_pictures: int, device: torch.device
-                  ) -> tuple[list[Row], dict]:
-    """Measure methods on every frame of a split.
+    Parameters
+    ----------
+    methods_of : callable
+        Returns the methods for frames of the size of a clip; the same ones for every clip.
 
     Returns
     -------
     rows : list of Row
-        One for each profile, variable and method, with the figures of every frame.
+        One for each profile, variable and method, with the figures of every frame. For a collection the row is of all
+        clips together, and a row for each clip, which has the figures of its frames, comes after those of all.
     pictures : dict
-        ``frame`` (P,), ``methods``, and ``lr``, ``hr`` and each method: (P, C, H, W) float32 in stored values.
+        "frame" and, for a collection, "clip": P values; "lr", "hr" and each method: P arrays (C, H, W) in stored
+        values.
     """
-    manifest = split.manifest
-    # scores, and the frames that are kept as pictures
-    scores = [Scores(method, manifest) for method in methods]
-    _warm_up(split, methods, device)
+    # the frames that are kept as pictures, and the methods for each size of frames
+    kept = clips.spread_evenly(num_pictures)
+    pictures: Pictures = {"frame": [centre for _, centre in kept]}
+    if clips.is_collection:
+        pictures["clip"] = [clips.names[number] for number, _ in kept]
+    methods: dict[tuple[int, int], Sequence[Method]] = {}
+    scores: list[list[Scores]] = []
+    name = clips.splits[0].name
+    with Progress(len(clips), f"evaluating {name}", "frame") as progress:
+        for number, split in enumerate(clips.splits):
+            size = split.manifest.lr_size
+            if size not in methods:
+                methods[size] = methods_of(split.manifest)  # it counts operations, which inference mode hides
+                _warm_up(split, methods[size], device)
+            own = {centre for clip, centre in kept if clip == number}
+            with torch.inference_mode():
+                scores.append(_measure_clip(split, methods[size], own, pictures, device, progress))
+    # rows of all clips together, then of each one
+    parts = list_parts(clips.splits[0].manifest)
+    if not clips.is_collection:
+        rows = [record.row(name, part, centres=clips.splits[0].centres) for part in parts for record in scores[0]]
+    else:
+        rows = [Scores.of_all(each).row(name, part) for part in parts for each in zip(*scores, strict=True)]
+        rows += [record.row(name, part, clip, split.centres) for part in parts
+                 for clip, split, own in zip(clips.names, clips.splits, scores, strict=True) for record in own]
+    return rows, pictures
+
+
+def _measure_clip(split: Split, methods: Sequence[Method], kept: set[int], pictures: Pictures, device: torch.device,
+                  progress: Progress) -> list[Scores]:
+    """Enlarge and measure a clip frame by frame; only the enlargement is timed. The `kept` frames go to `pictures`."""
+    scores = [Scores(method, split.manifest) for method in methods]
     flow_of_hr = HrFlow()
-    kept = spread_evenly(split.centres, num_pictures)
-    pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("lr", "hr", *(method.name for method in methods))}
-    # enlarge and measure frame by frame; only the enlargement is timed
-    with Progress(len(split), f"evaluating {split.name}", "frame") as progress, torch.inference_mode():
-        for before, centre in itertools.pairwise([None, *split.centres]):
-            if centre - 1 != before:
-                for record in scores:
-                    record.forget_frame()
-            window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
-            hr = split.hr_frame(centre).float().numpy()
-            lr = window[:, REACH].float().cpu().numpy()
+    for before, centre in itertools.pairwise([None, *split.centres]):
+        if centre - 1 != before:
             for record in scores:
-                started = time.perf_counter()
-                sr = record.method.enlarge(window).cpu().numpy()
-                record.seconds += time.perf_counter() - started
-                sr = _fit_gain_and_offset(sr, hr, manifest.has_variables) if record.method.fits_hr else sr
-                record.add(sr, hr, lr, flow_of_hr)
-                if centre in kept:
-                    pictures[record.method.name].append(sr)
-            if centre in kept:
-                pictures["lr"].append(lr)
-                pictures["hr"].append(hr)
-            progress.advance()
-    # rows and pictures
-    rows = [record.row(split, part) for part in list_parts(manifest) for record in scores]
-    stacks = {name: np.stack(frames).astype(np.float32) for name, frames in pictures.items()}
-    return rows, {"frame": np.array(kept), "methods": np.array([method.name for method in methods]), **stacks}
+                record.forget_frame()
+        window = split.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1).to(device)
+        hr = split.hr_frame(centre).float().numpy()
+        lr = window[:, REACH].float().cpu().numpy()
+        shown = {"lr": lr, "hr": hr}
+        for record in scores:
+            started = time.perf_counter()
+            sr = record.method.enlarge(window).cpu().numpy()
+            record.seconds += time.perf_counter() - started
+            sr = _fit_gain_and_offset(sr, hr, split.manifest.has_variables) if record.method.fits_hr else sr
+            record.add(sr, hr, lr, flow_of_hr)
+            shown[record.method.name] = sr
+        if centre in kept:
+            for name, picture in shown.items():
+                pictures.setdefault(name, []).append(picture.astype(np.float32))
+        progress.advance()
+    return scores
 
 
 def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> None:
@@ -218,7 +108,7 @@ def _warm_up(split: Split, methods: Sequence[Method], device: torch.device) -> N
             method.enlarge(window).cpu()
 
 
-def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
+def measure_flow(network: Network, clips: Clips, device: torch.device) -> Flow:
     """Measure how well flows found on LR frames carry the HR neighbours onto the HR centre frame.
 
     Returns
@@ -228,41 +118,33 @@ def measure_flow(network: Network, split: Split, device: torch.device) -> Flow:
         square difference after warping, in the values of the data set, or in values 0..1 on the training split if it
         has several variables; ``frames`` and ``pairs`` that were measured.
     """
-    manifest = split.manifest
-    enlarge = Enlarge("bicubic", manifest.scale).to(device)
+    enlarge = Enlarge("bicubic", clips.splits[0].manifest.scale).to(device)
     sums, pairs = dict.fromkeys(("learned", "dis", "zero"), 0.0), 0
-    centres = spread_evenly(split.centres, FLOW_FRAMES)
-
-    def frame(number: int) -> torch.Tensor:
-        hr = split.hr_frame(number)
-        return (split.normalise(hr) if manifest.has_variables else hr.float())[None].to(device)
-
+    samples = clips.spread_evenly(FLOW_FRAMES)
     with torch.inference_mode():
-        for centre in centres:
+        for number, centre in samples:
+            split = clips.splits[number]
             # the learned flows, and grey frames for the classical one
             lr = split.window(centre).to(device)
             found = network.flows(lr[None])
             grey = [to_8bit(255 * enlarge(lr[None, :, position])[0].mean(0).cpu().numpy())
                     for position in range(lr.shape[1])]
             # carry each HR neighbour by each flow, and compare it with the centre frame
-            here = frame(centre)
+            here = _hr_values(split, centre).to(device)
             for position, flow in found.items():
-                neighbour = frame(centre + position - REACH)
+                neighbour = _hr_values(split, centre + position - REACH).to(device)
                 classical = torch.from_numpy(flow_between(grey[REACH], grey[position])).permute(2, 0, 1)[None]
                 flows = {"learned": flow, "dis": classical.to(device), "zero": torch.zeros_like(flow)}
                 for name, candidate in flows.items():
                     sums[name] += torch.nanmean((warp(neighbour, candidate) - here).double() ** 2).item()
                 pairs += 1
-    return Flow(**{name: math.sqrt(total / pairs) for name, total in sums.items()}, frames=len(centres), pairs=pairs)
+    return Flow(**{name: math.sqrt(total / pairs) for name, total in sums.items()}, frames=len(samples), pairs=pairs)
 
 
-def _lr_consistency(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, manifest: Manifest) -> float:
-    """Return the RMS difference between SR degraded again and LR, over the LR pixels that see no gap; NaN if none."""
-    again = functools.partial(degrade, degradation=manifest.degradation, periodic=manifest.periodic)
-    gaps = np.isnan(hr).astype(np.float32)
-    seen = np.abs(again(gaps)) > SEEN if gaps.any() else np.zeros(lr.shape, bool)
-    difference = (again(sr) - lr)[~seen].astype(np.float64)
-    return float(np.sqrt(np.mean(difference**2))) if difference.size else math.nan
+def _hr_values(split: Split, number: int) -> torch.Tensor:
+    """Return a HR frame, (1, C, H, W) as stored; several variables on their own ranges."""
+    hr = split.hr_frame(number)
+    return (split.normalise(hr) if split.manifest.has_variables else hr.float())[None]
 
 
 def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray, by_channel: bool = False) -> np.ndarray:
@@ -273,12 +155,3 @@ def _fit_gain_and_offset(sr: np.ndarray, hr: np.ndarray, by_channel: bool = Fals
     gain, offset = np.polyfit(sr[known].astype(np.float64), hr[known].astype(np.float64), 1) \
         if np.ptp(sr[known]) > 0 else (0.0, hr[known].mean())
     return (gain * sr + offset).astype(np.float32)
-
-
-def _without_infinity(value):
-    """Return a JSON value with null for infinite numbers, such as the PSNR of equal frames."""
-    if isinstance(value, dict):
-        return {key: _without_infinity(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_infinity(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,15 +19,26 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     if settings.first_stage_steps and experiment.model.name != "previous":
         raise InputError(f"train.first_stage_steps: {experiment.model.name} has no first stage of its own; "
                          "set it to 0 or model.name to previous")
+    if settings.num_frames:
+        _check_num_frames(settings, manifest)
+    height, width = min(manifest.lr_sizes, key=min)
+    if settings.patch_size > min(height, width):
+        raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the "
+                         f"{'smallest ' * (len(manifest.lr_sizes) > 1)}frames have, {width}x{height}")
+    if not settings.patch_size and len(manifest.lr_sizes) > 1:
+        raise InputError(f"train.patch_size: the clips of {manifest.folder} have frames of {len(manifest.lr_sizes)} "
+                         "sizes, so whole frames (0) cannot make a batch; choose the side of a patch")
+    check_batch(settings, world_size)
+
+
+def _check_num_frames(settings: TrainSettings, manifest: Manifest) -> None:
+    if manifest.is_collection:
+        raise InputError(f"train.num_frames: {manifest.folder} is a collection of clips; set it to 0, or name a data "
+                         "set of one source")
     first, stop = manifest.info.splits["train"]
     if settings.num_frames > stop - first:
         raise InputError(f"train.num_frames: {settings.num_frames} are more than the training split has, "
                          f"{stop - first}")
-    height, width = manifest.lr_size
-    if settings.patch_size > min(height, width):
-        raise InputError(f"train.patch_size: {settings.patch_size} LR pixels are more than the frames have, "
-                         f"{width}x{height}")
-    check_batch(settings, world_size)
 
 
 def check_batch(settings: TrainSettings, world_size: int) -> None:

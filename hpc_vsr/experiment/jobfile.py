@@ -75,11 +75,12 @@ class JobFile(Experiment):
         return not (self.data / MANIFEST).exists() and self.recipe_of_data is not None
 
     def check_source(self) -> None:
-        """Raise `MissingSource` if the source of the recipe does not exist."""
-        recipe, source = self.recipe_of_data, self.recipe_of_data.source_path
-        if not glob.has_magic(str(source)) and not source.exists():
-            raise MissingSource(f"{self.recipe}: {recipe.source_setting}: {not_found(source)}; put it there, or "
-                                "preprocess another source yourself and name its data set with --data")
+        """Raise `MissingSource` if a source of the recipe does not exist."""
+        recipe = self.recipe_of_data
+        for source in recipe.sources:
+            if not glob.has_magic(str(source)) and not source.exists():
+                raise MissingSource(f"{self.recipe}: {recipe.source_setting}: {not_found(source)}; put it there, or "
+                                    "preprocess another source yourself and name its data set with --data")
 
 
 # The settings that users give most often; every --help shows them first.

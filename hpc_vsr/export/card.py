@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpc_vsr import __version__
 from hpc_vsr.data.info import for_channels
-from hpc_vsr.evaluation.record import BASELINES, Evaluation, read_evaluation
+from hpc_vsr.evaluation.record import BASELINES, ClipSummary, Evaluation, read_evaluation
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.start import read_start
@@ -53,7 +53,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         "## How well it did", "", *_metrics(evaluation, run.name),
         "## Limits", "",
         f"From {FRAMES[settings.frames]} it restores detail that the degradation above has made faint; it does not "
-        "invent detail that is gone. It was measured on frames of one source, later than those that it was trained on. "
+        f"invent detail that is gone. It was measured on {_measured_on(evaluation)}. "
         "On other material it may do worse than Wiener deconvolution, so measure it there. It was not trained on "
         "frames that are heavily compressed, interlaced or noisy, unless its training data were.", "",
         "## Licence", "",
@@ -86,8 +86,7 @@ def _training(config: dict, trained: Trained, evaluation: Evaluation | None) -> 
     train = config["train"]
     data = f"data set `{Path(config['data']).name}` (fingerprint {config['data_fingerprint']})"
     if evaluation is not None and evaluation.dataset.fingerprint == config["data_fingerprint"]:
-        source, (first, stop) = evaluation.dataset.source, evaluation.dataset.splits["train"]
-        data += f": frames {first} to {stop - 1} of {source.frames} of `{source.name}`"
+        data += f": {_training_frames(evaluation.dataset.all_clips)}"
     return [f"{trained.step:,} steps of {train['batch_size']} samples, {train['loss']}, {train['precision']}, on "
             f"{data}.{_fine_tuned(config)}", ""]
 
@@ -97,11 +96,31 @@ def _fine_tuned(config: dict) -> str:
     return "" if start is None else f" Before the first step the weights were those of {start}."
 
 
+def _measured_on(evaluation: Evaluation | None) -> str:
+    clips = [] if evaluation is None else evaluation.dataset.all_clips
+    if len(clips) < 2:
+        return "frames of one source, later than those that it was trained on"
+    if any(len(clip.splits) > 1 for clip in clips):
+        return "frames of the clips that it was trained on, later in each"
+    return "other clips of the collection than it was trained on"
+
+
+def _training_frames(clips: Sequence[ClipSummary]) -> str:
+    """Return on which frames of which clips a network was trained."""
+    clips = [clip for clip in clips if "train" in clip.splits]
+    if len(clips) == 1:
+        (first, stop), source = clips[0].splits["train"], clips[0].source
+        return f"frames {first} to {stop - 1} of {source.frames} of `{source.name}`"
+    frames = sum(stop - first for first, stop in (clip.splits["train"] for clip in clips))
+    return f"{frames} frames of {len(clips)} clips, `{clips[0].name}` to `{clips[-1].name}`"
+
+
 def _metrics(evaluation: Evaluation | None, name: str) -> list[str]:
     if evaluation is None:
         return ["Not measured with these weights; run `python -m hpc_vsr.evaluate`.", ""]
-    rows = [row for row in evaluation.rows if row.profile in PROFILES]
-    several = [row for row in evaluation.rows if row.variable is not ABSENT and row.method in (*BASELINES, name)]
+    rows = [row for row in evaluation.rows if row.profile in PROFILES and row.clip is ABSENT]
+    several = [row for row in evaluation.rows if row.variable is not ABSENT and row.clip is ABSENT
+               and row.method in (*BASELINES, name)]
     by_variable = ["| variable | method | RMSE | PSNR (dB) |", "|---|---|---:|---:|",
                    *(f"| {row.variable} | {row.method} | {row.rmse:.4g} {row.units} | {row.psnr:.2f} |"
                      for row in several if None not in (row.psnr, row.rmse)), "",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_vsr.data.info import Variable, has_variables, is_grey, variables_of
+from hpc_vsr.data.info import Variable, has_variables, variables_of
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.experiment.progress import FINISHED, read_progress
 from hpc_vsr.experiment.settings import TrainSettings
@@ -40,7 +40,8 @@ class Report:
     curves : dict
         {run: Curves} from metrics.jsonl.
     pictures : dict
-        {"frame": (P,), "lr": (P, C, h, w), "hr" and each method: (P, C, H, W)} float32 in stored values.
+        {"frame": P numbers, "lr": P arrays (C, h, w), "hr" and each method: P arrays (C, H, W)}, float32 in stored
+        values; for a collection also "clip": P names.
     """
 
     dataset: DatasetSummary
@@ -51,7 +52,7 @@ class Report:
     failed: list[Failure]
     states: dict[str, str]
     curves: dict[str, Curves]
-    pictures: dict[str, np.ndarray]
+    pictures: dict[str, Sequence]
 
     @property
     def content(self) -> dict:
@@ -62,7 +63,7 @@ class Report:
     @property
     def is_video(self) -> bool:
         """Whether it shows grey levels, of a video or images, and not a field."""
-        return is_grey(self.dataset)
+        return self.dataset.is_grey
 
     @property
     def main_profile(self) -> str:
@@ -71,28 +72,51 @@ class Report:
 
     def groups(self) -> list[Group]:
         """Return the runs in groups that differ only in the seed, the best first."""
-        rows = [row for row in self.rows if row.profile == self.main_profile]
-        return group_runs(self.runs, rows, self.curves, self.level)
+        return group_runs(self.runs, self.ranked(self.main_profile), self.curves, self.level)
 
-    def ranked(self, profile: str, variable: str = ABSENT) -> list[Row]:
-        """Return the rows of one profile, and of one variable if there are several; the best PSNR first."""
-        rows = [row for row in self.rows if (row.profile, row.variable) == (profile, variable)]
+    def ranked(self, profile: str, variable: str = ABSENT, clip: str = ABSENT) -> list[Row]:
+        """Return the rows of one profile, and of one variable if there are several; the best PSNR first.
+
+        For a collection they are those of all clips together, or of one `clip`.
+        """
+        rows = [row for row in self.rows if (row.profile, row.variable, row.clip) == (profile, variable, clip)]
         return sorted(rows, key=lambda row: float("inf") if row.psnr is None else row.psnr, reverse=True)
+
+    def of_clips(self, profile: str) -> dict[str, dict[str, Row]]:
+        """Return {clip: {method: row}} of a collection in one profile; the methods are ordered as in `ranked`."""
+        order = {row.method: place for place, row in enumerate(self.ranked(profile))}
+        clips: dict[str, dict[str, Row]] = {}
+        for row in sorted(self.rows, key=lambda row: order[row.method]):
+            if row.profile == profile and row.clip is not ABSENT:
+                clips.setdefault(row.clip, {})[row.method] = row
+        names = [clip.name for clip in self.dataset.all_clips]
+        return {name: clips[name] for name in names if name in clips}
+
+    def picture_psnr(self, index: int, channel: int = 0) -> dict[str, float | None]:
+        """Return {method: PSNR} of the frame of a picture: in the main profile, or of the channel's variable.
+
+        It is None if it is infinite.
+        """
+        clip = str(self.pictures["clip"][index]) if self.dataset.is_collection else ABSENT
+        rows = self.ranked("field", self.variables[channel].name, clip) if self.has_variables else self.ranked(
+            self.main_profile, clip=clip)
+        return {row.method: row.per_frame.psnr_of(int(self.pictures["frame"][index])) for row in rows}
+
+    def picture_name(self, index: int, variable: str = "") -> str:
+        """Return of what a picture is: "frame 12 of diamond.mp4", or of a `variable` if there are several."""
+        source = str(self.pictures["clip"][index]) if self.dataset.is_collection else self.dataset.source.name
+        shown = ", ".join(filter(None, (variable, source if self.dataset.is_collection or not variable else "")))
+        return f"frame {int(self.pictures['frame'][index])} of {shown}"
 
     @property
     def variables(self) -> list[Variable]:
         """The variables of a field in the order of the channels; none for a video or images."""
-        return variables_of(self.dataset)
+        return variables_of(self.dataset.as_one)
 
     @property
     def has_variables(self) -> bool:
         """Whether there are several variables, each with figures and pictures of its own."""
-        return has_variables(self.dataset)
-
-    def ranked_in_pictures(self, channel: int) -> list[Row]:
-        """Return the rows whose PSNR stands beside pictures: of the main profile, or of the channel's variable."""
-        return self.ranked("field", self.variables[channel].name) if self.has_variables else self.ranked(
-            self.main_profile)
+        return has_variables(self.dataset.as_one)
 
     @property
     def parts(self) -> list[tuple[str, str]]:
@@ -140,13 +164,14 @@ def collect(runs: Sequence[RunFolder], split: str = "test", level: float | None 
     rows: dict[tuple, Row] = {}
     for evaluation in evaluations.values():
         for row in evaluation.rows:
-            rows.setdefault((row.method, row.profile, row.variable), row)
+            rows.setdefault((row.method, row.profile, row.variable, row.clip), row)
     summaries = [_summary(run, evaluations[run.name]) for run in runs if run.name in evaluations]
     measured = [run for run in runs if run.name in evaluations]
     curves = {run.name: read_curves(run) for run in measured}
     tables = [evaluation.settings.published for evaluation in evaluations.values()]
     table = next((name for name in tables if name != "none"), None)
-    published = published_rows(list(rows.values()), summaries, table) if table else []
+    of_all = [row for row in rows.values() if row.clip is ABSENT]
+    published = published_rows(of_all, summaries, table) if table else []
     return Report(first, summaries, list(rows.values()), published, common_level(curves) if level is None else level,
                   failed, _states_of(measured) if states is None else dict(states), curves,
                   _read_pictures(measured, split))
@@ -177,10 +202,10 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         train=from_dict(TrainSettings, config["train"], str(run.config)) if config["train"] else None,
         imported=config.get("imported"), start=read_start(config, str(run.config)),
         epochs=epoch if _is_number(epoch) else None,
-        is_grey=is_grey(evaluation.dataset), flow=None if evaluation.flow is ABSENT else evaluation.flow,
+        is_grey=evaluation.dataset.is_grey, flow=None if evaluation.flow is ABSENT else evaluation.flow,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
         wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on,
-        variables=evaluation.dataset.channels if has_variables(evaluation.dataset) else ABSENT)
+        variables=evaluation.dataset.channels if has_variables(evaluation.dataset.as_one) else ABSENT)
 
 
 def read_curves(run: RunFolder) -> Curves:
@@ -205,9 +230,19 @@ def _read_pictures(runs: Sequence[RunFolder], split: str) -> dict:
             with np.load(run.pictures(split), allow_pickle=False) as stored:
                 if sum(entry.file_size for entry in stored.zip.infolist()) > MOST_PICTURES:
                     continue
-                loaded = {name: stored[name] for name in stored.files if name != "methods"}
+                loaded = _by_method({name: stored[name] for name in stored.files if name != "methods"})
         except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
             continue
-        if not pictures or np.array_equal(pictures["frame"], loaded["frame"]):
+        if not pictures or all(np.array_equal(pictures.get(key, []), loaded.get(key, [])) for key in ("frame", "clip")):
             pictures = {**loaded, **pictures}
     return pictures
+
+
+def _by_method(arrays: dict[str, np.ndarray]) -> dict[str, Sequence]:
+    """Return the pictures of each method; those of a collection are stored one by one, as NAME/0, NAME/1, ..."""
+    if "clip" not in arrays:
+        return arrays
+    names = {name.rpartition("/")[0] for name in arrays if "/" in name}
+    shown = range(len(arrays["frame"]))
+    return {"frame": arrays["frame"], "clip": arrays["clip"],
+            **{name: [arrays[f"{name}/{index}"] for index in shown] for name in names}}

@@ -32,6 +32,7 @@ NAMES = {"lr": "LR", "bicubic": "bicubic", "wiener": "Wiener", "hr": "HR"}
 WAVENUMBERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # cycles per HR pixel
 MAX_PANELS, MAX_LEGEND = 9, 10
 MAX_TIPS = 20  # lines whose values the page shows under the pointer
+MOST_NAMED = 25  # clips whose names stand at an axis
 MAX_MARKED = 12  # points up to which a curve has markers
 LOG_FROM = 8  # ratio of the largest to the smallest value from which an axis is logarithmic
 
@@ -72,6 +73,25 @@ def psnr_over_frames(report: Report, profile: str) -> str:
                       linestyle="--" if row.method in BASELINES else "-")
         axes.set(xlabel="frame of the source", ylabel=f"PSNR (dB, {profile})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        return _svg(figure)
+
+
+def psnr_over_clips(report: Report, profile: str) -> str:
+    """Return the PSNR of every method on every clip of a collection, as SVG; the clips are in the order of names."""
+    clips = report.of_clips(profile)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for whole in _networks_and_baselines(report, report.ranked(profile)):
+            values = [np.nan if own[whole.method].psnr is None else own[whole.method].psnr for own in clips.values()]
+            axes.plot(range(1, len(clips) + 1), values, "o--" if whole.method in BASELINES else "o-", markersize=4,
+                      label=NAMES.get(whole.method, whole.method), color=method_colour(report, whole.method))
+        axes.set(xlabel="clip", ylabel=f"PSNR (dB, {profile})")
+        if len(clips) <= MOST_NAMED:
+            axes.set_xticks(range(1, len(clips) + 1), list(clips), rotation=30, ha="right")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         return _svg(figure)
 

@@ -76,6 +76,7 @@ function startViewer(data) {
     const picture = variable * data.frames.length + frame;  // all frames of the first variable, then those of the next
     const divide = Number(part("divide").value) / 10;
     part("frame-number").textContent = data.frames[frame];
+    stage.style.aspectRatio = data.sizes[frame].join(" / ");  // clips may differ in size
     for (const [side, image] of Object.entries(sides)) {
       const method = data.methods[Number(part(side).value)];
       if (image.src !== method.pictures[picture]) image.src = method.pictures[picture];

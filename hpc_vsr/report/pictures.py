@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from hpc_vsr.data.info import AxisInfo
-from hpc_vsr.evaluation.record import BASELINES
+from hpc_vsr.evaluation.record import BASELINES, ClipSummary
 from hpc_vsr.report.collect import Report
 from hpc_vsr.report.figures import NAMES, STYLE, names_as_they_are
 from hpc_vsr.system.config import ABSENT
@@ -73,8 +73,7 @@ def comparison(report: Report, index: int, channel: int = 0) -> bytes:
     look = _choose_look(report, index, channel)
     scale = report.dataset.degradation.scale
     top, left, side = busiest_square(pictures["hr"], scale)
-    frame = int(report.pictures["frame"][index])
-    psnrs = {row.method: row.per_frame.psnr_of(frame) for row in report.ranked_in_pictures(channel)}
+    psnrs = report.picture_psnr(index, channel)
     height, width = pictures["hr"].shape[:2]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         ratio = height / width
@@ -121,7 +120,7 @@ def comparison(report: Report, index: int, channel: int = 0) -> bytes:
             bar.formatter.set_powerlimits((-2, 4))
             bar.update_ticks()
         named = f"{report.dataset.channels[channel]}, " if report.has_variables else ""
-        figure.suptitle(f"{named}frame {frame} of {report.dataset.source.name}", fontsize=13)
+        figure.suptitle(f"{named}{report.picture_name(index)}", fontsize=13)
         names_as_they_are(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.1)
@@ -170,14 +169,23 @@ def _choose_look(report: Report, index: int, channel: int) -> Look:
     if report.has_variables:
         hr, wiener = hr[channel], wiener[channel]
     low, high = np.nanpercentile(hr, [TAIL, 100 - TAIL])
-    source = dataset.source
+    clip = _clip_of(report, index)
+    source = clip.source
     units = dataset.units[channel] if report.has_variables else dataset.units
     limit = float(np.nanpercentile(np.abs(wiener - hr), 100 - TAIL)) or 1.0
     title = source.long_name[channel] if report.has_variables else source.long_name
     name = dataset.channels[channel] if title is ABSENT else title
-    axes = _pixels(dataset.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
+    axes = _pixels(clip.hr_size) if source.coordinates in (ABSENT, []) else source.coordinates
     coloured = {"cmap": FIELD_MAP, "vmin": low, "vmax": high if high > low else low + 1}
     return Look(coloured, limit, f"{name} ({units})", f"SR - HR ({units})", axes)
+
+
+def _clip_of(report: Report, index: int) -> ClipSummary:
+    """Return the clip of which a picture is."""
+    clips = report.dataset.all_clips
+    if not report.dataset.is_collection:
+        return clips[0]
+    return next(clip for clip in clips if clip.name == str(report.pictures["clip"][index]))
 
 
 def _pixels(sizes: tuple[int, int]) -> list[AxisInfo]:

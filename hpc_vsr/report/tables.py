@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpc_vsr.evaluation.record import Row
+from hpc_vsr.evaluation.record import BASELINES, Row
 from hpc_vsr.report.ablation import Group, order, varied_settings
 from hpc_vsr.report.collect import Report
 from hpc_vsr.report.published import RAW, SOURCES, Ours
@@ -23,6 +23,7 @@ MEANINGS = {
              "of the absolute value, SR minus HR",
 }
 NAMES = {"wiener": "Wiener"}
+MOST_NETWORKS = 6  # columns of the table of clips
 CSV_FIELDS = ("method", "model", "params", "flops", "split", "profile", "frames", "mse", "psnr", "psnr_pooled", "ssim",
               "tof", "warp_error", "rmse", "bias", "q99_error", "q999_error", "log_spectral_distance", "band_large",
               "band_medium", "band_small", "effective_resolution", "lr_consistency", "seconds_per_frame", "variable",
@@ -52,6 +53,33 @@ class Table:
 def result_tables(report: Report) -> list[Table]:
     """Return the rows of the report, one table per profile, and one per variable in the profile "field"."""
     return [_profile_table(report, profile, variable) for profile, variable in report.parts]
+
+
+def clips_table(report: Report) -> Table | None:
+    """Return the PSNR of the baselines and the best networks on each clip; None for a data set of one source."""
+    clips = report.of_clips(report.main_profile)
+    if not clips:
+        return None
+    names = {run.name for run in report.runs}
+    ranked = [row.method for row in report.ranked(report.main_profile)]
+    networks = [method for method in ranked if method in names][:MOST_NETWORKS]
+    shown = [method for method in ranked if method in BASELINES] + networks
+    rows = []
+    for number, (clip, own) in enumerate(clips.items(), start=1):
+        best, wiener = own[networks[0]], own["wiener"]
+        gain = "–" if None in (best.psnr, wiener.psnr) else f"{best.psnr - wiener.psnr:+.2f}"
+        rows.append([clip, str(number), str(best.frames), *(_decibels(own[method].psnr) for method in shown), gain,
+                     _ssim(best)])
+    means = ", ".join(f"{NAMES.get(method, method)} {value:.2f}" for method in shown if math.isfinite(
+        value := _mean([own[method].psnr for own in clips.values()])))
+    return Table("Clips", f"PSNR in dB ({report.main_profile}) on each clip; mean of the clips, each counted alike: "
+                 f"{means}", ["clip", "number", "frames", *(NAMES.get(method, method) for method in shown),
+                              f"{networks[0]} over Wiener", f"SSIM of {networks[0]}"], rows, (0,))
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    finite = [value for value in values if value is not None]
+    return math.fsum(finite) / len(finite) if finite else math.nan
 
 
 def comparison_table(report: Report) -> Table | None:
@@ -133,8 +161,9 @@ def flow_table(report: Report) -> Table | None:
 def markdown(report: Report, lead: str) -> str:
     """Return the whole report as Markdown, with aligned tables."""
     dataset = report.dataset
-    parts = [f"# {dataset.source.name}, {dataset.degradation.scale} times", lead]
-    optional = [comparison_table(report), ablation_table(report), flow_table(report), published_table(report)]
+    parts = [f"# {dataset.title}, {dataset.degradation.scale} times", lead]
+    optional = [clips_table(report), comparison_table(report), ablation_table(report), flow_table(report),
+                published_table(report)]
     for table in [*result_tables(report), *filter(None, optional)]:
         parts += [f"**{table.title}**: {table.meaning.rstrip('.')}.", _aligned(table)]
     if report.published:
@@ -149,7 +178,8 @@ def markdown(report: Report, lead: str) -> str:
 def csv_text(report: Report) -> str:
     """Return one line per row of report.json, without the figures of single frames."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    fields = [*CSV_FIELDS, "clip"] if report.dataset.is_collection else CSV_FIELDS
+    writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(as_dict(row) for row in report.rows)
     return buffer.getvalue()

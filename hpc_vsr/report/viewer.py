@@ -20,9 +20,7 @@ MOST_RUNS = 6  # the best ones, so that the page stays small with a hundred runs
 class Viewer:
     """Values that the template shows, and `data` (JSON values), which its script reads."""
 
-    frames: list[int]
-    width: int
-    height: int
+    frames: list[str]
     note: str
     data: dict[str, Any]
     variables: list[str]
@@ -34,26 +32,26 @@ def make_viewer(report: Report) -> Viewer | None:
         return None
     runs = pictured(report)
     names = ["lr", "bicubic", "wiener", *runs[:MOST_RUNS], "hr"]
-    frames = [int(frame) for frame in report.pictures["frame"]]
+    shown = range(len(report.pictures["frame"]))
+    frames = [report.picture_name(index) if report.dataset.is_collection else str(report.pictures["frame"][index])
+              for index in shown]
+    sizes: list[tuple[int, int]] = []
     pictures: dict[str, list[str]] = {name: [] for name in names}
-    psnr: dict[str, list] = {}
     channels = range(len(report.variables) if report.has_variables else 1)
     # all frames of the first variable, then those of the next one
-    for channel, index in itertools.product(channels, range(len(frames))):
+    for channel, index in itertools.product(channels, shown):
         values = {name: displayable(report, report.pictures[name][index], channel) for name in names}
         mask_gaps(values)
         hr = values["hr"]
+        sizes.append((hr.shape[1], hr.shape[0]))
         for name in names:
             pictures[name].append(png_uri(_png(values[name], hr, report.is_video)))
-    for channel in channels:
-        for row in report.ranked_in_pictures(channel):
-            psnr.setdefault(row.method, []).extend(row.per_frame.psnr_of(frame) for frame in frames)
+    psnr = [report.picture_psnr(index, channel) for channel in channels for index in shown]
     methods = [{"name": NAMES.get(name, name), "pictures": pictures[name],
-                "psnr": psnr.get(name, [None] * len(pictures[name]))} for name in names]
+                "psnr": [found.get(name) for found in psnr]} for name in names]
     note = f"The {MOST_RUNS} best of {len(runs)} runs." if len(runs) > MOST_RUNS else ""
-    height, width = hr.shape[:2]
-    return Viewer(frames, width, height, note, {"frames": frames, "methods": methods, "left": names.index("bicubic"),
-                                                "right": names.index(runs[0])},
+    return Viewer(frames, note, {"frames": frames, "sizes": sizes, "methods": methods,
+                                 "left": names.index("bicubic"), "right": names.index(runs[0])},
                   report.dataset.channels if report.has_variables else [])
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import jinja2
 
-from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.splits import REACH, SPLITS
+from hpc_vsr.evaluation.record import ClipSummary
 from hpc_vsr.report import figures, pictures, tables
 from hpc_vsr.report.collect import Report, collect
 from hpc_vsr.report.viewer import make_viewer
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.files import create_folder, write_json, write_text
 from hpc_vsr.system.lock import only_writer
+
+MOST_NAMED = 12  # clips of a split
 
 
 def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", level: float | None = None,
@@ -56,14 +59,22 @@ def write_report(runs: Sequence[RunFolder], out: Path, split: str = "test", leve
 def lead(report: Report, split: str) -> str:
     """Return two sentences on what was done."""
     dataset = report.dataset
-    source, degradation = dataset.source, dataset.degradation
-    (height, width), (lr_height, lr_width) = dataset.hr_size, dataset.lr_size
+    degradation, clips = dataset.degradation, dataset.all_clips
+    (height, width), (lr_height, lr_width) = clips[0].hr_size, clips[0].lr_size
     blur = f"a Gaussian blur of {degradation.sigma:g} pixels and " if degradation.kind == "BD" else ""
-    first, stop = dataset.splits[split]
-    measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split{_unseen(report, split)}"
+    frames, of_clips = sum(clip.source.frames for clip in clips), ""
+    if dataset.is_collection:
+        number = sum(split in clip.splits for clip in clips)
+        measured = f"{report.rows[0].frames} frames of {number} clips, which are the {split} split"
+        others = len({clip.hr_size for clip in clips}) - 1
+        of_clips = f"{f' and {others} other size' + 's' * (others > 1) if others else ''} of {len(clips)} clips"
+    else:
+        first, stop = clips[0].splits[split]
+        measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split"
     named = f" ({', '.join(dataset.channels)})" if report.has_variables else ""
-    return (f"{source.frames} frames of {width}x{height}{named} were reduced to {lr_width}x{lr_height} by {blur}"
-            f"bicubic interpolation and enlarged again. Measured on {measured}.{_unfinished(report)}")
+    return (f"{frames} frames of {width}x{height}{of_clips}{named} were reduced to {lr_width}x{lr_height} by {blur}"
+            f"bicubic interpolation and enlarged again. Measured on {measured}{_unseen(report, split)}."
+            f"{_unfinished(report)}")
 
 
 def _unseen(report: Report, split: str) -> str:
@@ -92,9 +103,10 @@ def _page(report: Report, split: str) -> str:
     profile = report.main_profile
     variables = report.variables if report.has_variables else [None]
     shown = [(pictures.png_uri(pictures.comparison(report, index, channel)),
-              f"comparison of frame {frame}{f' of {variable.name}' if variable else ''}")
-             for channel, variable in enumerate(variables) for index, frame in enumerate(report.pictures["frame"])
+              f"comparison of {report.picture_name(index, variable.name if variable else '')}")
+             for channel, variable in enumerate(variables) for index in range(len(report.pictures["frame"]))
              ] if pictures.can_compare(report) else []
+    is_collection = report.dataset.is_collection
     return environment.get_template("page.html.j2").render(
         dataset=report.dataset, lead=lead(report, split), split=split, failed=report.failed,
         highlights=_highlights(report, profile), device=report.runs[0].device.upper(),
@@ -106,7 +118,9 @@ def _page(report: Report, split: str) -> str:
         picture_profile="field" if report.has_variables else profile,
         spectra=[(variable.name if report.has_variables else "", figures.power_spectra(report, variable))
                  for variable in report.variables] if "field" in report.profiles else [],
-        frames_svg=figures.psnr_over_frames(report, profile),
+        clips=tables.clips_table(report),
+        clips_svg=figures.psnr_over_clips(report, profile) if is_collection else None,
+        frames_svg=None if is_collection else figures.psnr_over_frames(report, profile),
         training_svg=figures.training_curves(report), facts=_facts(report))
 
 
@@ -136,12 +150,15 @@ def _channels(report: Report) -> str:
 
 def _facts(report: Report) -> list[tuple[str, str]]:
     dataset = report.dataset
-    source = dataset.source
+    clips = dataset.all_clips
     facts = [("data set", f"{dataset.name} (fingerprint {dataset.fingerprint})"),
-             ("source", f"{source.name}, SHA-256 {source.sha256}"),
+             ("source", f"{clips[0].source.name}, SHA-256 {clips[0].source.sha256}"),
              ("channels", _channels(report)),
-             ("splits", ", ".join(f"{name} {first} to {stop - 1}"
-                                  for name, (first, stop) in dataset.splits.items()))]
+             ("splits", ", ".join(f"{name} {first} to {stop - 1}" for name, (first, stop) in clips[0].splits.items()))]
+    if dataset.is_collection:
+        facts[1] = ("source", f"{len(clips)} clips, {clips[0].source.name} to {clips[-1].source.name}; dataset.json "
+                    "has their SHA-256")
+        facts[3] = ("splits", _splits_of_clips(clips))
     for run in report.runs:
         model, train = run.model, run.train
         if train is None:
@@ -154,6 +171,18 @@ def _facts(report: Report) -> list[tuple[str, str]]:
                       f"{train.loss}, lr {train.lr:g}, {train.precision}; weights of step {run.step}, "
                       f"evaluated in {run.precision} on the {run.device.upper()}"))
     return facts
+
+
+def _splits_of_clips(clips: Sequence[ClipSummary]) -> str:
+    """Return how a collection is split: in time, or which clips are in which split."""
+    if any(len(clip.splits) > 1 for clip in clips):
+        return "in time, within each clip"
+    texts = []
+    for name in SPLITS:
+        own = [clip.name for clip in clips if name in clip.splits]
+        texts.append(f"{name} {', '.join(own[:MOST_NAMED])}" + (f" and {len(own) - MOST_NAMED} more"
+                                                                if len(own) > MOST_NAMED else ""))
+    return f"by clip: {'; '.join(texts)}"
 
 
 __all__ = ["Report", "collect", "write_report"]

@@ -73,7 +73,7 @@ class DataTerms:
         several = {"variables": manifest.channels, "units": manifest.units} if manifest.has_variables else {}
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
-                   manifest.bits, manifest.info.source.offset, **several)
+                   manifest.bits, manifest.source_offset, **several)
 
     @property
     def has_variables(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -169,7 +170,7 @@ def from_dict(settings: type, values: Any, where: str) -> Any:
     before = f"{where}: " if where else ""
     if not isinstance(values, dict):
         raise InputError(f"{before}expected {WORDS[dict]}, found {values!r}")
-    types = typing.get_type_hints(settings)
+    types = _types_of(settings)
     names = {key_of(field.name): field.name for field in dataclasses.fields(settings)}
     given = {}
     for key, value in values.items():
@@ -186,6 +187,11 @@ def from_dict(settings: type, values: Any, where: str) -> Any:
         raise InputError(f"{before}lacks {', '.join(missing)}")
     with readable_errors():
         return settings(**given)
+
+
+@functools.cache
+def _types_of(settings: type) -> dict[str, Any]:
+    return typing.get_type_hints(settings)
 
 
 def _check_section(value: Any, key: str, before: str) -> None:

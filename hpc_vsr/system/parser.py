@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import sys
 import types
@@ -153,10 +154,39 @@ class Parser(jsonargparse.ArgumentParser):
             spelled.append(f"{off}=false" if is_off else word)
         return spelled
 
+    def _join_several(self, argv: Sequence[str]) -> list[str]:
+        """Give the values of an option that takes one or several, such as the clips of ``--video``, as one list.
+
+        They may follow each other, as a shell expands ``--video runs/*.mp4``, or have the option before each.
+        """
+        several = {option: action.dest for action in self._actions if _takes_several(action)
+                   for option in action.option_strings}
+        values: dict[str, list[str]] = {}
+        joined: list[str] = []
+        places: dict[str, int] = {}
+        taker = None  # the option that the next words belong to
+        for word in argv:
+            option, equals, value = word.partition("=")
+            if option in several:
+                taker = several[option]
+                if places.setdefault(taker, len(joined)) == len(joined):
+                    joined.append(option)
+                values.setdefault(taker, []).extend([value] if equals else [])
+                taker = None if equals else taker
+            elif word.startswith("--") or taker is None:
+                joined.append(word)
+                taker = None
+            else:
+                values[taker].append(word)
+        for name, place in places.items():
+            if found := values[name]:
+                joined[place] += f"={found[0] if len(found) == 1 else json.dumps(found)}"
+        return joined
+
     def parse(self, argv: Sequence[str] | None) -> tuple[Any, jsonargparse.Namespace]:
         """Return the settings (None if `add_settings` was not called) and all other arguments."""
         self._prepare_options()
-        argv = self._expand_switches(sys.argv[1:] if argv is None else argv)
+        argv = self._join_several(self._expand_switches(sys.argv[1:] if argv is None else argv))
         options = self._option_string_actions
         self.given = frozenset(key_of(options[name].dest) for name in (word.partition("=")[0] for word in argv)
                                if name in options)
@@ -231,10 +261,18 @@ def _is_section(action) -> bool:
 def _kind_of(action) -> type | None:
     """Return the type of an option's value, without the None of an optional one."""
     kind = getattr(action, "_typehint", None) or action.type
-    kinds = [one for one in typing.get_args(kind) if one is not type(None)] if _is_union(kind) else [kind]
+    kinds = [one for one in typing.get_args(kind) if one is not type(None) and typing.get_origin(one) is not list
+             ] if _is_union(kind) else [kind]
     if str in kinds:  # text, or a list of texts in a file
         return str
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
+
+
+def _takes_several(action) -> bool:
+    """Return whether an option takes one value or a list of them."""
+    kind = getattr(action, "_typehint", None)
+    return _kind_of(action) is not None and _is_union(kind) and any(
+        typing.get_origin(one) is list for one in typing.get_args(kind))
 
 
 def _is_union(kind: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 
 import torch
 
@@ -48,10 +49,13 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
     frames = num_bytes(manifest, "train", experiment.model.align)
+    (height, width), *others = manifest.lr_sizes
+    clips = f" of {len(manifest.clips)} clips" if manifest.is_collection else ""
+    sizes = f" and {len(others)} other size{'s' * (len(others) > 1)}" if others else ""
     memory = memory_of_rank(resolved, network, manifest, world_size, on_gpus)
     return "\n".join([
         json.dumps(as_dict(experiment), indent=2),
-        f"data     {manifest.folder}: {samples} training samples of {manifest.lr_size[1]}x{manifest.lr_size[0]} LR, "
+        f"data     {manifest.folder}: {samples} training samples{clips} of {width}x{height} LR{sizes}, "
         f"{files.format_bytes(frames)} of frames",
         f"network  {experiment.model.name}, {count_parameters(network):,} parameters",
         *lines,
@@ -88,7 +92,8 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
     settings, scale, channels = experiment.train, manifest.scale, len(manifest.channels)
     cpu, objective = torch.device("cpu"), Objective(network, settings.flow_weight)
     samples = settings.batch_size // (world_size * settings.micro_batches)
-    height, width = (settings.patch_size,) * 2 if settings.patch_size else manifest.lr_size
+    largest = max(manifest.lr_sizes, key=math.prod)
+    height, width = (settings.patch_size,) * 2 if settings.patch_size else largest
 
     def step() -> None:
         lr = torch.empty(samples, channels, WINDOW, height + 2 * network.reach, width + 2 * network.reach)
@@ -100,7 +105,7 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
         with torch.inference_mode(), autocast(cpu, settings.precision):
             margin = network.find_wrap(channels) if manifest.periodic else 0
             size = [side + 2 * margin * (name in manifest.periodic)
-                    for side, name in zip(manifest.lr_size, "yx", strict=True)]
+                    for side, name in zip(largest, "yx", strict=True)]
             network.upscale(torch.empty(1, channels, WINDOW, *size))
 
     weights = COPIES * 4 * count_parameters(network)

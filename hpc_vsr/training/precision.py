@@ -58,7 +58,7 @@ def settle_precision(experiment: Experiment, manifest: Manifest, device: torch.d
 
 def _sample_side(experiment: Experiment, manifest: Manifest) -> int:
     """Return the side, in LR pixels, of the samples to measure with: a patch, or a part of a whole frame."""
-    return experiment.train.patch_size or min(*manifest.lr_size, LARGEST_PART)
+    return experiment.train.patch_size or min(*manifest.lr_sizes[0], LARGEST_PART)
 
 
 def _with_precision(experiment: Experiment, choice: Choice) -> Experiment:

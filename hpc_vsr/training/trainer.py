@@ -11,6 +11,7 @@ from collections import deque
 import torch
 
 from hpc_vsr.data.aligned import AlignedSplit
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
 from hpc_vsr.data.samples import Split, choose_memory
@@ -64,9 +65,9 @@ class Trainer:
         # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
         aligned = experiment.model.align
         self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node, aligned)
-        of_kind = AlignedSplit if aligned else Split
-        self.frames = of_kind(manifest, "train", self.memory, self.settings.num_frames)
-        self.validation = Split(manifest, "val")
+        kind = AlignedSplit if aligned else Split
+        self.frames = Clips(manifest, "train", self.memory, self.settings.num_frames, kind)
+        self.validation = Clips(manifest, "val")
 
         # Network: every rank builds the same one, from the seed or from the newest checkpoint
         newest = ranks.on_main(self.run_folder.checkpoints.newest)  # other nodes may not yet see a new file

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest
-from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import spread_evenly
 from hpc_vsr.metrics.image import PAPER_CROP, psnr, ssim_default
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
@@ -43,10 +42,10 @@ class Validation:
     ssim: float = ABSENT
 
 
-def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, precision: str, num_samples: int,
+def validate(upscale: Callable[[Tensor], Tensor], clips: Clips, ranks: Ranks, precision: str, num_samples: int,
              is_stopped: Callable[[], bool] = lambda: False, margin: int = 0, with_ssim: bool = False
              ) -> Validation | None:
-    """Measure frames spread evenly over the split; the ranks share them, and each frame is measured once.
+    """Measure frames spread evenly over the clips; the ranks share them, and each frame is measured once.
 
     Parameters
     ----------
@@ -61,12 +60,13 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
     with_ssim : bool
         Also measure the SSIM, which takes about as long as a small network.
     """
-    centres = spread_evenly(split.centres, num_samples or len(split))
+    samples = clips.spread_evenly(num_samples or len(clips))
     mse_sum, psnr_sum, ssim_sum, frames = 0.0, 0.0, 0.0, 0
     with torch.inference_mode(), autocast(ranks.device, precision):
-        for centre in centres[ranks.rank :: ranks.world_size]:
+        for number, centre in samples[ranks.rank :: ranks.world_size]:
             if is_stopped():
                 break
+            split = clips.splits[number]
             window = split.window(centre).to(ranks.device)
             hr = split.normalise(split.hr_frame(centre)).to(ranks.device)
             out = wrapped(upscale, window[None], margin, split.manifest.periodic)[0].float()
@@ -75,7 +75,7 @@ def validate(upscale: Callable[[Tensor], Tensor], split: Split, ranks: Ranks, pr
             mse_sum, psnr_sum, frames = mse_sum + mse, psnr_sum + psnr(mse, 1.0), frames + 1
             ssim_sum += _ssim(out, hr) if with_ssim else 0.0
     mse_sum, psnr_sum, ssim_sum, total = ranks.sum([mse_sum, psnr_sum, ssim_sum, float(frames)])
-    if total < len(centres):
+    if total < len(samples):
         return None
     return Validation(mse_sum / total, psnr_sum / total, int(total), ssim_sum / total if with_ssim else ABSENT)
 
@@ -96,6 +96,6 @@ def prepare_reach(network: Network, manifest: Manifest, ranks: Ranks) -> int:
         LR pixels that it needs of the other side of periodic frames.
     """
     channels = len(manifest.channels)
-    if manifest.periodic or max(manifest.lr_size) > TILE:
+    if manifest.periodic or max(map(max, manifest.lr_sizes)) > TILE:
         network.core_reach = ranks.on_main(lambda: network.find_core_reach(channels))
     return network.find_wrap(channels) if manifest.periodic else 0

@@ -64,7 +64,7 @@ def test_a_rank_that_fails_takes_the_job_down_at_once_with_its_reason(tmp_path):
 @pytest.mark.mpi
 def test_a_crash_while_planning_does_not_leave_the_others_waiting(tmp_path):
     """The main rank's crash is not an InputError: it must still end the job."""
-    code = ("import sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b; b.plan_dataset = lambda recipe: 1 / 0;"
+    code = ("import sys, hpc_vsr.preprocess as p, hpc_vsr.data.build as b; b.plan_dataset = lambda *_: 1 / 0;"
             "sys.exit(p.exit_status(p.main, ['--video', 'x.mp4']))")
     done = run_code(code, launcher=(find_mpiexec(), "-n", "2"), timeout=300)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr

@@ -12,10 +12,12 @@ import xarray
 from field_networks import untrained
 
 from hpc_vsr.data.build import degraded_frames
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.degradation import Degradation
 from hpc_vsr.data.degrade import degrade
 from hpc_vsr.data.patches import Patches
-from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
+from hpc_vsr.data.plan import format_plan, plan_dataset
+from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.data.samples import Split
 from hpc_vsr.data.splits import REACH
 from hpc_vsr.evaluation.baselines import tune_noise
@@ -97,9 +99,9 @@ def test_it_is_a_part_of_the_data_set_unless_the_frames_are_cropped(tmp_path, sc
         with pytest.raises(InputError, match="has 50 columns, .* scale 3 .* --periodic none"):
             plan_dataset(dataclasses.replace(recipe, periodic="x"))
     auto, none = (plan_dataset(recipe) for recipe in recipes)
-    assert (auto.layout.fingerprint == none.layout.fingerprint) == (scale == 3)
-    assert auto.source.facts.periodic == ("x" if scale == 2 else "")
-    assert any("not periodic any more and has a seam" in text for text in auto.source.facts.warnings) == (scale == 3)
+    assert (auto.fingerprint == none.fingerprint) == (scale == 3)
+    assert auto.clips[0].facts.periodic == ("x" if scale == 2 else "")
+    assert any("not periodic any more and has a seam" in text for text in auto.clips[0].facts.warnings) == (scale == 3)
     assert "lon goes around the globe" in format_plan(auto)
 
 
@@ -126,8 +128,8 @@ def test_the_lr_frames_and_filled_gaps_of_a_data_set_have_no_seam(tmp_path):
     for name, shift in (("a.nc", 0), ("b.nc", 2 * SHIFT)):
         path = globe(tmp_path / name, values=np.roll(values, shift, -1))
         plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
-        assert plan.layout.source.periodic == "x"
-        frames.append(list(degraded_frames(plan, 3, 4))[0])
+        assert plan.clips[0].layout.source.periodic == "x"
+        frames.append(list(degraded_frames(plan.clips[0], 3, 4))[0])
     for one, other, shift in zip(*frames, (SHIFT, 2 * SHIFT, 2 * SHIFT), strict=True):
         np.testing.assert_allclose(other, np.roll(one, shift, -1), atol=2e-6)
 
@@ -250,7 +252,7 @@ def test_validation_and_every_method_of_an_evaluation_have_no_seam():
             seen.append(window)
             return torch.zeros(1, 1, *(2 * side for side in window.shape[-2:]))
 
-        validate(upscale, split, ranks, "fp32", 1, margin=margin)
+        validate(upscale, Clips.of(split), ranks, "fp32", 1, margin=margin)
         assert seen[0].shape[-1] == W + 2 * margin
         torch.testing.assert_close(seen[0][..., margin:-margin], torch.from_numpy(lr)[None].transpose(1, 2))
         methods = [*baselines(split.manifest, 1e-2, torch.device("cpu")),

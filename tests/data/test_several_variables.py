@@ -16,7 +16,8 @@ from stages import assert_refused, run_stage
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.patches import Patches
-from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset, read_recipe
+from hpc_vsr.data.plan import format_plan, plan_dataset
+from hpc_vsr.data.recipe import Recipe, read_recipe
 from hpc_vsr.data.samples import Split
 from hpc_vsr.media.field_source import open_field
 from hpc_vsr.system.errors import InputError
@@ -86,9 +87,9 @@ def test_the_network_sees_each_on_its_own_range_and_no_value_where_one_is_missin
 def test_a_list_in_a_recipe_is_the_same_and_the_order_of_names_is_that_of_the_channels(flow, folders, tmp_path):
     (tmp_path / "r.toml").write_text(f'field = "{flow}"\nvariable = ["u", "p"]\nshards = 4\n')
     fingerprint = read_manifest(folders["u,p"]).fingerprint
-    assert plan_dataset(read_recipe(tmp_path / "r.toml")).layout.fingerprint == fingerprint
+    assert plan_dataset(read_recipe(tmp_path / "r.toml")).fingerprint == fingerprint
     turned = plan_dataset(Recipe(field=flow, variable="p,u", shards=4))
-    assert turned.layout.channels == ["p", "u"] and turned.layout.fingerprint != fingerprint
+    assert turned.clips[0].layout.channels == ["p", "u"] and turned.fingerprint != fingerprint
     done = run_stage("preprocess", "--recipe", tmp_path / "r.toml", "--dry-run")
     assert done.returncode == 0 and "u: eastward velocity, " in done.stdout and "(Pa)" in done.stdout, done.stderr
     assert "p: missing: " in format_plan(turned)

@@ -11,7 +11,8 @@ import xarray
 import zarr
 from field_networks import untrained, write_netcdf
 
-from hpc_vsr.data.recipe import Recipe, format_plan, plan_dataset
+from hpc_vsr.data.plan import format_plan, plan_dataset
+from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.media import field_look, field_values
 from hpc_vsr.media.field_outliers import find_outliers, looks_like_fill
 from hpc_vsr.media.field_source import open_field
@@ -130,7 +131,7 @@ def test_only_what_earlier_versions_read_otherwise_changes_the_description(tmp_p
         description = open_field(path, "v").description
         assert description.get("masked_by") == masked_by and not {"zeros", "offset"} & description.keys()
     plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
-    assert plan.layout.source.masked_by == masked_by and "by missing_value -9999" in format_plan(plan)
+    assert plan.clips[0].layout.source.masked_by == masked_by and "by missing_value -9999" in format_plan(plan)
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
@@ -253,10 +254,10 @@ def test_the_windows_of_a_data_set_end_at_an_empty_frame(tmp_path):
     values[12] = np.nan
     path = write_netcdf(tmp_path / "f.nc", values)
     plan = plan_dataset(Recipe(field=path, variable="v", shards=4, out=tmp_path / "d"))
-    assert plan.layout.source.breaks == [12, 13]
-    assert all(12 not in range(shard.start, shard.stop) for shard in plan.shards)
+    assert plan.clips[0].layout.source.breaks == [12, 13]
+    assert all(12 not in range(shard.start, shard.stop) for shard in plan.clips[0].shards)
     # training 0..11 and 13..26, validation 27..31, test 32..39, each without two frames at both ends
-    assert sum(shard.num_samples for shard in plan.shards) == 8 + 10 + 1 + 4
+    assert sum(shard.num_samples for shard in plan.clips[0].shards) == 8 + 10 + 1 + 4
 
 
 def bicubic(tmp_path, path, target="out.nc", **settings):
@@ -289,7 +290,7 @@ def test_a_small_signal_on_a_large_mean_keeps_its_digits(tmp_path, mean):
     rounding = np.spacing(abs(mean)) + 1e-10
     np.testing.assert_allclose(found.astype(np.float64) + source.offset, mean + small, rtol=0, atol=rounding)
     plan = plan_dataset(Recipe(field=path, variable="v", shards=3, out=tmp_path / "d"))
-    assert plan.layout.source.offset == source.offset and "is subtracted" in format_plan(plan)
+    assert plan.clips[0].layout.source.offset == source.offset and "is subtracted" in format_plan(plan)
     # upscaled: in float64, for a network of the same data, and for one whose data had another or no mean
     expected = mean + cv2.resize(small[4], (2 * W, 2 * H), interpolation=cv2.INTER_CUBIC)
     for number, terms in enumerate([{"offset": -1e-3, "subtracted": source.offset},

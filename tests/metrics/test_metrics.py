@@ -11,7 +11,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hpc_vsr.data.manifest import read_manifest
-from hpc_vsr.evaluation.measure import HrFlow, Scores
+from hpc_vsr.evaluation.scores import HrFlow, Scores
 from hpc_vsr.metrics.image import list_profiles, luma, measure, temporal_error
 from hpc_vsr.system.errors import InputError
 
@@ -121,7 +121,7 @@ def test_a_method_that_made_values_that_are_not_finite_is_not_measured(dataset, 
     manifest = read_manifest(dataset)
     height, width = manifest.hr_size
     hr = np.full((1, height, width), 100, np.float32)
-    scores = Scores(SimpleNamespace(name="broken", fits_hr=False), manifest)
+    scores = Scores(SimpleNamespace(name="broken", fits_hr=False, flops=0), manifest)
     scores.add(hr, hr, hr[:, ::2, ::2], HrFlow())
     broken = hr.copy()
     broken[0, 3, 3] = value

@@ -71,6 +71,6 @@ def test_a_batch_is_cut_in_few_launches_whatever_its_size(batch_size):
     frames = torch.empty(20, 1, 150, 225, dtype=torch.uint8, device="meta")
     lines = torch.zeros(batch_size, 92, dtype=torch.int64)
     with Cost() as cost:
-        cut = gather(frames, torch.zeros(batch_size, 5, dtype=torch.int64), lines, lines,
+        cut = gather(frames.flatten(), torch.zeros(batch_size, 1, 5, dtype=torch.int64), lines[:, 0], lines, lines,
                      torch.zeros(batch_size, dtype=torch.bool))
     assert cut.shape == (batch_size, 1, 5, 92, 92) and cost.launches <= 16

@@ -10,7 +10,7 @@ from repository import ROOT
 
 
 def rows() -> list[tuple[str, str]]:
-    """Return (kind of input, words of the program) of each row of the three tables."""
+    """Return (kind of input, words of the program) of each row of the tables."""
     text = (ROOT / "docs" / "formats.md").read_text()
     section = text.split("## Input: what is read, refused and told")[1].split("\n## ")[0]
     found = re.findall(r"^\| (.+?) \| .+? \| `(.+?)` \|$", section, re.MULTILINE)
@@ -18,9 +18,9 @@ def rows() -> list[tuple[str, str]]:
 
 
 def texts_of_the_readers() -> str:
-    """Return all texts in the code that reads files, with a mark where a value is put in."""
+    """Return all texts in the code that reads files and plans data sets, with a mark where a value is put in."""
     found = []
-    for path in sorted((ROOT / "hpc_vsr" / "media").glob("*.py")):
+    for path in sorted(path for folder in ("media", "data") for path in (ROOT / "hpc_vsr" / folder).glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
                 found.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc_vsr.data.recipe import Recipe, plan_dataset
+from hpc_vsr.data.plan import plan_dataset
+from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.system.config import read_toml
 from hpc_vsr.system.errors import InputError

@@ -15,6 +15,7 @@ from stages import assert_refused, run_stage
 from torch import Tensor
 from trainings import TINY, records
 
+from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
 from hpc_vsr.data.values import from_unit, to_unit
@@ -127,7 +128,8 @@ def test_the_first_frame_of_a_method_is_not_in_its_time(dataset, monkeypatch):
         return window[:, 2].repeat_interleave(2, 1).repeat_interleave(2, 2).float()
 
     split = Split(read_manifest(dataset), "test")
-    rows, _ = scores.measure_split(split, [Method("slow", "baseline", 0, 0, enlarge)], 1, torch.device("cpu"))
+    methods = [Method("slow", "baseline", 0, 0, enlarge)]
+    rows, _ = scores.measure_split(Clips.of(split), lambda _: methods, 1, torch.device("cpu"))
     assert {row.seconds_per_frame for row in rows} == {1.0} and len(calls) == len(split) + 1
 
 

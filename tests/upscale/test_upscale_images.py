@@ -15,7 +15,8 @@ from patterns import moving_pattern
 from stages import assert_refused, run_stage
 from upscaling import upscale
 
-from hpc_vsr.data.recipe import Recipe, plan_dataset
+from hpc_vsr.data.plan import plan_dataset
+from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.media.colour import select_channels
 from hpc_vsr.media.reading import Facts
 from hpc_vsr.media.source import KINDS, Kind
@@ -215,7 +216,7 @@ def test_a_new_kind_of_source_is_a_module_and_a_line(trained, folder, tmp_path, 
     monkeypatch.setattr("hpc_vsr.media.source.KINDS", (*KINDS, line))
     path = tmp_path / "images.npy"
     np.save(path, np.concatenate([moving_pattern(12, 48, 64)] * 2))
-    assert isinstance(plan_dataset(Recipe(frames=path)).source, Stack)
+    assert isinstance(plan_dataset(Recipe(frames=path)).clips[0].source, Stack)
     assert upscale(trained, path, tmp_path / "out", "--stop", 9).returncode == 0
     assert upscale(trained, folder, tmp_path / "images", "--stop", 9).returncode == 0
     for index in range(5):
