@@ -83,7 +83,7 @@ def test_one_rank_trains_without_ddp_and_several_exchange_no_filters(monkeypatch
 
 
 def test_how_far_a_network_sees_is_found_by_the_main_rank():
-    run = SimpleNamespace(manifest=SimpleNamespace(lr_size=(400, 500), channels=["y"]),
+    run = SimpleNamespace(manifest=SimpleNamespace(lr_sizes=[(400, 500)], channels=["y"]),
                           optimisation=SimpleNamespace(average=SimpleNamespace(network=SimpleNamespace())),
                           ranks=SimpleNamespace(on_main=lambda function: 17))
     trainer.Trainer._prepare_tiles(run)
