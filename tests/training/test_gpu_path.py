@@ -30,8 +30,9 @@ from hpc_vsr.runs.checkpoints import Checkpoints
 from hpc_vsr.runs.state import save_checkpoint
 from hpc_vsr.system import progress
 from hpc_vsr.train import main as train
-from hpc_vsr.training import optimisation, trainer
+from hpc_vsr.training import optimisation
 from hpc_vsr.training.plan import format_plan, memory_of_rank
+from hpc_vsr.training.validation import prepare_reach
 from hpc_vsr.upscale import memory
 from hpc_vsr.upscale.upscaler import load
 
@@ -82,12 +83,13 @@ def test_one_rank_trains_without_ddp_and_several_exchange_no_filters(monkeypatch
     assert options == ({} if world_size == 1 else {"broadcast_buffers": False, "gradient_as_bucket_view": True})
 
 
-def test_how_far_a_network_sees_is_found_by_the_main_rank():
-    run = SimpleNamespace(manifest=SimpleNamespace(lr_sizes=[(400, 500)], channels=["y"]),
-                          optimisation=SimpleNamespace(average=SimpleNamespace(network=SimpleNamespace())),
-                          ranks=SimpleNamespace(on_main=lambda function: 17))
-    trainer.Trainer._prepare_tiles(run)
-    assert run.optimisation.average.network.core_reach == 17
+@pytest.mark.parametrize(("sizes", "periodic", "measured"), [
+    ([(400, 500)], "", True), ([(30, 40), (30, 400)], "", True), ([(30, 40)], "x", True), ([(30, 40)], "", False)])
+def test_how_far_a_network_sees_is_found_by_the_main_rank(sizes, periodic, measured):
+    manifest = SimpleNamespace(lr_sizes=sizes, periodic=periodic, channels=["y"])
+    network = SimpleNamespace(core_reach=None, find_wrap=lambda channels: 20)
+    margin = prepare_reach(network, manifest, SimpleNamespace(on_main=lambda function: 17))
+    assert network.core_reach == (17 if measured else None) and margin == (20 if periodic else 0)
 
 
 def test_a_rate_counts_the_steps_alone(monkeypatch):

@@ -173,7 +173,8 @@ def test_other_units_and_values_far_from_the_training_are_told_for_each(network,
     dataset.to_netcdf(path)
     done = upscale(network, path, tmp_path / "out.nc", "--dry-run")
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
-    assert done.returncode == 0 and len(warnings) == 2, done.stderr
+    assert done.returncode == 0 and len(warnings) == 4, done.stderr
     assert "p is 1.01e+03 to 1.01e+03 in its first frame" in warnings[0]
     assert warnings[1] == "warning: p is in hPa, and run_u,p was trained on Pa"
+    assert all(f"warning: {name} has no value in" in line for name, line in zip("up", warnings[2:], strict=True))
     assert "u: eastward velocity, " in done.stdout and "p: missing: " in done.stdout
