@@ -99,11 +99,11 @@ from hpc_vsr.training import trainer
 from hpc_vsr.system.errors import exit_status
 real, left = trainer.validate, [{number}]
 
-def validate(*arguments):
+def validate(*arguments, **keywords):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.{signal})
-    return real(*arguments)
+    return real(*arguments, **keywords)
 trainer.validate = validate
 sys.exit(exit_status(train.main, sys.argv[1:]))
 """
