@@ -74,7 +74,7 @@ def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) 
         begin = time.process_time()
         for patch in load_batches(patches, 0, settings.steps * settings.batch_size, settings.batch_size, 0, 1, 0,
                                   ranks.device):
-            optimisation.take_step(patch)
+            optimisation.read(optimisation.take_step(patch))
         seconds = time.process_time() - begin
         found = {part: validate(optimisation.average.network.upscale, Clips.of(split(manifest, part)), ranks,
                                 settings.precision, 0).psnr for part in ("val", "test")}

@@ -58,4 +58,3 @@ class AlignedSplit(Split):
     def windows_in_memory(self) -> Tensor:
         assert self._windows is not None
         return self._windows
-

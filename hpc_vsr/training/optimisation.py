@@ -41,7 +41,7 @@ class Taken:
         self.step = step
         figures = torch.stack([loss.float(), norm.float()])
         self._arrived = torch.cuda.Event() if figures.is_cuda else None
-        self._figures = figures.to("cpu", non_blocking=True) if self._arrived is None else _to_pinned(figures)
+        self._figures = figures.to("cpu", non_blocking=True)  # from a GPU into pinned memory
         if self._arrived is not None:
             self._arrived.record()
 
@@ -51,11 +51,6 @@ class Taken:
             self._arrived.synchronize()
         loss, norm = self._figures.tolist()
         return loss, math.isfinite(norm)
-
-
-def _to_pinned(values: Tensor) -> Tensor:
-    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return pinned.copy_(values, non_blocking=True)
 
 
 class Optimisation:
