@@ -213,12 +213,13 @@ def _describe(plan: Plan) -> str:
         names = "" if source.first is ABSENT else f" ({source.first} to {source.last})"
         return f"{frames} frames of {plan.clips[0].seen.path}{names}, {size}"
     others = f" in most, {len(sizes)} sizes in all" if len(sizes) > 1 else ""
-    return f"{frames} frames of {len(layouts)} clips ({plan.clips[0].name} to {plan.clips[-1].name}), {size}{others}"
+    names = f" ({plan.clips[0].name} to {plan.clips[-1].name})" if len(layouts) > 1 else ""
+    return f"{frames} frames of {files.count_of(len(layouts), 'clip')}{names}, {size}{others}"
 
 
 def format_dataset(manifest: Manifest) -> str:
     """Return a line such as 'data/clip: complete, 236 train, 28 val samples, 31 MB'."""
     size = sum(entry.bytes for _, entry in manifest.all_shards())
     counts = ", ".join(f"{manifest.num_samples(split)} {split}" for split in SPLITS)
-    clips = f"{len(manifest.clips)} clips, " if manifest.is_collection else ""
+    clips = f"{files.count_of(len(manifest.clips), 'clip')}, " if manifest.is_collection else ""
     return f"{manifest.folder}: complete, {clips}{counts} samples, {files.format_bytes(size)}"

@@ -49,8 +49,8 @@ def check_alike(seen: Sequence[SeenClip]) -> None:
             f"convert it, or {apart}")
     compare("units", [str(units_of(clip)) for clip in seen], f"convert it, or {apart}")
     # float64 values from which an offset was subtracted: the normalisation would differ
-    compare("values from which is subtracted", [str(clip.description.get("offset", 0.0)) for clip in seen],
-            "subtract one number from all of them before")
+    compare("float64 values with a large mean,", [str(clip.description.get("offset", 0.0)) for clip in seen],
+            "float32 is too coarse for them; subtract the same number from all files first")
     compare("periodic directions", [clip.facts.periodic or "none" for clip in seen], "choose --periodic none")
     if "variable" in seen[0].description:
         compare("frames of", [f"{clip.width}x{clip.height}" for clip in seen],

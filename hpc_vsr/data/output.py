@@ -88,7 +88,8 @@ def _check_collection(plan: Plan, content: dict | None) -> dict[str, str]:
             recorded = {f"{clip.name}/{entry.name}": entry.sha256 for clip in info.clips for entry in clip.shards}
     for name, found in before.items():
         if name not in ours:
-            raise InputError(f"{folder}: has a clip {name!r}, which is not given now; give it too, or {CHOOSE}")
+            raise InputError(f"{folder}: has a clip {name!r}, which is not given now, or has another name because "
+                             f"another clip is called the same; give it under that name, or {CHOOSE}")
         if found != ours[name].layout.fingerprint:
             raise InputError(f"{folder}: holds another data set: the clip {name!r} has the fingerprint {found} there, "
                              f"and {ours[name].layout.fingerprint} now; {CHOOSE}")

@@ -10,6 +10,7 @@ from typing import Any
 from hpc_vsr.data.clip_plan import ClipPlan, SeenClip, lay_out_clip, look_at_clip
 from hpc_vsr.data.collection import check_alike, describe_differences, leave_out_copies, summarise_warnings
 from hpc_vsr.data.info import COLLECTION_VERSION
+from hpc_vsr.data.manifest import NAME
 from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.data.split_clips import split_clips
 from hpc_vsr.data.splits import SPLITS, WINDOW, ShardPlan, TooShort, count_samples, split_frames
@@ -92,7 +93,9 @@ def _plan_one(recipe: Recipe) -> Plan:
     """Plan a data set of one source."""
     path = recipe.sources[0]
     if recipe.split.by == "clip":
-        raise InputError(f"--split.by clip: {path} is one clip; give several, or a pattern")
+        several = ("--field several times, for a pattern of fields is one clip" if recipe.source_setting == "field"
+                   else "several, or a pattern")
+        raise InputError(f"--split.by clip: {path} is one clip; give {several}")
     seen = look_at_clip(recipe, ClipFile("", path), keep_open=True)
     try:
         splits = split_frames(seen.num_frames, recipe.split)
@@ -128,6 +131,9 @@ def _look_at_all(recipe: Recipe, clips: Sequence[ClipFile], comm: Any) -> list[S
 
 def _plan_collection(recipe: Recipe, seen: list[SeenClip]) -> Plan:
     """Plan a collection: leave out what is too short or there twice, split the clips, and cut each into shards."""
+    taken = next((clip.path for clip in seen if clip.name == NAME), None)
+    if taken is not None:
+        raise InputError(f"{taken}: has the name of a file of the data set; rename it")
     there = {path.name for path in recipe.folder.iterdir()} if recipe.folder.is_dir() else set()
     seen, told = leave_out_copies(seen, there)
     told += [f"{path}: has no images, so it is left out"
@@ -199,8 +205,8 @@ def format_plan(plan: Plan) -> str:
         if not plan.is_collection:
             start, stop = clips[0].layout.splits[split]
             where = f"frames {start}..{stop - 1}"
-        rows.append(f"{split:<8} {where}, {_count(plan.num_samples(split), 'sample')} in "
-                    f"{_count(len(shards), 'shard')}")
+        rows.append(f"{split:<8} {where}, {files.count_of(plan.num_samples(split), 'sample')} in "
+                    f"{files.count_of(len(shards), 'shard')}")
     return "\n".join(rows)
 
 
@@ -212,8 +218,8 @@ def _format_clip(clip: ClipPlan) -> list[str]:
 
 def _format_collection(plan: Plan) -> list[str]:
     frames = sum(clip.seen.num_frames for clip in plan.clips)
-    first = plan.clips[0].seen
-    rows = [f"source   {len(plan.clips)} clips, {frames} frames, {', '.join(first.channels)} {first.dtype}"]
+    first, clips = plan.clips[0].seen, files.count_of(len(plan.clips), "clip")
+    rows = [f"source   {clips}, {frames} frames, {', '.join(first.channels)} {first.dtype}"]
     for clip in plan.clips[:MOST_SHOWN]:
         seen = clip.seen
         parts = [f"{seen.num_frames} frames {seen.width}x{seen.height}",
@@ -222,9 +228,3 @@ def _format_collection(plan: Plan) -> list[str]:
     if len(plan.clips) > MOST_SHOWN:
         rows.append(f"         and {len(plan.clips) - MOST_SHOWN} more, to {plan.clips[-1].seen.path}")
     return rows
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-

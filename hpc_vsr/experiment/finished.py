@@ -48,8 +48,10 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
     if begun is not None:
         check_same_settings(run_folder, experiment)
         if begun["data_fingerprint"] != manifest.fingerprint:
+            grown = (f"; if clips were added since, fine-tune with --from {run_folder.path}" if manifest.is_collection
+                     else "")
             raise InputError(f"{run_folder.path}: was trained on another data set than {manifest.folder}; "
-                             "choose another --out or give the data set it was trained on")
+                             f"choose another --out or give the data set it was trained on{grown}")
     elif not run_folder.config.exists() and any(not path.name.startswith(".") for path in run_folder.path.iterdir()):
         raise InputError(f"{run_folder.path}: is not empty and holds no run; move it away, or "
                          "choose another --out")

@@ -44,16 +44,17 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         "## Input and output", "",
         f"`frames`, float32 ({batch}, {terms.channels}, 5, h, w), h and w at least {least}, in {values}; "
         f"`upscaled`, float32 ({batch}, {terms.channels}, {terms.scale}h, {terms.scale}w), in the same units. At the "
-        "ends of a video, and at scene cuts, repeat the nearest frame of the scene.", "",
+        f"ends{' of a video, and at scene cuts,' if for_video else ' of the field'} repeat the nearest frame"
+        f"{' of the scene' * for_video}.", "",
         *_usage(files),
         "## What it assumes", "",
         f"LR is HR after {blur}. On an input that is less blurred the result rings at every edge; on one that is more "
-        f"blurred it stays soft. `python -m hpc_vsr.upscale` measures the blur and warns.", "",
+        f"blurred it stays soft.{' `python -m hpc_vsr.upscale` measures the blur and warns.' * for_video}", "",
         "## Training", "", *_training(config, trained, evaluation),
         "## How well it did", "", *_metrics(evaluation, run.name),
         "## Limits", "",
         f"From {FRAMES[settings.frames]} it restores detail that the degradation above has made faint; it does not "
-        f"invent detail that is gone. It was measured on {_measured_on(evaluation)}. "
+        f"invent detail that is gone. {_measured_on(evaluation)}"
         "On other material it may do worse than Wiener deconvolution, so measure it there. It was not trained on "
         "frames that are heavily compressed, interlaced or noisy, unless its training data were.", "",
         "## Licence", "",
@@ -97,12 +98,19 @@ def _fine_tuned(config: dict) -> str:
 
 
 def _measured_on(evaluation: Evaluation | None) -> str:
-    clips = [] if evaluation is None else evaluation.dataset.all_clips
-    if len(clips) < 2:
-        return "frames of one source, later than those that it was trained on"
-    if any(len(clip.splits) > 1 for clip in clips):
-        return "frames of the clips that it was trained on, later in each"
-    return "other clips of the collection than it was trained on"
+    """Return a sentence on how the frames that were measured lie to those of the training; "" if none were."""
+    if evaluation is None:
+        return ""
+    dataset = evaluation.dataset
+    if dataset.fingerprint != evaluation.trained_on:
+        frames = f"the data set `{dataset.name}`, which may hold frames that it was trained on"
+    elif len(dataset.all_clips) == 1:
+        frames = "frames of one source, later than those that it was trained on"
+    elif any(len(clip.splits) > 1 for clip in dataset.all_clips):
+        frames = "frames of the clips that it was trained on, later in each"
+    else:
+        frames = "other clips of the collection than it was trained on"
+    return f"It was measured on {frames}. "
 
 
 def _training_frames(clips: Sequence[ClipSummary]) -> str:
@@ -130,7 +138,7 @@ def _metrics(evaluation: Evaluation | None, name: str) -> list[str]:
     return [f"{evaluation.dataset.name}, split {evaluation.split}, {rows[0].frames} frames:", "",
             "| method | profile | PSNR (dB) | SSIM |", "|---|---|---:|---:|", *table, "",
             *(by_variable if several else []),
-            *(f"`{profile}`: {meaning}." for profile, meaning in PROFILES.items()), ""]
+            *(f"`{profile}`: {PROFILES[profile]}." for profile in dict.fromkeys(row.profile for row in rows)), ""]
 
 
 def _read_evaluation(run: RunFolder, trained: Trained) -> Evaluation | None:

@@ -13,7 +13,7 @@ from hpc_vsr.report import figures, pictures, tables
 from hpc_vsr.report.collect import Report, collect
 from hpc_vsr.report.viewer import make_viewer
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.system.files import create_folder, write_json, write_text
+from hpc_vsr.system.files import count_of, create_folder, write_json, write_text
 from hpc_vsr.system.lock import only_writer
 
 MOST_NAMED = 12  # clips of a split
@@ -62,17 +62,19 @@ def lead(report: Report, split: str) -> str:
     degradation, clips = dataset.degradation, dataset.all_clips
     (height, width), (lr_height, lr_width) = clips[0].hr_size, clips[0].lr_size
     blur = f"a Gaussian blur of {degradation.sigma:g} pixels and " if degradation.kind == "BD" else ""
+    sizes = {clip.hr_size for clip in clips}
     frames, of_clips = sum(clip.source.frames for clip in clips), ""
     if dataset.is_collection:
         number = sum(split in clip.splits for clip in clips)
-        measured = f"{report.rows[0].frames} frames of {number} clips, which are the {split} split"
-        others = len({clip.hr_size for clip in clips}) - 1
-        of_clips = f"{f' and {others} other size' + 's' * (others > 1) if others else ''} of {len(clips)} clips"
+        measured = f"{report.rows[0].frames} frames of {count_of(number, 'clip')}, which are the {split} split"
+        others = f" and {count_of(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
+        of_clips = f"{others} of {count_of(len(clips), 'clip')}"
     else:
         first, stop = clips[0].splits[split]
         measured = f"frames {first + REACH} to {stop - 1 - REACH} of the {split} split"
+    reduced = f"to {lr_width}x{lr_height}" if len(sizes) == 1 else f"{degradation.scale} times"
     named = f" ({', '.join(dataset.channels)})" if report.has_variables else ""
-    return (f"{frames} frames of {width}x{height}{of_clips}{named} were reduced to {lr_width}x{lr_height} by {blur}"
+    return (f"{frames} frames of {width}x{height}{of_clips}{named} were reduced {reduced} by {blur}"
             f"bicubic interpolation and enlarged again. Measured on {measured}{_unseen(report, split)}."
             f"{_unfinished(report)}")
 

@@ -228,6 +228,11 @@ def check_free_space(folder: Path, num_bytes: int) -> None:
                          "choose another --out or make room")
 
 
+def count_of(number: int, what: str) -> str:
+    """Return a number of things as text, such as '1 clip' and '3 clips'."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def format_bytes(num_bytes: float) -> str:
     """Return a size for people: '512 B', '3.4 MB', '1.2 GB' (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -45,7 +45,7 @@ def choose_variables(upscaler: Upscaler, given: str | None, where: str) -> tuple
         If the variables do not fit those that the network was trained on.
     """
     terms = upscaler.trained.terms
-    names = split_names(given) if given is not None and "," in given else [given]
+    names = split_names(given) if given is not None else []
     if not terms.has_variables:
         return given, match_variables(terms, names, upscaler.name, where) if len(names) > 1 else None
     if given is None:
