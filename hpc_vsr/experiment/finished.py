@@ -62,6 +62,10 @@ def open_run_folder(run_folder: RunFolder, experiment: Experiment, manifest: Man
 def check_same_settings(run_folder: RunFolder, experiment: Experiment) -> None:
     """Raise `InputError` if the folder holds a run with a checkpoint and other settings."""
     begun = read_begun(run_folder)
+    start = None if begun is None or begun["train"] is None else begun["train"].get("from")
+    if start and experiment.train.from_ is None:
+        raise InputError(f"{run_folder.path}: was begun with --from {start}; give it again to continue, or choose "
+                         "another --out")
     differing = [] if begun is None else differing_settings(begun, experiment)
     if differing:
         raise InputError(f"{run_folder.path}: holds a run with other settings: {'; '.join(differing[:4])}; "

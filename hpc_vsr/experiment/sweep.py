@@ -24,7 +24,7 @@ from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.finished import FROM, NEUTRAL, decisive_settings
 from hpc_vsr.experiment.settings import Experiment, ImpossiblePoint
-from hpc_vsr.experiment.start import settle_starts
+from hpc_vsr.experiment.start import MAY_DIFFER, settle_starts
 from hpc_vsr.runs.folder import RESERVED
 from hpc_vsr.system.config import as_dict, fingerprint, from_dict
 from hpc_vsr.system.errors import InputError
@@ -104,7 +104,7 @@ def expand(experiment: Experiment, grids: list[dict[str, list]], where: str, giv
             point = dict(zip(grid, values, strict=True))
             name = point.pop(OUT, None)
             changed = _apply_point(experiment, point, where)
-            mark = fingerprint(point)[:8] if changed.impossible else _short_fingerprint(changed)
+            mark = fingerprint(point)[:8] if changed.impossible else _short_fingerprint(changed, {*given, *point})
             if mark not in found:
                 # a run that exists keeps its folder, whatever its name is before the fingerprint
                 known = [] if name else sorted(experiment.out.glob(f"*-{mark}"))
@@ -186,11 +186,15 @@ def _choose_grids(grids: list[dict[str, list]], given: Mapping[str, Any], path: 
     return grids
 
 
-def _short_fingerprint(experiment: Experiment) -> str:
-    """Return eight hexadecimal digits for the data folder and the settings that differ from the defaults."""
+def _short_fingerprint(experiment: Experiment, given: Collection[str]) -> str:
+    """Return eight hexadecimal digits for the data folder and the settings that differ from the defaults.
+
+    In a run that starts from another one, what is not given is that run's, so a default that is given counts too.
+    """
     defaults = decisive_settings(as_dict(Experiment(experiment.data)))
     settings = decisive_settings(as_dict(experiment))
-    chosen = {key: value for key, value in settings.items() if value != defaults[key]}
+    own = {f"model.{name}" for name in MAY_DIFFER} & set(given) if experiment.train.from_ is not None else set()
+    chosen = {key: value for key, value in settings.items() if value != defaults[key] or key in own}
     # folders relative to the runs, so that they are found again after the whole project was moved
     data = _relative(experiment.data, experiment)
     if FROM in chosen:

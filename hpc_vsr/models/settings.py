@@ -98,7 +98,8 @@ class ModelSettings:
             foreign = [key for key in keys if not owns and getattr(self, key) != defaults[key]]
             if foreign:
                 raise InputError(f"model.{foreign[0]}: does nothing for {self.name}, it is a setting of {owner}; "
-                                 "leave it out or choose another model.name")
+                                 "leave it out or choose another model.name"
+                                 + ("; with train.from, give model.name too" if self.name == "delta" else ""))
         if not (1 <= self.width <= 1024 and 1 <= self.blocks <= 256 and 1 <= self.features_2d <= 1024):
             raise InputError("model: width and features_2d must be 1 to 1024 and blocks 1 to 256, "
                              f"found {self.width}, {self.features_2d} and {self.blocks}")

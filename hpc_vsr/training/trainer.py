@@ -135,7 +135,7 @@ class Trainer:
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
-        started, losses, taken, asked = time.monotonic(), [], deque(), False
+        started, losses, taken, asked, figures = time.monotonic(), [], deque(), False, ""
         rate = Rate()  # leaves out validations and checkpoints, which would hide that steps got slower
         with Progress(settings.steps, "training", "step", initial=self.step, shown=ranks.is_main) as progress:
             # a fine-tuned run saves its start, so that it never needs the other run again, and measures it
@@ -155,8 +155,9 @@ class Trainer:
                     # with the loss, all ranks learn whether any rank was asked to stop
                     loss = self.optimisation.read(taken.popleft()) / ranks.world_size
                     loss, asked_by = ranks.sum([loss, float(stop.name is not None)])
-                    losses, asked = [*losses, loss], asked or asked_by > 0
-                progress.advance(figures=f"loss {losses[-1]:.5f}{self._best_text()}" if losses else "")
+                    losses.append(loss)
+                    figures, asked = f"loss {loss:.5f}{self._best_text()}", asked or asked_by > 0
+                progress.advance(figures=figures)
                 # a line in metrics.jsonl, with the mean loss since the last one
                 if is_log_due:
                     self._append_figures({

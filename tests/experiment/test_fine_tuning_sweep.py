@@ -14,8 +14,9 @@ from hpc_vsr.cluster.record import QueuedJobs
 from hpc_vsr.cluster.site import Site
 from hpc_vsr.cluster.submit import Chain
 from hpc_vsr.experiment.jobfile import JobFile, add_job_file, read_job
-from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
 from hpc_vsr.experiment.sweep import expand
+from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.parser import Parser
 
 pytestmark = pytest.mark.slow
@@ -101,3 +102,12 @@ def test_the_folder_of_a_run_does_not_depend_on_whether_its_start_exists(dataset
     after = expand(experiment, [grid], "job")[0]
     assert before.impossible and not after.impossible and before.out == after.out
     assert after.model.skip == "wiener"  # that of the start
+
+
+def test_a_default_that_is_given_makes_a_run_of_its_own(trained, job, tmp_path):
+    """What is not given is as in the start, which is no default: n_2d of `trained` is 1, and 5 is the default."""
+    start = RunFolder(trained).path
+    plain = Experiment(data=trained.parent, train=TrainSettings(from_=start), out=tmp_path / "runs")
+    grids = [{"out": ["one"], "train.lr": [1e-4]}, {"out": ["two"], "train.lr": [1e-4], "model.n_2d": [5]}]
+    runs = expand(plain, grids, "job.toml", {"model.n_3d"})
+    assert [(run.out.name, run.model.n_2d) for run in runs] == [("one", 1), ("two", 5)]

@@ -106,7 +106,7 @@ def test_resumed_it_does_not_start_again_and_needs_the_other_run_no_more(other, 
     assert_equal_to_the_bit(run, tuned)
     assert records(run)[0]["validation"] == records(tuned)[0]["validation"]
     assert json.loads((run / "config.json").read_text())["start"] == config["start"]
-    assert_refused(train_tiny(other, run, *KEPT), "train.from is ", "None now")
+    assert_refused(train_tiny(other, run, *KEPT), "was begun with --from ", "give it again to continue")
     assert_refused(train_tiny(other, run, "--from", start, *KEPT), "train.from is ", str(start))
 
 
