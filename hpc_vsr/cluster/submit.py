@@ -201,12 +201,16 @@ def format_scripts(job: JobFile, experiments: Sequence[Experiment], site: Site) 
     check_slices(job.resources, site)
     if slurm.has_slurm():
         check_limits(chain.stages, job.resources, site, refuse=False)
-    steps = [chain.data_step()] if chain.makes_data else []
-    for number, wave in enumerate(chain.waves):
-        made = [*([DATA.upper()] if chain.makes_data else []), *([f"{TRAINING.upper()}_{number}"] if number else [])]
-        steps.append(chain.training_step(wave, made))
-    steps.append(chain.report_step([TRAINING.upper()] if chain.pending else []))
-    return "\n".join(f"### {step.name}\n{_format_script(job.logs, step)}" for step in steps)
+    data = [DATA] if chain.makes_data else []
+    steps = {name: chain.data_step() for name in data}
+    # where a script waits for others, their names in capitals stand for the numbers of their jobs
+    waves: list[str] = []
+    for wave in chain.waves:
+        name = f"{TRAINING}_{len(waves) + 1}" if waves else TRAINING
+        steps[name] = chain.training_step(wave, [before.upper() for before in [*data, *waves[-1:]]])
+        waves.append(name)
+    steps[REPORT] = chain.report_step([name.upper() for name in waves])
+    return "\n".join(f"### {name}\n{_format_script(job.logs, step)}" for name, step in steps.items())
 
 
 def _format_script(folder: Path, step: Step) -> str:

@@ -64,8 +64,9 @@ def test_a_run_whose_start_fails_is_not_trained(job, tmp_path):
 
 def test_on_slurm_a_run_waits_for_the_one_it_starts_from(job, tmp_path):
     scripts = run_stage("launch", "--config", job, "--cluster", "slurm", "--dry-run", cwd=tmp_path).stdout
-    first, second = re.findall(r"### training\n(.*?)(?=### )", scripts, re.S)
-    assert "--dependency" not in first and "#SBATCH --dependency=afterok:TRAINING_1\n" in second
+    _, first, second, report = re.split(r"### (?:training|training_2|report)\n", scripts)
+    assert "--dependency" not in first and "#SBATCH --dependency=afterok:TRAINING\n" in second
+    assert "#SBATCH --dependency=afterany:TRAINING:TRAINING_2\n" in report
     assert "#SBATCH --kill-on-invalid-dep=yes" in second
 
 
