@@ -116,12 +116,14 @@ def child(name: str, video: Path, out: Path) -> None:
 
 def run_child(name: str, video: Path, ranks: int, cores: list[int], scratch: Path) -> tuple[float, float]:
     """Return the seconds of a candidate, and the most memory of one of its processes in MB."""
+    from compare import on_cores
+
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         beside = Path(sys.executable).with_name("mpiexec")
         launcher = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks)] if ranks > 1 else []
-        done = subprocess.run([*launcher, sys.executable, __file__, "--child", name, str(video), out], text=True,
-                              stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                              preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        with on_cores(cores):
+            done = subprocess.run([*launcher, sys.executable, __file__, "--child", name, str(video), out], text=True,
+                                  stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     figures = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(figures) == ranks, done.stdout
     return max(each["seconds"] for each in figures), max(each["peak_mb"] for each in figures)

@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import torch  # noqa: E402
-from compare import Comparison, build_parser, publish, take_turns  # noqa: E402
+from compare import Comparison, build_parser, on_cores, publish, take_turns  # noqa: E402
 
 MICRO_BATCHES = 4
 
@@ -110,9 +110,9 @@ def run_ranks(count: int) -> tuple[str, dict[str, float]]:
         environment = {**os.environ, "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count),
                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
         own = [cores[number % len(cores)]] if pinned else cores
-        processes.append(subprocess.Popen(
-            [sys.executable, __file__, "--child", *sys.argv[1:]], env=environment, stdout=subprocess.PIPE, text=True,
-            preexec_fn=lambda own=own: os.sched_setaffinity(0, own)))
+        with on_cores(own):
+            processes.append(subprocess.Popen([sys.executable, __file__, "--child", *sys.argv[1:]], env=environment,
+                                              stdout=subprocess.PIPE, text=True))
     outputs = [process.communicate()[0] for process in processes]
     assert not any(process.returncode for process in processes), outputs
     return json.loads(outputs[0])

@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from machine import find_browser, find_mpiexec
 from patterns import moving_pattern
 from pretended_gpus import OF_JOBS, pretend_gpus
 from stages import run_stage
+from time_limit import VARIABLE, TimeLimit
 from trainings import train_tiny
 from videos import write_video
 
@@ -35,6 +37,14 @@ def _order_of_files(items) -> dict[Path, int]:
     for number, path in enumerate(waiting):
         ordered.insert(max(0, number - 1) * len(files) // (len(waiting) + 1) + number, path)
     return {path: place for place, path in enumerate(ordered)}
+
+
+def pytest_configure(config):
+    # a background job of a shell ignores Ctrl-C, and so would what the tests start
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get(VARIABLE) and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(TimeLimit(float(os.environ[VARIABLE])))
 
 
 def pytest_collection_modifyitems(items):

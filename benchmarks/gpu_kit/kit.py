@@ -23,6 +23,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 WARMING = 0.1  # seconds before a rate of a GPU is taken
 PR_SET_PDEATHSIG = 1  # of Linux
+# `python -m` in a process that ends with its parent; not by preexec_fn, which hangs at times beside CUDA's threads
+END_WITH_PARENT = f"""
+import ctypes, runpy, signal, sys
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 SAMPLE = ROOT / "preprocess" / "sample" / "diamond.mp4"
 
 
@@ -158,9 +165,9 @@ class Kit:
         """Start `python -m hpc_vsr.STAGE` in a process that ends with this one; its output can be read."""
         paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         return subprocess.Popen(
-            [sys.executable, "-m", f"hpc_vsr.{stage}", *(_text(word) for word in words)], text=True, cwd=self.folder,
+            [sys.executable, "-c", END_WITH_PARENT, f"hpc_vsr.{stage}", *(_text(word) for word in words)], text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **(environment or {})},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=end_with_parent)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder)
 
 
 def end_with_parent() -> None:

@@ -6,7 +6,6 @@ import atexit
 import multiprocessing
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import tempfile
@@ -56,10 +55,8 @@ def command_of(*arguments, launcher=()) -> list[str]:
 
 def start_stage(*arguments, cwd=None) -> subprocess.Popen:
     """Start a stage in a session of its own, as at a terminal, with its standard error as text to read."""
-    # a background job of a shell ignores Ctrl-C, and so would what it starts
     return subprocess.Popen(command_of(*arguments), cwd=cwd, env=child_environment(), stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def run_code(code: str, *arguments, launcher=(), cwd=None, timeout=300) -> subprocess.CompletedProcess:
