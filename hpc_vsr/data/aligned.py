@@ -41,7 +41,7 @@ class AlignedSplit(Split):
             windows[WINDOW * place : WINDOW * (place + 1)] = self.lr_window(centre)
         self._windows = windows
 
-    def lr_window(self, centre: int, rows: slice = slice(None)) -> Tensor:
+    def lr_window(self, centre: int, rows: slice = slice(None), level: int = 0) -> Tensor:
         if self._windows is not None:
             place = WINDOW * self._places[centre]
             return self._windows[place : place + WINDOW, :, rows]
@@ -50,7 +50,7 @@ class AlignedSplit(Split):
         moved = unwrap(align(values), ALIGN_WRAP, manifest.periodic, manifest.lr_size)
         return from_unit(moved[0].transpose(0, 1), manifest.offset, manifest.extent)[:, :, rows]
 
-    def window_places(self, centres: Tensor) -> Tensor:
+    def window_places(self, centres: Tensor, level: int = 0) -> Tensor:
         places = torch.tensor([self._places[int(centre)] for centre in centres])
         return WINDOW * places[:, None] + torch.arange(WINDOW)
 

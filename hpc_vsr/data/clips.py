@@ -5,13 +5,14 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.data.samples import Split
-from hpc_vsr.data.splits import spread_evenly
+from hpc_vsr.data.splits import REACH, spread_evenly
 
 
 class Clips:
@@ -25,8 +26,8 @@ class Clips:
         If given, all frames are kept there; see `Split`.
     num_frames : int
         Number of the last frames that are used, of a data set of one source; 0 uses all.
-    kind : type
-        `Split` or `AlignedSplit`.
+    kind : callable
+        Makes the split of a clip: `Split`, or another kind of it.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class Clips:
     """
 
     def __init__(self, manifest: Manifest, split: str, device: torch.device | None = None, num_frames: int = 0,
-                 kind: type[Split] = Split):
+                 kind: Callable[..., Split] = Split):
         self.is_collection = manifest.is_collection
         self.splits = [kind(clip, split, None, num_frames) for clip in manifest.clips_of(split)]
         self.flat: dict[str, Tensor] = {}
@@ -97,15 +98,17 @@ class Clips:
         self.flat.setdefault("windows", self.flat["lr"])
 
 
-def validation_pairs(manifest: Manifest, num_frames: int = 8, split: type[Split] = Split
+def validation_pairs(manifest: Manifest, num_frames: int = 8, split: Callable[..., Split] = Split
                      ) -> list[tuple[Tensor, Tensor]]:
-    """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split."""
+    """Return (lr, hr) of a few centre frames over the validation split, values 0..1 on the training split.
+
+    The LR frames are those that patches of such a `split` show.
+    """
     clips = Clips(manifest, "val", kind=split)
     count = min(num_frames, len(clips))
     pairs = []
     for index in range(count):
         number, centre = clips.locate(index * len(clips) // count)
         found = clips.splits[number]
-        pairs.append((found.normalise(found.lr_frames(centre, centre + 1)[0]),
-                      found.normalise(found.hr_frame(centre))))
+        pairs.append((found.normalise(found.lr_window(centre)[REACH]), found.normalise(found.hr_frame(centre))))
     return pairs

@@ -41,13 +41,14 @@ class Patch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a patch is cut, in LR pixels and frames of its clip, and how it is turned; see `_turn`."""
+    """Where a patch is cut, in LR pixels and frames of its clip, how it is turned (see `_turn`), and its blur."""
 
     clip: int
     centre: int
     top: int
     left: int
     turns: int
+    level: int = 0
 
 
 class Patches(Dataset):
@@ -64,11 +65,14 @@ class Patches(Dataset):
     augment : bool
         Whether to turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half.
     seed : int
+    batch_size : int
+        Patches of one blur, if the frames have several (see `BlurredSplit`): those of a batch.
     """
 
-    def __init__(self, frames: Clips | Split, size: int, margin: int, augment: bool, seed: int):
+    def __init__(self, frames: Clips | Split, size: int, margin: int, augment: bool, seed: int, batch_size: int = 1):
         self.clips = frames if isinstance(frames, Clips) else Clips.of(frames)
-        self.margin, self.augment, self.seed = margin, augment, seed
+        self.margin, self.augment, self.seed, self.batch_size = margin, augment, seed, batch_size
+        self.num_levels = self.clips.splits[0].num_levels
         sizes = {split.manifest.lr_size for split in self.clips.splits}
         assert size <= min(map(min, sizes)) and (size or len(sizes) == 1), (size, sizes)
         self.shape = (size, size) if size else next(iter(sizes))
@@ -91,7 +95,12 @@ class Patches(Dataset):
         top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
         left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
         turns = int(random.integers(16)) if self.augment else 0
-        return Place(clip, centre, top, left, turns)
+        return Place(clip, centre, top, left, turns, self.level_of(position // self.batch_size))
+
+    def level_of(self, batch: int) -> int:
+        """Return the number of the blur of a batch: over as many batches as there are blurs, each has its turn."""
+        turn, index = divmod(batch, self.num_levels)
+        return int(_order(self.seed, turn, self.num_levels)[index]) if self.num_levels > 1 else 0
 
     def batch(self, positions: Sequence[int]) -> Patch:
         """Return the patches at these positions as one batch, gathered from frames in memory; see `gather`.
@@ -103,7 +112,7 @@ class Patches(Dataset):
         manifest = splits[0].manifest  # the clips differ only in size
         turns = torch.tensor([place.turns for place in places])
         # numbers of the frames, rows and columns of every patch, as they are after its turn
-        numbers = torch.stack([split.window_places(torch.tensor([place.centre]))[0]
+        numbers = torch.stack([split.window_places(torch.tensor([place.centre]), place.level)[0]
                                for split, place in zip(splits, places, strict=True)])
         numbers = torch.where(turns[:, None] & REVERSE_TIME > 0, numbers.flip(1), numbers)
         centres = torch.tensor([[place.centre - split.start] for split, place in zip(splits, places, strict=True)])
@@ -140,22 +149,22 @@ class Patches(Dataset):
         else:
             hr = split.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
             hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
-        lr = self._with_margin(split, centre, top, left).transpose(0, 1)
+        lr = self._with_margin(split, centre, top, left, place.level).transpose(0, 1)
         return Patch(split.normalise(lr, axis=-4), split.normalise(hr))
 
-    def _with_margin(self, split: Split, centre: int, top: int, left: int) -> Tensor:
+    def _with_margin(self, split: Split, centre: int, top: int, left: int, level: int) -> Tensor:
         """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""
         (rows, columns), margin, periodic = self.shape, self.margin, split.manifest.periodic
         height, width = split.manifest.lr_size
         if periodic:
-            window = split.lr_window(centre)
+            window = split.lr_window(centre, level=level)
             for axis, start, length, size in ((2, top, rows, height), (3, left, columns, width)):
                 places = torch.arange(start - margin, start + length + margin, device=window.device)
                 places = places % size if "_yx"[axis - 1] in periodic else places.clamp(0, size - 1)
                 window = window.index_select(axis, places)
             return window
         first, last = max(top - margin, 0), min(top + rows + margin, height)
-        window = split.lr_window(centre, slice(first, last))
+        window = split.lr_window(centre, slice(first, last), level)
         if margin == 0:
             return window[..., left : left + columns]
         take_rows = torch.arange(top - margin, top + rows + margin, device=window.device).clamp(0, height - 1) - first

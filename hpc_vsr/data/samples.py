@@ -72,11 +72,20 @@ class Split:
             return self.memory[1][index - self.start, :, rows]
         return torch.from_numpy(self._reader_of(index, index + 1).hr(index, index + 1, rows))[0]
 
-    def lr_window(self, centre: int, rows: slice = slice(None)) -> Tensor:
-        """Return rows of the LR frames around a centre as patches show them, (5, C, rows, w) as stored."""
+    @property
+    def num_levels(self) -> int:
+        """Number of blurs that patches are cut from."""
+        return 1
+
+    def lr_window(self, centre: int, rows: slice = slice(None), level: int = 0) -> Tensor:
+        """Return rows of the LR frames around a centre as patches show them, (5, C, rows, w) as stored.
+
+        `level` is the number of their blur.
+        """
+        assert level == 0, level
         return self.lr_frames(centre - REACH, centre + REACH + 1, rows)
 
-    def window_places(self, centres: Tensor) -> Tensor:
+    def window_places(self, centres: Tensor, level: int = 0) -> Tensor:
         """Return the places of the LR frames around centres, (B,) int64, in the memory for windows: (B, 5)."""
         return centres[:, None] - self.start + torch.arange(-REACH, REACH + 1)
 
@@ -117,22 +126,26 @@ class Split:
         self.memory = lr, hr
 
 
-def num_bytes(manifest: Manifest, split: str, aligned: bool = False) -> int:
-    """Return the bytes of a split's frames in memory, with the windows of an `AlignedSplit` if they are aligned."""
-    return sum(_num_bytes_of_clip(clip, split, aligned) for clip in manifest.clips_of(split))
+def num_bytes(manifest: Manifest, split: str, aligned: bool = False, num_blurs: int = 0) -> int:
+    """Return the bytes of a split's frames in memory, with the windows of an `AlignedSplit` if they are aligned.
+
+    `num_blurs` is the number of blurs of a `BlurredSplit`.
+    """
+    return sum(_num_bytes_of_clip(clip, split, aligned, num_blurs) for clip in manifest.clips_of(split))
 
 
-def _num_bytes_of_clip(manifest: Manifest, split: str, aligned: bool) -> int:
-    entries = manifest.shards(split)
-    frames = (entries[-1].stop_frame - entries[0].first_frame) * manifest.info.bytes_per_frame
+def _num_bytes_of_clip(manifest: Manifest, split: str, aligned: bool, num_blurs: int) -> int:
+    entries, pixel = manifest.shards(split), 1 if manifest.is_8bit else BYTES_OF_FLOAT
+    frames = (entries[-1].stop_frame - entries[0].first_frame) * (
+        manifest.info.bytes_per_frame + num_blurs * pixel * len(manifest.channels) * math.prod(manifest.lr_size))
     if not aligned:
         return frames
     windows = sum(entry.stop_frame - entry.first_frame - 2 * REACH for entry in entries)
     return frames + windows * WINDOW * len(manifest.channels) * math.prod(manifest.lr_size) * BYTES_OF_FLOAT
 
 
-def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int, aligned: bool = False
-                  ) -> torch.device | None:
+def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks_per_node: int, aligned: bool = False,
+                  num_blurs: int = 0) -> torch.device | None:
     """Return the device that keeps the training frames, or None to read them from the shards.
 
     ``auto`` keeps them on a GPU if they take at most half of its free memory. On a CPU it keeps them if they take, for
@@ -141,7 +154,7 @@ def choose_memory(manifest: Manifest, resident: str, device: torch.device, ranks
     """
     if resident != "auto":
         return device if resident == "always" else None
-    wanted = num_bytes(manifest, "train", aligned)
+    wanted = num_bytes(manifest, "train", aligned, num_blurs)
     if device.type == "cuda":
         return device if wanted <= torch.cuda.mem_get_info(device)[0] // 2 else None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from hpc_vsr.data.blurred import BlurredSplit
 from hpc_vsr.data.clips import validation_pairs
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.wrap import wrapped
 
 NOISE_RANGE = (1e-6, 1e-1)
+FRAMES_OF_A_BLUR = 4  # for each of several blurs
 
 
 def tune_on(manifest: Manifest) -> float | list[float]:
@@ -23,6 +26,16 @@ def tune_on(manifest: Manifest) -> float | list[float]:
         return tune_noise(pairs, manifest.scale, blur, manifest.periodic)
     return [tune_noise([(lr[channel : channel + 1], hr[channel : channel + 1]) for lr, hr in pairs], manifest.scale,
                        blur, manifest.periodic) for channel in range(len(manifest.channels))]
+
+
+def tune_blurs(manifest: Manifest, sigmas: Sequence[float]) -> list[float]:
+    """Return the noise-to-signal power for each of several blurs, tuned on the validation split of one variable."""
+    found = []
+    for sigma in sigmas:
+        kind = functools.partial(BlurredSplit, sigmas=[sigma])
+        pairs = validation_pairs(manifest, FRAMES_OF_A_BLUR, kind)
+        found.append(tune_noise(pairs, manifest.scale, sigma, manifest.periodic))
+    return found
 
 
 def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float, periodic: str = "") -> float:

@@ -28,7 +28,18 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
     if not settings.patch_size and len(manifest.lr_sizes) > 1:
         raise InputError(f"train.patch_size: the clips of {manifest.folder} have frames of {len(manifest.lr_sizes)} "
                          "sizes, so whole frames (0) cannot make a batch; choose the side of a patch")
+    if settings.sigma:
+        _check_blurs(experiment, manifest)
     check_batch(settings, world_size)
+
+
+def _check_blurs(experiment: Experiment, manifest: Manifest) -> None:
+    if manifest.has_variables:
+        raise InputError(f"train.sigma: {manifest.folder} has several variables, each with a filter of its own; a "
+                         "range of blurs is for one variable, or for grey levels and colours")
+    if experiment.model.align:
+        raise InputError("train.sigma: neighbours are moved onto the centre frame (model.align) for one blur only; "
+                         "set model.align to false, or leave out train.sigma")
 
 
 def _check_num_frames(settings: TrainSettings, manifest: Manifest) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from hpc_vsr.data.splits import WINDOW
+from hpc_vsr.models.blurs import BlurRange
 from hpc_vsr.models.settings import ModelSettings, Precision
 from hpc_vsr.system.config import Device, check_finite
 from hpc_vsr.system.errors import InputError
@@ -35,6 +36,10 @@ class TrainSettings:
         Side of a training patch in LR pixels; 0 trains on whole frames.
     augment : bool
         Mirror and turn patches, and reverse them in time.
+    sigma : str
+        Train for a range of blurs, LOW..HIGH in HR pixels (standard deviation; 0 is no blur), such as 0.5..4: the LR
+        frames are made from the HR frames with each of 8 blurs, and the fixed filters follow. If not given, the LR
+        frames are those of the data set.
     num_frames : int
         Train on this many frames only, the last ones of the training split; 0 uses all.
     loss : str
@@ -93,6 +98,7 @@ class TrainSettings:
     micro_batches: int = 1
     patch_size: int = 64
     augment: bool = True
+    sigma: str = ""
     num_frames: int = 0
     loss: Loss = "charbonnier"
     mse_from: float = 1.0
@@ -136,10 +142,17 @@ class TrainSettings:
         if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
             raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
                              f"{self.lr}, {self.final_lr} and {self.ema_decay}")
+        if self.sigma:
+            BlurRange.parse(self.sigma, "train.sigma")
         if self.seed >= 2**63:
             raise InputError(f"train.seed: must be below 2^63, found {self.seed}")
         if 0 < self.patch_size < 8:
             raise InputError(f"train.patch_size: must be 0 (whole frames) or at least 8, found {self.patch_size}")
+
+    @property
+    def sigmas(self) -> list[float]:
+        """The blurs of the training, in HR pixels; none for that of the data set."""
+        return BlurRange.parse(self.sigma, "train.sigma").sigmas if self.sigma else []
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Enlarge(nn.Module):
     def __init__(self, kind: Literal["bicubic", "wiener"], scale: int, sigma: float = 0.0,
                  noise: float | Sequence[float] = 1e-3):
         super().__init__()
-        self.scale = scale
+        self.kind, self.scale = kind, scale
         noises = noise if isinstance(noise, Sequence) and kind == "wiener" else [noise]
         filters = [_polyphase(_wiener(sigma, one) if kind == "wiener" else torch.ones(1, 1, dtype=torch.float64), scale)
                    for one in noises]
@@ -55,12 +55,20 @@ class Enlarge(nn.Module):
         filters = [F.pad(one, ((side - one.shape[-1]) // 2,) * 4) for one in filters]
         self.num_filters = len(filters)  # one for all channels, or one for each
         self.register_buffer("kernels", torch.cat(filters).float())
-        # of the kernels, by the filter, the number of kernels and the size of an FFT
+        # of the kernels, by their level, the filter, the number of kernels and the size of an FFT
         self._spectra: dict[tuple[int, ...], Tensor] = {}
+        self._level, self._levels = -1, {-1}
 
     @property
     def reach(self) -> int:
         return self.kernels.shape[-1] // 2
+
+    @torch.no_grad()
+    def use(self, kernels: Tensor, level: int) -> None:
+        """Filter with these kernels, of the same size as before, from now on; each level has its own."""
+        self.kernels.copy_(kernels)
+        self._level = level
+        self._levels.add(level)
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.inner(F.pad(lr, (self.reach,) * 4, mode="replicate"))
@@ -94,14 +102,15 @@ class Enlarge(nn.Module):
         """Return ``F.conv2d(frames, kernels)`` by way of the frequencies; `number` is that of the filter."""
         sides = [frame - kernel + 1 for frame, kernel in zip(frames.shape[-2:], kernels.shape[-2:], strict=True)]
         size = tuple(_fast_length(side) for side in frames.shape[-2:])
-        spectrum = self._spectra.get((number, len(kernels), *size))
+        key = self._level, number, len(kernels), *size
+        spectrum = self._spectra.get(key)
         if spectrum is None:
             with torch.inference_mode(False), torch.no_grad():
                 spectrum = torch.fft.rfft2(kernels.clone()[:, 0], s=size).conj().resolve_conj()
             if type(spectrum) is Tensor:  # and none without values, on which memory is estimated
-                if len(self._spectra) >= MOST_SPECTRA * self.num_filters:
+                if len(self._spectra) >= MOST_SPECTRA * self.num_filters * len(self._levels):
                     self._spectra.clear()
-                self._spectra[number, len(kernels), *size] = spectrum
+                self._spectra[key] = spectrum
         # what wraps around lies beyond what is kept
         out = torch.fft.irfft2(torch.fft.rfft2(frames, s=size) * spectrum, s=size)
         return out[..., : sides[0], : sides[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hpc_vsr.data.info import MAX_CHANNELS, MAX_VARIABLES, for_channels
 from hpc_vsr.data.manifest import Manifest
 from hpc_vsr.media.planes import GREY
+from hpc_vsr.models.blurs import Blurs
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.settings import WHOLE_SCALES, ModelSettings
@@ -43,6 +45,8 @@ class DataTerms:
         What was subtracted from the values of a field before they were stored, because float32 is too coarse for them.
     variables, units : list of str, optional
         Names and units of several variables, in the order of the channels.
+    blurs : Blurs, optional
+        The range of blurs, if the network was trained for one; `sigma` is then that of the data set.
     """
 
     channels: int
@@ -57,6 +61,7 @@ class DataTerms:
     subtracted: float | list[float] = ABSENT
     variables: list[str] = ABSENT
     units: list[str] = ABSENT
+    blurs: Blurs = ABSENT
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -74,6 +79,16 @@ class DataTerms:
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
                    manifest.bits, manifest.source_offset, **several)
+
+    @property
+    def has_blurs(self) -> bool:
+        """Whether the network was trained for a range of blurs."""
+        return self.blurs is not ABSENT
+
+    def at(self, sigma: float) -> DataTerms:
+        """Return the terms for another blur of the range, in HR pixels."""
+        assert self.has_blurs
+        return dataclasses.replace(self, sigma=sigma, noise=self.blurs.noise_of(sigma))
 
     @property
     def has_variables(self) -> bool:
@@ -119,6 +134,27 @@ class Trained:
     step: int
     where: str
     sha256: str
+
+    def at(self, sigma: float) -> Trained:
+        """Return the network with the fixed filters for another blur, in HR pixels; it has the same weights.
+
+        Raises
+        ------
+        InputError
+            If it was trained for one blur only, or the blur is not one of its range.
+        """
+        if not self.terms.has_blurs:
+            raise InputError(f"{self.where}: was trained for one blur, of {self.terms.sigma:g} pixels; another blur "
+                             "(--sigma) needs a network that was trained with train.sigma")
+        low, high = self.terms.blurs.sigmas[0], self.terms.blurs.sigmas[-1]
+        if not low <= sigma <= high:
+            raise InputError(f"{self.where}: was trained for blurs of {low:g} to {high:g} pixels of its output, found "
+                             f"{sigma:g}")
+        terms = self.terms.at(sigma)
+        network = terms.build(self.settings)
+        load_weights(network, {**network.state_dict(), **dict(self.network.named_parameters())}, self.where)
+        network.eval().requires_grad_(False)
+        return dataclasses.replace(self, network=network, terms=terms)
 
 
 def network_state(settings: ModelSettings, terms: DataTerms, weights: dict) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hpc_vsr.data.splits import REACH, WINDOW
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import as_on_gpu, count_parameters
+from hpc_vsr.models.blurs import FilterBank
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.runs.trained import DataTerms
@@ -45,10 +46,12 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     resolved, lines = _settle_planned_precision(device, on_gpus, experiment, manifest)
     start = load_start(resolved, manifest)
     settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
+    if settings.sigmas:
+        FilterBank(network, settings.sigmas, [1e-3] * len(settings.sigmas))  # its filters are as wide as the widest
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples
-    frames = num_bytes(manifest, "train", experiment.model.align)
+    frames = num_bytes(manifest, "train", experiment.model.align, len(settings.sigmas))
     (height, width), *others = manifest.lr_sizes
     clips = f" of {len(manifest.clips)} clips" if manifest.is_collection else ""
     sizes = f" and {len(others)} other size{'s' * (len(others) > 1)}" if others else ""

@@ -10,15 +10,14 @@ from collections import deque
 
 import torch
 
-from hpc_vsr.data.aligned import AlignedSplit
 from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
-from hpc_vsr.data.samples import Split, choose_memory
-from hpc_vsr.evaluation.baselines import tune_on
+from hpc_vsr.data.samples import choose_memory
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
+from hpc_vsr.models.blurs import FilterBank
 from hpc_vsr.models.precision import check_precision
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import append_record, drop_records_after, read_history
@@ -36,6 +35,7 @@ from hpc_vsr.training.optimisation import Optimisation
 from hpc_vsr.training.precision import settle_precision
 from hpc_vsr.training.start import compare_noise, load_start
 from hpc_vsr.training.tensorboard import EventFile, check_installed
+from hpc_vsr.training.terms import find_terms, split_kind
 from hpc_vsr.training.validation import prepare_reach, validate
 from hpc_vsr.training.vectors import warn_of_vectors
 
@@ -63,23 +63,27 @@ class Trainer:
         if self.settings.verify_shards:
             ranks.on_all(lambda: check_shards(manifest, ("train", "val"), ranks.rank, ranks.world_size))
         # Data: training frames are kept in memory if they fit; validation frames are always read from the shards
-        aligned = experiment.model.align
-        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node, aligned)
-        kind = AlignedSplit if aligned else Split
-        self.frames = Clips(manifest, "train", self.memory, self.settings.num_frames, kind)
+        sigmas = self.settings.sigmas
+        self.memory = choose_memory(manifest, self.settings.resident, ranks.device, ranks.per_node,
+                                    experiment.model.align, len(sigmas))
+        self.frames = Clips(manifest, "train", self.memory, self.settings.num_frames, split_kind(experiment))
         self.validation = Clips(manifest, "val")
 
         # Network: every rank builds the same one, from the seed or from the newest checkpoint
         newest = ranks.on_main(self.run_folder.checkpoints.newest)  # other nodes may not yet see a new file
         state = load_checkpoint(newest) if newest else None
-        self.terms = self._data_terms(state)
+        self.terms = ranks.on_main(lambda: find_terms(experiment, manifest)) if state is None else \
+            from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
         torch.manual_seed(self.settings.seed)
         network = self.terms.build(experiment.model)
         if start is not None:  # the fixed filters stay those of the data
             load_weights(network, {**network.state_dict(), **start.weights}, str(self.settings.from_))
             if experiment.model.uses_wiener:
                 self.first_lines += compare_noise(start.noise, self.terms.noise)
-        self.optimisation = Optimisation(network.to(ranks.device), self.settings, ranks, self.run_folder.path)
+        network = network.to(ranks.device)
+        # of a range of blurs each batch has one, with the fixed filters for it
+        self.filters = FilterBank(network, self.terms.blurs.sigmas, self.terms.blurs.noise) if sigmas else None
+        self.optimisation = Optimisation(network, self.settings, ranks, self.run_folder.path)
 
         # Position: step 0, or the step of the checkpoint; later records in the history are dropped
         self.best_step, self.best_psnr = 0, None
@@ -131,7 +135,7 @@ class Trainer:
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
-                          settings.seed)
+                          settings.seed, settings.batch_size)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
@@ -145,6 +149,8 @@ class Trainer:
             if self.validation_due:
                 self._save(self._validate(progress, stop))
             for patch in rate.timed(batches):
+                if self.filters is not None:
+                    self.filters.choose(patches.level_of(self.step))
                 # one step; its loss is read while a GPU computes the next one, unless something is written now
                 taken.append(self.optimisation.take_step(patch))
                 rate.add(settings.batch_size)
@@ -213,18 +219,6 @@ class Trainer:
         progress.say(f"step {self.step}: validation {found.psnr:.2f} dB{note}")
         return improved
 
-    def _data_terms(self, state: dict | None) -> DataTerms:
-        """Return the terms of the checkpoint, if there is one, else those of the data.
-
-        If the network uses the Wiener filter, the filter's noise is tuned on the validation split.
-        """
-        if state is not None:
-            return from_dict(DataTerms, state["data_terms"], str(self.run_folder.checkpoints.folder))
-        manifest = self.manifest
-        if not self.experiment.model.uses_wiener:
-            return DataTerms.of(manifest, noise=0.0)
-        return DataTerms.of(manifest, self.ranks.on_main(lambda: tune_on(manifest)))
-
     def _save(self, improved: bool, validation_due: bool = False) -> None:
         """Write a checkpoint on the main rank; the other ranks wait for it."""
         if self.ranks.is_main:
@@ -287,9 +281,10 @@ class Trainer:
         resumed += f"fine-tuned from {start.run}, " if start else ""
         where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
         ranks = f"{self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on {self.ranks.device.type}"
+        blurs = f"blurs of {settings.sigma} HR pixels, " if settings.sigma else ""
         return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
                 f"{count_parameters(self.optimisation.network):,} parameters, {settings.steps} steps of "
-                f"{settings.batch_size} samples, {settings.precision}, {ranks}, {where}")
+                f"{settings.batch_size} samples, {blurs}{settings.precision}, {ranks}, {where}")
 
     def _best_text(self) -> str:
         return f", best validation {self.best_psnr:.2f} dB" if self.best_psnr is not None else ""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from hpc_vsr.data.info import for_channels
-from hpc_vsr.media.blur import measure_blur
+from hpc_vsr.media.blur import before_reduction, measure_blur
 from hpc_vsr.media.field_several import split_names
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.runs.trained import match_variables
 from hpc_vsr.system.errors import InputError
+from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscale.upscaler import Upscaler
 
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
@@ -56,12 +59,48 @@ def choose_variables(upscaler: Upscaler, given: str | None, where: str) -> tuple
     return given, match_variables(terms, list(by_name), upscaler.name, where)
 
 
+def follow_blur(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable[np.ndarray] | None, where: str
+                ) -> UpscaleSettings:
+    """Give a network of a range of blurs the filters for the blur of the input, and return the settings with it.
+
+    Parameters
+    ----------
+    settings : UpscaleSettings
+        With the blur that the user gave, if any.
+    frames : iterable of (h, w) arrays, or None
+        A few frames in which to measure it, luma in grey levels. Without any it is that of the training data.
+    where : str
+        The input, for messages.
+    """
+    terms = upscaler.trained.terms
+    if settings.sigma is not None:
+        upscaler.use_blur(settings.sigma)
+        return settings
+    if not terms.has_blurs:
+        return settings
+    found = None if frames is None else measure_blur(frames)
+    sigma, source = terms.sigma, "not measured; that of the training data"
+    if found is not None:
+        low, high = terms.blurs.sigmas[0], terms.blurs.sigmas[-1]
+        sigma, source = round(before_reduction(found, terms.scale), 2), "measured"
+        if not low <= sigma <= high:
+            source += f" as {sigma:g}; {upscaler.name} was trained for {low:g} to {high:g}"
+            sigma = min(max(sigma, low), high)
+    upscaler.use_blur(sigma)
+    print(f"{where}: taken as blurred by {sigma:g} pixels of the output ({source}); --sigma gives another blur",
+          file=sys.stderr)
+    return dataclasses.replace(settings, sigma=sigma)
+
+
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
     """Return a line if the frames look much sharper or more blurred than those that the network was trained for.
 
     `frames` are a few (h, w) arrays of luma in grey levels. None if there is nothing to warn of.
     """
-    found, terms = measure_blur(frames), upscaler.trained.terms
+    terms = upscaler.trained.terms
+    if terms.has_blurs:
+        return None
+    found = measure_blur(frames)
     expected = terms.sigma / terms.scale
     if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE or max(found, expected) <= SHARP:
         return None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.tags import Codec
+from hpc_vsr.models.blurs import MOST
 from hpc_vsr.models.settings import TILE, Precision
 from hpc_vsr.system.config import as_dict, fingerprint
 from hpc_vsr.system.errors import InputError
@@ -50,6 +51,9 @@ class UpscaleSettings:
         One value of each further dimension of a field, such as "level=500,number=0".
     periodic : str
         Directions in which a field goes on at the other side: none, x, y or xy; auto finds longitudes around the globe.
+    sigma : float
+        Blur of the input in pixels of the output (standard deviation), for a network that was trained for a range of
+        blurs (train.sigma). If not given it is measured, and in a field it is that of the training data.
     bits : int
         Significant bits of images or a video deeper than 8 bits, such as 12; found if not given.
     rate : float
@@ -80,6 +84,7 @@ class UpscaleSettings:
     variable: str | list[str] | None = None
     select: str | None = None
     periodic: Periodic = "auto"
+    sigma: float | None = None
     bits: int | None = None
     rate: float | None = None
     damaged: Damaged = "refuse"
@@ -94,6 +99,8 @@ class UpscaleSettings:
         if self.start < 0 or self.stop < 0 or 0 < self.stop <= self.start:
             raise InputError(f"--start, --stop: frames {self.start} to {self.stop} are no range; frames count from 0 "
                              "and --stop is the one after the last")
+        if self.sigma is not None and not 0 <= self.sigma <= MOST:
+            raise InputError(f"--sigma: must be 0 (no blur) to {MOST:g} pixels, found {self.sigma}")
         if self.segment < 1:
             raise InputError(f"--segment: must be at least 1 frame, found {self.segment}")
         if not 0 <= self.back_projection <= 100:
@@ -139,5 +146,6 @@ SHARED = ("output", "part", "device", "tile", "run", "input")  # do not change a
 
 def fingerprint_of(settings: UpscaleSettings, **facts: Any) -> str:
     """Return sixteen hexadecimal digits that identify an upscaling by its settings and by facts such as checksums."""
-    chosen = {name: value for name, value in as_dict(settings).items() if name not in SHARED}
+    chosen = {name: value for name, value in as_dict(settings).items()
+              if name not in SHARED and not (name == "sigma" and value is None)}  # as before there were ranges
     return fingerprint({**chosen, **facts})

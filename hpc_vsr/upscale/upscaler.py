@@ -65,6 +65,18 @@ class Upscaler:
         self.workers, self.threads = 1, self._cores
         keep_freed_memory()
 
+    def use_blur(self, sigma: float) -> None:
+        """Enlarge frames of that blur from now on, in pixels of the output.
+
+        Raises
+        ------
+        InputError
+            If the network was trained for one blur only, or for a range without this one.
+        """
+        self.trained, reach = self.trained.at(sigma), self.reach
+        self._network = self.trained.network.to(self.device)
+        self.reach = reach
+
     @property
     def precision(self) -> str:
         return self.choice.precision
@@ -240,7 +252,7 @@ class Upscaler:
 
 
 def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
-         tile: int = TILE, local_rank: int = 0) -> Upscaler:
+         tile: int = TILE, local_rank: int = 0, sigma: float | None = None) -> Upscaler:
     """Load the trained network of a run folder.
 
     Parameters
@@ -256,17 +268,24 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
         Side in LR pixels above which a frame is computed in tiles, with the same result; 0 never does.
     local_rank : int
         Number of this process among several on the node, which decides its GPU.
+    sigma : float, optional
+        Blur of the frames in pixels of the output, for a network that was trained for a range of blurs; that of its
+        training data if not given.
 
     Raises
     ------
     InputError
-        If the folder is no run or has no valid checkpoint, or there is no such device, or it lacks the precision.
+        If the folder is no run or has no valid checkpoint, or there is no such device, or it lacks the precision, or
+        the network was not trained for this blur.
     """
     folder = RunFolder(Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
     choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
                               rounding_shows=trained.terms.rounding_shows and trained.network.skip is None)
-    return Upscaler(trained, folder.name, chosen, choice, tile)
+    upscaler = Upscaler(trained, folder.name, chosen, choice, tile)
+    if sigma is not None:
+        upscaler.use_blur(sigma)
+    return upscaler
 
 
 def check_size(height: int, width: int, where: str) -> None:

@@ -35,7 +35,7 @@ damage.damage = paint_over
 def campaign(*arguments: str, before: str = "") -> subprocess.CompletedProcess:
     code = (f"import runpy, sys; sys.argv = ['campaign', *{list(arguments)!r}]\n"
             f"{before}\nrunpy.run_path({str(CAMPAIGN)!r}, run_name='__main__')")
-    return run_code(code, cwd=ROOT, timeout=1800)
+    return run_code(code, cwd=ROOT, timeout=850)
 
 
 @pytest.mark.parametrize("family, least", [("parsers", 7), ("hostile", 60), ("files", 4), ("values", 7), ("damage", 5),
