@@ -25,6 +25,9 @@ def build_parser() -> Parser:
     parser.add_argument("--out", type=Path | None, default=None, help="folder to write; the default is RUN/export")
     parser.add_argument("--formats", type=Literal["onnx", "pt2", "both"], default="both",
                         help="onnx, pt2 (torch.export) or both")
+    parser.add_argument("--sigma", type=float | None, default=None,
+                        help="blur in pixels of the output, for a network of a range of blurs (train.sigma); the file "
+                             "is for this blur only; the default is that of the training data")
     return parser
 
 
@@ -34,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hpc_vsr.export.formats import FORMATS, export
 
     formats = FORMATS if arguments.formats == "both" else (arguments.formats,)
-    export(RunFolder(arguments.run), arguments.out or arguments.run / "export", formats)
+    export(RunFolder(arguments.run), arguments.out or arguments.run / "export", formats,
+           arguments.sigma)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"{' of the scene' * for_video}.", "",
         *_usage(files),
         "## What it assumes", "",
-        f"LR is HR after {blur}. On an input that is less blurred the result rings at every edge; on one that is more "
-        f"blurred it stays soft.{' `python -m hpc_vsr.upscale` measures the blur and warns.' * for_video}", "",
+        f"LR is HR after {blur}. {_range_of_blurs(terms)}On an input that is less blurred the result rings at every "
+        "edge; on one that is more blurred it stays soft."
+        f"{' `python -m hpc_vsr.upscale` measures the blur and warns.' * for_video}", "",
         "## Training", "", *_training(config, trained, evaluation),
         "## How well it did", "", *_metrics(evaluation, run.name),
         "## Limits", "",
@@ -61,6 +62,13 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         _licence(config), "",
     ]
     return "\n".join(lines)
+
+
+def _range_of_blurs(terms: DataTerms) -> str:
+    if not terms.has_blurs:
+        return ""
+    return (f"The network was trained for blurs of {terms.blurs.sigmas[0]:g} to {terms.blurs.sigmas[-1]:g} pixels, and "
+            "its fixed filters in these files are for the one above (`--sigma` exports it for another). ")
 
 
 def _ranges(terms: DataTerms) -> str:

@@ -27,7 +27,7 @@ class BlurRange:
     @classmethod
     def parse(cls, text: str, where: str) -> BlurRange:
         """Read LOW..HIGH, such as 0.5..4; raise `InputError` that names `where` if it is no range of blurs."""
-        number = r"(\d+\.?\d*|\.\d+)"
+        number = r"(\d+(?:\.\d+)?)"
         found = re.fullmatch(rf"\s*{number}\s*\.\.\s*{number}\s*", text)
         low, high = map(float, found.groups()) if found else (0.0, 0.0)
         if not 0 <= low < high <= MOST:
