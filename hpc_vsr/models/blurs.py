@@ -1,16 +1,10 @@
-"""A range of blurs for which one network is trained, and its fixed Wiener filters for each of them."""
+"""A range of blurs for which one network is trained. This needs no torch."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.system.errors import InputError
 
 NUM_LEVELS = 8  # blurs of a training, at equal distances over its range
@@ -27,9 +21,11 @@ class BlurRange:
     @classmethod
     def parse(cls, text: str, where: str) -> BlurRange:
         """Read LOW..HIGH, such as 0.5..4; raise `InputError` that names `where` if it is no range of blurs."""
-        number = r"(\d+(?:\.\d+)?)"
-        found = re.fullmatch(rf"\s*{number}\s*\.\.\s*{number}\s*", text)
-        low, high = map(float, found.groups()) if found else (0.0, 0.0)
+        first, _, last = text.partition("..")
+        try:
+            low, high = float(first), float(last)
+        except ValueError:
+            low = high = math.nan
         if not 0 <= low < high <= MOST:
             raise InputError(f"{where}: expected LOW..HIGH with 0 <= LOW < HIGH <= {MOST:g} HR pixels, such as "
                              f"0.5..4, found {text}")
@@ -71,37 +67,3 @@ class Blurs:
                 share = max(0.0, (sigma - low) / (high - low))
                 return first ** (1 - share) * second**share
         return self.noise[-1]
-
-
-class FilterBank:
-    """The Wiener filters of a network for several blurs, all of one size; the network gets one of them at a time.
-
-    At first the network keeps the filter that it has, in that size.
-
-    Parameters
-    ----------
-    network : Network
-    sigmas, noises : sequence of float
-        Blurs in HR pixels, and the noise-to-signal power for each.
-    """
-
-    def __init__(self, network: nn.Module, sigmas: Sequence[float], noises: Sequence[float]):
-        self._filters: list[tuple[Enlarge, list[Tensor]]] = []
-        for part in network.modules():
-            if not isinstance(part, Enlarge) or part.kind != "wiener":
-                continue
-            each = [Enlarge("wiener", part.scale, sigma, noise).kernels.to(part.kernels.device)
-                    for sigma, noise in zip(sigmas, noises, strict=True)]
-            side = max(kernels.shape[-1] for kernels in [part.kernels, *each])
-            part.kernels = _widen(part.kernels, side)
-            self._filters.append((part, [_widen(kernels, side) for kernels in each]))
-
-    def choose(self, level: int) -> None:
-        """Give the network the filters for blur number `level`."""
-        for part, each in self._filters:
-            part.use(each[level], level)
-
-
-def _widen(kernels: Tensor, side: int) -> Tensor:
-    """Surround (N, 1, k, k) filters by zeros, up to an odd side."""
-    return F.pad(kernels, ((side - kernels.shape[-1]) // 2,) * 4)

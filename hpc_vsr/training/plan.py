@@ -15,7 +15,7 @@ from hpc_vsr.data.splits import REACH, WINDOW
 from hpc_vsr.experiment.checks import check_fit
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import as_on_gpu, count_parameters
-from hpc_vsr.models.blurs import FilterBank
+from hpc_vsr.models.filters import FilterBank
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.runs.trained import DataTerms

@@ -17,7 +17,7 @@ from hpc_vsr.data.samples import choose_memory
 from hpc_vsr.experiment.finished import open_run_folder
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
-from hpc_vsr.models.blurs import FilterBank
+from hpc_vsr.models.filters import FilterBank
 from hpc_vsr.models.precision import check_precision
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.history import append_record, drop_records_after, read_history

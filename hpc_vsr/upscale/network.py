@@ -11,6 +11,7 @@ import torch
 from hpc_vsr.models.precision import device_name, warn_of_bf16
 from hpc_vsr.system.gpus import own_device
 from hpc_vsr.system.mpi import ranks_on_node
+from hpc_vsr.upscale.bundled import FOLDER, PURPOSE
 from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscale.upscaler import Upscaler, load
 
@@ -21,6 +22,8 @@ def load_network(settings: UpscaleSettings, comm: Any, local_rank: int) -> Upsca
     if neighbours > 1 and "OMP_NUM_THREADS" not in os.environ:  # else each rank would take all cores of the node
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
     if comm.rank == 0:
+        if settings.run is None:
+            print(f"no --run: takes {FOLDER.name}, which comes with hpc-vsr ({PURPOSE})", file=sys.stderr)
         upscaler = load(settings.run, settings.device, settings.precision, settings.tile, local_rank)
         choice = upscaler.choice
         print(choice, file=sys.stderr)

@@ -23,7 +23,7 @@ class UpscaleSettings:
     Attributes
     ----------
     run : Path
-        Folder of a training, runs/NAME.
+        Folder of a training, runs/NAME. If not given, the network that comes with hpc-vsr: 2 times, luma, any blur.
     input : Path
         A video, a folder of PNG, TIFF or JPEG images, a TIFF file with pages, or a field (NetCDF, HDF5 or Zarr).
     output : Path
@@ -70,9 +70,9 @@ class UpscaleSettings:
         Compute frames with a longer side than this (pixels) in tiles: the same result in less memory; 0 never does.
     """
 
-    run: Path
     input: Path
     output: Path
+    run: Path | None = None
     start: int = 0
     stop: int = 0
     compare: bool = False

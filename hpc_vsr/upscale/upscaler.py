@@ -22,6 +22,7 @@ from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.gpus import choose_device, full_float32
 from hpc_vsr.system.memory import keep_freed_memory
+from hpc_vsr.upscale.bundled import FOLDER
 from hpc_vsr.upscale.memory import choose_workers, estimate_memory
 from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.windows import to_luma, windows
@@ -251,14 +252,15 @@ class Upscaler:
         return white
 
 
-def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
+def load(run: str | Path | None = None, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
          tile: int = TILE, local_rank: int = 0, sigma: float | None = None) -> Upscaler:
     """Load the trained network of a run folder.
 
     Parameters
     ----------
-    run : path
-        Folder of a finished or running training, runs/NAME; its best weights are used.
+    run : path, optional
+        Folder of a finished or running training, runs/NAME; its best weights are used. If not given, the network that
+        comes with hpc-vsr: 2 times, luma, blurs of 0 to 4 pixels of the result.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
@@ -278,7 +280,7 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", preci
         If the folder is no run or has no valid checkpoint, or there is no such device, or it lacks the precision, or
         the network was not trained for this blur.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(FOLDER if run is None else Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
     choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
                               rounding_shows=trained.terms.rounding_shows and trained.network.skip is None)

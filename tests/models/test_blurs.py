@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hpc_vsr.models.blurs import NUM_LEVELS, BlurRange, Blurs, FilterBank
+from hpc_vsr.models.blurs import NUM_LEVELS, BlurRange, Blurs
 from hpc_vsr.models.build import build_model
+from hpc_vsr.models.filters import FilterBank
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.system.errors import InputError
 
@@ -30,7 +31,7 @@ def test_a_range_has_blurs_at_equal_distances(text, sigmas):
     assert steps == pytest.approx([(sigmas[1] - sigmas[0]) / (NUM_LEVELS - 1)] * (NUM_LEVELS - 1))
 
 
-@pytest.mark.parametrize("text", ["3", "4..2", "1..1", "-1..2", "0..11", "0...4", "a..b", "1..2..3", ".. 4"])
+@pytest.mark.parametrize("text", ["3", "4..2", "1..1", "-1..2", "0..11", "nan..4", "0..inf", "a..b", "1..2..3", ".. 4"])
 def test_what_is_no_range_is_refused_by_name(text):
     with pytest.raises(InputError, match=r"train\.sigma: expected LOW\.\.HIGH .* found"):
         BlurRange.parse(text, "train.sigma")

@@ -1,6 +1,6 @@
 """Renders clips of moving dead leaves: overlapping shapes of all sizes, with the statistics of photographs.
 
-    python preprocess/leaves.py --out data/leaves --clips 6 --frames 80
+    python benchmarks/leaves.py --out data/leaves --clips 6 --frames 80
 
 The shapes (discs, polygons, stripes, lines and letters) have sizes distributed as r^-3 (Lee, Mumford and Huang 2001),
 each drifts and turns by itself, and the camera pans, turns and zooms. The frames are rendered at twice their size and
