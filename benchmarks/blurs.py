@@ -36,6 +36,7 @@ from hpc_vsr.models.enlarge import Enlarge  # noqa: E402
 from hpc_vsr.upscale.upscaler import Upscaler, load  # noqa: E402
 
 Enlarged = Callable[[Tensor], Tensor]  # (C, 5, h, w) to (C, s h, s w), stored values
+BELOW = 3.0  # dB below the worst bicubic; what is still lower, from a filter for another blur, is not drawn
 FEW = 5  # frames in which the blur is measured, as in an upscaling
 
 
@@ -107,6 +108,7 @@ def draw(sigmas: Sequence[float], rows: dict[str, list[float]], title: str, path
         style = "--" if "measured" in name else ":" if name == "bicubic" or name.startswith("Wiener") else "-"
         axes.plot(sigmas, values, style, marker="o", markersize=3, label=name)
     axes.set(xlabel="blur of the input: sigma in HR pixels", ylabel="PSNR in dB", title=title)
+    axes.set_ylim(bottom=min(rows["bicubic"]) - BELOW)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -43,6 +43,8 @@ class DataTerms:
         Significant bits of that video or those images. Checkpoints of earlier versions do not say; they are of 8 bits.
     subtracted : float or list of float, optional
         What was subtracted from the values of a field before they were stored, because float32 is too coarse for them.
+    variable, unit : str, optional
+        Name and unit of the only variable of a field. Checkpoints of earlier versions do not say.
     variables, units : list of str, optional
         Names and units of several variables, in the order of the channels.
     blurs : Blurs, optional
@@ -59,6 +61,8 @@ class DataTerms:
     is_video: bool | None = None
     bits: int | None = None
     subtracted: float | list[float] = ABSENT
+    variable: str = ABSENT
+    unit: str = ABSENT
     variables: list[str] = ABSENT
     units: list[str] = ABSENT
     blurs: Blurs = ABSENT
@@ -75,10 +79,14 @@ class DataTerms:
 
     @classmethod
     def of(cls, manifest: Manifest, noise: float | list[float]) -> DataTerms:
-        several = {"variables": manifest.channels, "units": manifest.units} if manifest.has_variables else {}
+        names = {}
+        if manifest.has_variables:
+            names = {"variables": manifest.channels, "units": manifest.units}
+        elif not manifest.is_grey and len(manifest.channels) == 1:
+            names = {"variable": manifest.channels[0], "unit": manifest.units}
         return cls(len(manifest.channels), manifest.scale, manifest.degradation.blur_sigma, noise,
                    manifest.offset, manifest.extent, manifest.fingerprint, manifest.is_grey,
-                   manifest.bits, manifest.source_offset, **several)
+                   manifest.bits, manifest.source_offset, **names)
 
     @property
     def has_blurs(self) -> bool:
@@ -94,6 +102,16 @@ class DataTerms:
     def has_variables(self) -> bool:
         """Whether the channels are several variables of a field."""
         return self.variables is not ABSENT
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the variables of a field, of one too; none if they are not known."""
+        return self.variables if self.has_variables else [] if self.variable is ABSENT else [self.variable]
+
+    @property
+    def all_units(self) -> list[str]:
+        """Units of the variables of a field, of one too; none if they are not known."""
+        return self.units if self.has_variables else [] if self.unit is ABSENT else [self.unit]
 
     @property
     def for_video(self) -> bool:

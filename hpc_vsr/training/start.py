@@ -121,7 +121,9 @@ def compare_noise(before: float | list[float], noise: float | list[float]) -> li
 def _compare_variables(before: DataTerms, terms: DataTerms, run: str) -> list[str]:
     """Return a line if the variables have other names; raise `InputError` if they are not those of the weights."""
     if not (before.has_variables or terms.has_variables):
-        return []
+        differ = before.names and terms.names and before.names != terms.names
+        return [f"warning: the data are {terms.names[0]}, and the weights were trained on {before.names[0]}; both are "
+                "0..1 to the network"] * bool(differ)
     if before.has_variables != terms.has_variables:
         kinds = {True: "several variables of a field", False: "colours or one variable"}
         raise InputError(f"train.from: {run}: was trained on {kinds[before.has_variables]}, and the data are "

@@ -142,9 +142,14 @@ def warn_of_range(upscaler: Upscaler, values: np.ndarray, variables: Sequence[st
 
 
 def warn_of_units(upscaler: Upscaler, variables: Sequence[str], units: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each of several variables whose units have another name than those of the training."""
+    """Yield a line for each variable whose units have another name than those of the training.
+
+    If the network was trained on one variable, also if this one has another name.
+    """
     terms = upscaler.trained.terms
-    for variable, found, trained in zip(variables, units, terms.units if terms.has_variables else units, strict=True):
+    if not terms.has_variables and terms.names and list(variables) != terms.names:
+        yield f"warning: {upscaler.name} was trained on {terms.names[0]}, and this is {', '.join(variables)}"
+    for variable, found, trained in zip(variables, units, terms.all_units or units, strict=True):
         if found != trained:
             yield f"warning: {variable} is in {found}, and {upscaler.name} was trained on {trained}"
 
