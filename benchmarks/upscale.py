@@ -56,7 +56,7 @@ def plan(video: Path, out: Path, upscaler: Any) -> Any:
     from hpc_vsr.upscale.loop import plan_upscaling
     from hpc_vsr.upscale.settings import UpscaleSettings
 
-    return plan_upscaling(UpscaleSettings(Path("none"), video, out / "out.mp4"), upscaler)
+    return plan_upscaling(UpscaleSettings(video, out / "out.mp4", Path("none")), upscaler)
 
 
 def add_stream(target: Any, width: int, height: int) -> Any:
@@ -182,7 +182,7 @@ def do_ours(video: Path, out: Path, model: str, precision: str) -> Callable[[], 
 
     upscaler, comm = make_upscaler(model, precision), connect()
     upscaler.memory(64, 64)  # imports what states the memory
-    return lambda: upscale(UpscaleSettings(Path("none"), video, out / "out.mp4"), upscaler, comm)
+    return lambda: upscale(UpscaleSettings(video, out / "out.mp4", Path("none")), upscaler, comm)
 
 
 def floor_seconds(video: Path, out: Path, model: str, precision: str) -> float:

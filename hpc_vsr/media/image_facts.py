@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from hpc_vsr.media.depth import STORED, Depth
 from hpc_vsr.media.image_file import ImageFrame
@@ -38,8 +39,8 @@ def find_facts(frames: Sequence[ImageFrame], labels: Sequence[str], order: Order
     if inverted := sum(frame.header.min_is_white for frame in frames):
         lines.append(f"white is 0: {inverted} of {len(frames)} are inverted, as their headers say")
     return Facts(breaks=tuple(breaks), lines=tuple(lines),
-                 warnings=tuple([*_warn_of_order(order, numbering), *_warn_of_labels(order, labels),
-                                 *_warn_of_depth(order, frames, depth, is_given), *_warn_of_colours(order, frames)]))
+                 warnings=tuple([*_warn_of_folders(order), *_warn_of_order(order, numbering),
+                                 *_warn_of_labels(order, labels), *_warn_of_depth(order, frames, depth, is_given), *_warn_of_colours(order, frames)]))
 
 
 def _content(frames: Sequence[ImageFrame]) -> str:
@@ -77,6 +78,23 @@ def _depth(frames: Sequence[ImageFrame], depth: Depth | None, is_given: bool) ->
         return []
     source = "as given" if is_given else "declared" if frames[0].header.bits < STORED else "found in the values"
     return [f"depth: {depth.bits} bits {source}, white is {depth.white}; grey levels 0..255 with fractions"]
+
+
+def folders_with(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """Return the names of the folders in a folder that have files with these endings."""
+    inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in inside if any(file.suffix.lower() in suffixes for file in path.iterdir()))
+
+
+def list_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
+def _warn_of_folders(order: Order) -> list[str]:
+    folder = order.paths[0].parent
+    inside = folders_with(folder, {path.suffix.lower() for path in order.paths}) if len(order.paths) > 1 else []
+    return [f"{folder}: only its own images are taken; the folders in it have images too ({list_few(inside)})"
+            ] * bool(inside)
 
 
 def _warn_of_order(order: Order, numbering: Numbering) -> list[str]:

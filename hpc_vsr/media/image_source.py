@@ -11,7 +11,7 @@ import numpy as np
 
 from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
-from hpc_vsr.media.image_facts import find_facts
+from hpc_vsr.media.image_facts import find_facts, folders_with, list_few
 from hpc_vsr.media.image_file import ImageFrame, list_frames, read_frame
 from hpc_vsr.media.order import Order, order_files
 from hpc_vsr.media.source import Channels
@@ -111,6 +111,10 @@ def _list_images(path: Path) -> Order:
     paths = [file for file in path.iterdir()
              if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()]
     if not paths:
+        inside = folders_with(path, SUFFIXES)
+        if inside:
+            raise InputError(f"{path}: has no images itself, but the folders in it have ({list_few(inside)}); name one "
+                             "of them")
         raise InputError(f"{path}: has no images; it must hold files named {', '.join(SUFFIXES)}")
     order = order_files(paths)
     stems: dict[str, Path] = {}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
+from hpc_vsr.media.clip_files import is_pattern
 from hpc_vsr.media.source import Source, find_kind, open_source
 from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.config import as_dict
@@ -106,6 +107,9 @@ def plan_upscaling(settings: UpscaleSettings, upscaler: Upscaler) -> Upscaling:
         is too small, or the output cannot be written or is something else.
     """
     option = "field" if settings.variable is not None else find_kind(settings.input).option
+    if option != "field" and is_pattern(settings.input):
+        raise InputError(f"--input: {settings.input} is a pattern, and upscale takes one input; run it for each, with "
+                         "an --output of its own")
     upscaling = UPSCALINGS[option]
     settings.refuse(upscaling.kind, upscaling.unused)
     check_network(upscaler, upscaling.is_field, str(settings.input))

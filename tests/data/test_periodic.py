@@ -167,7 +167,7 @@ def test_a_written_field_has_no_seam_also_after_back_projection(tmp_path):
     for name, shift in (("a", 0), ("b", SHIFT)):
         path, out = globe(tmp_path / f"{name}.nc", values=np.roll(values, shift, -1)), tmp_path / f"{name}_out.nc"
         upscaler = untrained_network("compact", skip="wiener")
-        settings = UpscaleSettings(tmp_path, path, out, start=2, stop=4, back_projection=2)
+        settings = UpscaleSettings(path, out, tmp_path, start=2, stop=4, back_projection=2)
         work = FieldUpscaling.plan(settings, upscaler, open_field(path, "v"))
         work.make(range(1), upscaler, Progress(2, "", "frame", shown=False))
         with xarray.open_dataset(out) as dataset:

@@ -264,7 +264,7 @@ def bicubic(tmp_path, path, target="out.nc", **settings):
     """Upscale a field by the network that gives bicubic enlargement, and return the new variable."""
     source = open_field(path, "v")
     upscaler = untrained(ModelSettings("compact", "bicubic", width=2, blocks=1), **settings)
-    work = FieldUpscaling.plan(UpscaleSettings(tmp_path, path, tmp_path / target), upscaler, source)
+    work = FieldUpscaling.plan(UpscaleSettings(path, tmp_path / target, tmp_path), upscaler, source)
     work.make(range(1), upscaler, Progress(source.num_frames, "", "frame", shown=False))
     with xarray.open_dataset(tmp_path / target) as dataset:
         return dataset["v"].load()

@@ -30,6 +30,7 @@ def test_wrong_files_are_refused(trained, clip, rich, tmp_path):
     other = tmp_path / "other.mp4"
     other.write_bytes(clip.read_bytes())
     for source, target, words in ((tmp_path / "none.mp4", tmp_path / "out.mp4", "not found"),
+                                  (clip.with_name("cl*.mp4"), tmp_path / "out.mp4", "is a pattern, and upscale takes"),
                                   (text, tmp_path / "out.mp4", "cannot be read as a video"),
                                   (clip, tmp_path / "out.avi", ".mkv"),
                                   (clip, tmp_path / "no" / "out.mp4", "not found; make it or choose another --output"),

@@ -51,7 +51,7 @@ def bicubic(**terms):
 def test_each_is_enlarged_in_its_own_units(flow, tmp_path, subtracted):
     """Also by a network in whose training another mean was subtracted."""
     upscaler = bicubic(subtracted=subtracted, offset=[-3.0, MEAN - 0.1 - subtracted[1]])
-    settings = UpscaleSettings(tmp_path, flow, tmp_path / "out.nc", start=3, stop=7)
+    settings = UpscaleSettings(flow, tmp_path / "out.nc", tmp_path, start=3, stop=7)
     work = FieldUpscaling.plan(settings, upscaler, open_field(flow, "u,p"))
     work.make(range(1), upscaler, Progress(4, "", "frame", shown=False))
     with xarray.open_dataset(tmp_path / "out.nc") as out:
