@@ -40,7 +40,8 @@ def find_facts(frames: Sequence[ImageFrame], labels: Sequence[str], order: Order
         lines.append(f"white is 0: {inverted} of {len(frames)} are inverted, as their headers say")
     return Facts(breaks=tuple(breaks), lines=tuple(lines),
                  warnings=tuple([*_warn_of_folders(order), *_warn_of_order(order, numbering),
-                                 *_warn_of_labels(order, labels), *_warn_of_depth(order, frames, depth, is_given), *_warn_of_colours(order, frames)]))
+                                 *_warn_of_labels(order, labels), *_warn_of_depth(order, frames, depth, is_given),
+                                 *_warn_of_colours(order, frames)]))
 
 
 def _content(frames: Sequence[ImageFrame]) -> str:
