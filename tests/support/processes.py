@@ -29,6 +29,12 @@ def list_session(session: int) -> list[int]:
     return [number for number in numbers if _status(number)[3:4] == [str(session)] and is_alive(number)]
 
 
+def list_children(parent: int) -> list[int]:
+    """Return the processes that a process has started and that live."""
+    numbers = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [number for number in numbers if _status(number)[1:2] == [str(parent)] and is_alive(number)]
+
+
 def is_alive(process: int) -> bool:
     """Return False also for one that has ended and that its parent has not asked about."""
     return _status(process)[:1] not in ([], ["Z"])

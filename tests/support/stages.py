@@ -9,11 +9,13 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
 from repository import child_environment
+from waiting import Patience
 
 FORKED = ("preprocess", "train", "evaluate", "report", "upscale", "export", "launch", "status", "doctor",
           "import_weights", "job")
@@ -32,14 +34,16 @@ def run_stage(*arguments, launcher=(), cwd=None, environment=None, timeout=300) 
     words = [str(word) for word in arguments]
     command, env = command_of(*words, launcher=launcher), {**child_environment(), **(environment or {})}
     if launcher or words[0] not in FORKED:
-        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+        return run_patiently(command, timeout, cwd=cwd, env=env)
     with tempfile.TemporaryDirectory() as said:
         output, errors = Path(said, "stdout"), Path(said, "stderr")
         with mock.patch.dict(os.environ, child_environment()):
             forkserver.ensure_running()
         process = _processes.Process(target=_run, args=(words, cwd or Path.cwd(), env, output, errors))
         process.start()
-        process.join(timeout)
+        patience = Patience()
+        while process.is_alive() and patience.look() < timeout:
+            process.join(1)
         if process.is_alive():
             process.kill()
             process.join()
@@ -61,8 +65,22 @@ def start_stage(*arguments, cwd=None) -> subprocess.Popen:
 
 def run_code(code: str, *arguments, launcher=(), cwd=None, timeout=300) -> subprocess.CompletedProcess:
     """Run a program of a test in a process of its own; standard output and error as text."""
-    return subprocess.run([*launcher, sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, timeout=timeout,
-                          env=child_environment(), capture_output=True, text=True, check=False)
+    return run_patiently([*launcher, sys.executable, "-c", code, *map(str, arguments)], timeout, cwd=cwd,
+                         env=child_environment())
+
+
+def run_patiently(command: Sequence[str], timeout: float, **options) -> subprocess.CompletedProcess:
+    """Do what `subprocess.run` does with text, with a timeout that does not count while the machine stands still."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        patience = Patience()
+        while True:
+            try:
+                output, errors = process.communicate(timeout=1)
+                return subprocess.CompletedProcess(command, process.returncode, output, errors)
+            except subprocess.TimeoutExpired:
+                if patience.look() > timeout:
+                    process.kill()
+                    raise
 
 
 def torchrun(num_ranks: int) -> tuple[str, ...]:

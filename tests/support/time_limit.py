@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
 import pytest
+from processes import list_children
+from waiting import Patience
 
 VARIABLE = "HPC_VSR_TEST_LIMIT"
 CUT_OFF = 124  # exit status, as timeout(1)
@@ -16,12 +19,11 @@ class TimeLimit:
     """Ends the session at its limit, and says which tests have failed and which were running."""
 
     def __init__(self, seconds: float):
-        self.seconds, self.began = seconds, time.monotonic()
+        self.seconds = seconds
         self.running: dict[str, float] = {}
         self.done, self.failed = 0, []
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def pytest_runtest_logstart(self, nodeid):
         self.running[nodeid] = time.monotonic()
@@ -37,7 +39,7 @@ class TimeLimit:
             self.failed.append(f"{report.nodeid} ({report.when}): {reason[:200]}")
 
     def pytest_sessionfinish(self):
-        self._timer.cancel()
+        self._over.set()
 
     def summary(self) -> str:
         now = time.monotonic()
@@ -47,6 +49,13 @@ class TimeLimit:
         lines += [f"  running  {nodeid}, for {now - start:.0f} s" for nodeid, start in oldest]
         return "\n".join(lines)
 
-    def _end(self) -> None:
-        os.write(2, f"\n{self.summary()}\n".encode())
-        os._exit(CUT_OFF)  # the workers end with the pipe to this process
+    def _watch(self) -> None:
+        patience = Patience()
+        while patience.look() < self.seconds:
+            if self._over.wait(1):
+                return
+        summary = self.summary()
+        for worker in list_children(os.getpid()):  # else they complain after the summary
+            os.kill(worker, signal.SIGKILL)
+        os.write(2, f"\n{summary}\n".encode())
+        os._exit(CUT_OFF)
