@@ -1,4 +1,4 @@
-"""Splits whose LR frames are changed before a variant of `compact` sees them: with noise."""
+"""Splits whose frames are changed before a variant of `compact` sees them: LR with noise, HR mixed with a teacher's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from hpc_vsr.data.samples import Split  # noqa: E402
+from hpc_vsr.data.splits import REACH  # noqa: E402
+from hpc_vsr.upscale.upscaler import Upscaler  # noqa: E402
 
 
 class Noisy(Split):
@@ -41,3 +43,13 @@ class Noisy(Split):
 def noisy_split(sigma: float) -> type[Split]:
     """Return a class of splits with that noise."""
     return type("Noisy", (Noisy,), {"sigma": sigma})
+
+
+def teach(frames: Split, teacher: Upscaler) -> None:
+    """Replace the HR frames in memory, which have windows, by the mean of them and of what a trained network makes."""
+    lr, hr = frames.memory
+    mixed = hr.float()
+    for centre in frames.centres:
+        made = teacher.enlarge(frames.lr_frames(centre - REACH, centre + REACH + 1).transpose(0, 1))
+        mixed[centre - frames.start] = (mixed[centre - frames.start] + made) / 2
+    frames.memory = lr, mixed

@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from variant_networks import VARIANTS, Seeing, Variant  # noqa: E402
+from variant_splits import teach  # noqa: E402
 
 from hpc_vsr.data.clips import Clips, validation_pairs  # noqa: E402
 from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
@@ -41,6 +42,7 @@ from hpc_vsr.system.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.system.ranks import join_ranks  # noqa: E402
 from hpc_vsr.training.optimisation import Optimisation  # noqa: E402
 from hpc_vsr.training.validation import validate  # noqa: E402
+from hpc_vsr.upscale.upscaler import Upscaler, load  # noqa: E402
 
 
 def build(variant: Variant, manifest: Manifest, noise: float) -> Network:
@@ -60,8 +62,9 @@ def build(variant: Variant, manifest: Manifest, noise: float) -> Network:
     return network
 
 
-def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) -> dict[str, Any]:
-    """Train a variant and return its figures."""
+def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float, teacher: Upscaler | None = None
+          ) -> dict[str, Any]:
+    """Train a variant, towards HR or towards the mean of it and of what a teacher makes, and return its figures."""
     variant = VARIANTS[name]
     split = variant.split
     with join_ranks("cpu") as ranks:
@@ -69,6 +72,8 @@ def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) 
         torch.manual_seed(settings.seed)
         network = build(variant, manifest, noise)
         frames = split(manifest, "train", choose_memory(manifest, "auto", ranks.device, 1, variant.aligned))
+        if teacher is not None:
+            teach(frames, teacher)
         optimisation = Optimisation(network, settings, ranks, manifest.folder)
         patches = Patches(frames, settings.patch_size, network.reach, settings.augment, settings.seed)
         begin = time.process_time()
@@ -78,7 +83,8 @@ def train(name: str, manifest: Manifest, settings: TrainSettings, noise: float) 
         seconds = time.process_time() - begin
         found = {part: validate(optimisation.average.network.upscale, Clips.of(split(manifest, part)), ranks,
                                 settings.precision, 0).psnr for part in ("val", "test")}
-    return {"variant": name, "data": manifest.folder.name, "seed": settings.seed,
+    return {"variant": name, "teacher": teacher.name if teacher else "", "data": manifest.folder.name,
+            "seed": settings.seed,
             "parameters": count_parameters(network),
             "gflops": count_flops(network, len(manifest.channels), manifest.lr_size) / 1e9,
             "processor_seconds": round(seconds, 1), **found,
@@ -109,6 +115,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default: 2e-3)")
     parser.add_argument("--clip-norm", type=float, default=0.0, help="clip the gradient to this norm (default: no)")
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"], help="(default: bf16)")
+    parser.add_argument("--teacher", type=Path, metavar="RUN",
+                        help="run whose network teaches: HR is replaced by the mean of it and of what that one makes")
     parser.add_argument("--list", action="store_true", help="print the names of the variants and end")
     parser.add_argument("--out", type=Path, help="append the figures of each training to this file, as JSON")
     arguments = parser.parse_args()
@@ -116,6 +124,7 @@ def main() -> None:
         print("\n".join(VARIANTS))
         return
     keep_freed_memory()
+    teacher = load(arguments.teacher, "cpu") if arguments.teacher else None
     for folder in arguments.data:
         manifest = read_manifest(folder)
         for name in arguments.variants:
@@ -123,7 +132,8 @@ def main() -> None:
             pairs = validation_pairs(manifest, split=VARIANTS[name].split)
             noise = tune_noise(pairs, manifest.scale, manifest.degradation.blur_sigma)
             for seed in arguments.seeds:
-                found.append(train(name, manifest, settings_of(VARIANTS[name], arguments, seed), noise))
+                found.append(train(name, manifest, settings_of(VARIANTS[name], arguments, seed), noise,
+                                   teacher))
                 if arguments.out:
                     with arguments.out.open("a") as file:
                         file.write(json.dumps(found[-1]) + "\n")
