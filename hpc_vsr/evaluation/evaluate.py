@@ -58,6 +58,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     # check the weights and the data before anything is computed
     trained = load_trained(run)
     _check_fit(trained, manifest)
+    trained = _for_blur(trained, manifest.degradation.blur_sigma)
     check_shards(manifest, {settings.split, "val"})
     device = own_device(choose_device(settings.device))
     # choose what is compared: the baselines, the network and its variants
@@ -156,6 +157,17 @@ def _print_if_replaced(path: Path, manifest: Manifest) -> None:
         before = read_evaluation(path, "").dataset
         if before.fingerprint != manifest.fingerprint:
             print(f"{path}: replaces the evaluation on {before.name}", file=sys.stderr)
+
+
+def _for_blur(trained: Trained, sigma: float) -> Trained:
+    """Return a network of a range of blurs with the filters for that of the data; warn if it is for another blur."""
+    if trained.terms.sigma == sigma:
+        return trained
+    if trained.terms.has_blurs:
+        return trained.at(sigma)
+    print(f"warning: {trained.where}: was trained for a blur of {trained.terms.sigma:g} pixels, and the data set has "
+          f"{sigma:g}", file=sys.stderr)
+    return trained
 
 
 def _check_fit(trained: Trained, manifest: Manifest) -> None:

@@ -121,9 +121,10 @@ def compare_noise(before: float | list[float], noise: float | list[float]) -> li
 def _compare_variables(before: DataTerms, terms: DataTerms, run: str) -> list[str]:
     """Return a line if the variables have other names; raise `InputError` if they are not those of the weights."""
     if not (before.has_variables or terms.has_variables):
-        differ = before.names and terms.names and before.names != terms.names
+        if not (before.names and terms.names) or before.names == terms.names:
+            return []
         return [f"warning: the data are {terms.names[0]}, and the weights were trained on {before.names[0]}; both are "
-                "0..1 to the network"] * bool(differ)
+                "0..1 to the network"]
     if before.has_variables != terms.has_variables:
         kinds = {True: "several variables of a field", False: "colours or one variable"}
         raise InputError(f"train.from: {run}: was trained on {kinds[before.has_variables]}, and the data are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -115,6 +116,26 @@ def test_a_network_of_one_blur_takes_no_other(tmp_path, trained, inputs):
 def test_what_it_cannot_do_is_refused(tmp_path, dataset, more, words):
     assert_refused(train_tiny(dataset, tmp_path / "run", *more), *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_it_is_measured_with_the_blur_of_the_data(tmp_path, clip, run, trained):
+    """On data of another blur than that of its training; a network of one blur is measured as it is, with a warning."""
+    for sigma, where in ((1, "near"), (5, "far")):
+        done = run_stage("preprocess", "--video", clip, "--shards", 3, "--degradation.sigma", sigma, "--out",
+                         tmp_path / where)
+        assert done.returncode == 0, done.stderr
+    own, other = tmp_path / "own", tmp_path / "other"
+    shutil.copytree(run, own)
+    shutil.copytree(trained, other)
+    found = {}
+    for folder in (own, other):
+        done = run_stage("evaluate", "--run", folder, "--data", tmp_path / "near")
+        assert done.returncode == 0, done.stderr
+        assert ("was trained for a blur of 3 pixels, and the data set has 1" in done.stderr) == (folder == other)
+        rows = json.loads((folder / "metrics-test.json").read_text())["rows"]
+        found[folder] = {row["method"]: row["psnr"] for row in rows if row["profile"] == "paper"}
+    assert abs(found[own]["own"] - found[own]["wiener"]) < 1 < found[other]["wiener"] - found[other]["other"]
+    assert_refused(run_stage("evaluate", "--run", own, "--data", tmp_path / "far"), "blurs of 0 to 3 pixels", "found 5")
 
 
 def test_a_begun_run_keeps_its_range(tmp_path, dataset, run):
