@@ -74,10 +74,13 @@ def test_the_commands_of_a_tutorial_run_as_they_stand(project, tutorial, made):
 def test_the_commands_of_the_readme_for_an_own_video_run_as_they_stand(project, clip):
     for name in ("diamond.mp4", "in.mp4"):
         shutil.copy(clip, project / name)
-    section = re.search(r"## Your own video\n+```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    for line in section.splitlines():
+    section = re.search(r"## Your own video\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
+    lines = [line for block in re.findall(r"^```\n(.*?)^```", section, re.S | re.M) for line in block.splitlines()]
+    assert len(lines) == 7
+    for line in lines:
         if not line.startswith("pip "):
             run_command(line.replace("mpiexec -n 8", "mpiexec -n 2"), project)
+    assert (project / "double.mp4").is_file()
     assert (project / "out.mp4").is_file() and (project / "reports/diamond/index.html").is_file()
 
 
