@@ -29,7 +29,8 @@ def double_video(source: Path, target: Path, channels: int = 1, **settings) -> V
         scale=SCALE, channels=channels, name="none", precision="fp32", choice=choice, device=torch.device("cpu"),
         workers=2, threads=1, frames_seen=lambda window: window, prepare=lambda frame, *_: frame,
         enlarge_seen=repeat_pixels, trained=SimpleNamespace(
-            sha256="0" * 64, settings=SimpleNamespace(name="none"), terms=SimpleNamespace(sigma=0.0, scale=SCALE)))
+            sha256="0" * 64, settings=SimpleNamespace(name="none"), terms=SimpleNamespace(
+                sigma=0.0, scale=SCALE, has_blurs=False)))
     given = UpscaleSettings(run=Path("none"), input=source, output=target, **settings)
     opened = open_source(source, "video", "rgb" if channels == 3 else "y", given.reading)
     work = VideoUpscaling.plan(given, upscaler, opened)
