@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
+
 import numpy as np
 import pytest
 import torch
 from patterns import moving_pattern
+from repository import ROOT
 from stages import assert_refused, run_stage
 from videos import write_video
 
@@ -78,3 +81,11 @@ def test_it_is_small_and_has_its_card():
     card = (FOLDER / "README.md").read_text()
     for word in ("CC0", "CC BY", "Big Buck Bunny", "not made for", "| bicubic |"):
         assert word in card
+
+
+def test_an_installed_package_has_all_of_it():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = [one.strip() for one in config["options.package_data"]["hpc_vsr.upscale"].split(",")]
+    taken = {path for pattern in patterns for path in FOLDER.parent.glob(pattern) if path.is_file()}
+    assert taken == {path for path in FOLDER.rglob("*") if path.is_file()} and len(taken) == 4
