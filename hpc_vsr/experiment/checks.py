@@ -37,6 +37,10 @@ def _check_blurs(experiment: Experiment, manifest: Manifest) -> None:
     if manifest.has_variables:
         raise InputError(f"train.sigma: {manifest.folder} has several variables, each with a filter of its own; a "
                          "range of blurs is for one variable, or for grey levels and colours")
+    own, sigmas = manifest.degradation.blur_sigma, experiment.train.sigmas
+    if not sigmas[0] <= own <= sigmas[-1]:
+        raise InputError(f"train.sigma: {experiment.train.sigma} has no place for the blur of {manifest.folder}, "
+                         f"{own:g}, which the validation and the evaluation use; widen the range")
     if experiment.model.align:
         raise InputError("train.sigma: neighbours are moved onto the centre frame (model.align) for one blur only; "
                          "set model.align to false, or leave out train.sigma")

@@ -34,7 +34,8 @@ class BlurRange:
     @property
     def sigmas(self) -> list[float]:
         """The blurs of a training."""
-        return [self.low + (self.high - self.low) * number / (NUM_LEVELS - 1) for number in range(NUM_LEVELS)]
+        step = (self.high - self.low) / (NUM_LEVELS - 1)
+        return [*(self.low + number * step for number in range(NUM_LEVELS - 1)), self.high]
 
 
 @dataclass(frozen=True)

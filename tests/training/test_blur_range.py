@@ -112,6 +112,7 @@ def test_a_network_of_one_blur_takes_no_other(tmp_path, trained, inputs):
 
 @pytest.mark.parametrize("more, words", [
     (("--train.sigma", "3"), ["train.sigma", "LOW..HIGH", "found 3"]),
+    (("--train.sigma", "0..2"), ["train.sigma", "0..2 has no place for the blur of", "3, which the validation"]),
     (("--train.sigma", "0..3", "--model.align", "true"), ["train.sigma", "model.align"])])
 def test_what_it_cannot_do_is_refused(tmp_path, dataset, more, words):
     assert_refused(train_tiny(dataset, tmp_path / "run", *more), *words)
@@ -141,7 +142,7 @@ def test_it_is_measured_with_the_blur_of_the_data(tmp_path, clip, run, trained):
 def test_a_begun_run_keeps_its_range(tmp_path, dataset, run):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    assert_refused(train_tiny(dataset, copy, "--train.sigma", "0..2", "--model.input", "deconvolved"), "train.sigma")
+    assert_refused(train_tiny(dataset, copy, "--train.sigma", "0..4", "--model.input", "deconvolved"), "train.sigma is ")
 
 
 def test_an_exported_network_is_for_one_blur(tmp_path, run):
