@@ -23,7 +23,8 @@ def build(sigma, noise):
     return network
 
 
-@pytest.mark.parametrize("text, sigmas", [("0..4", (0, 4)), ("0.5..4", (0.5, 4)), ("0.1..3.3", (0.1, 3.3)), (" 0.5 .. 2.0 ", (0.5, 2))])
+@pytest.mark.parametrize("text, sigmas", [("0..4", (0, 4)), ("0.5..4", (0.5, 4)), ("0.1..3.3", (0.1, 3.3)),
+                                          (" 0.5 .. 2.0 ", (0.5, 2))])
 def test_a_range_has_blurs_at_equal_distances(text, sigmas):
     found = BlurRange.parse(text, "train.sigma").sigmas
     assert (len(found), found[0], found[-1]) == (NUM_LEVELS, *sigmas)

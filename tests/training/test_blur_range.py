@@ -142,7 +142,7 @@ def test_it_is_measured_with_the_blur_of_the_data(tmp_path, clip, run, trained):
 def test_a_begun_run_keeps_its_range(tmp_path, dataset, run):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    assert_refused(train_tiny(dataset, copy, "--train.sigma", "0..4", "--model.input", "deconvolved"), "train.sigma is ")
+    assert_refused(train_tiny(dataset, copy, *RANGE, "--train.sigma", "0..4"), "train.sigma is ")
 
 
 def test_an_exported_network_is_for_one_blur(tmp_path, run):
