@@ -34,21 +34,16 @@ from hpc_vsr.metrics.image import PAPER_CROP, psnr  # noqa: E402
 from hpc_vsr.models.blurs import Blurs  # noqa: E402
 from hpc_vsr.models.enlarge import Enlarge  # noqa: E402
 from hpc_vsr.upscale.upscaler import Upscaler, load  # noqa: E402
+from hpc_vsr.upscale.windows import pick_few  # noqa: E402
 
 Enlarged = Callable[[Tensor], Tensor]  # (C, 5, h, w) to (C, s h, s w), stored values
 BELOW = 3.0  # dB below the worst bicubic; what is still lower, from a filter for another blur, is not drawn
-FEW = 5  # frames in which the blur is measured, as in an upscaling
-
-
-def evenly(items: Sequence, count: int) -> list:
-    """Return up to `count` of the items, at equal distances."""
-    count = min(count, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
 
 
 def measured_sigma(windows: Sequence[Tensor], scale: int) -> float | None:
     """Return the blur that an upscaling of these frames would take, in HR pixels; None for a field."""
-    found = measure_blur(window[:, REACH].float().mean(0).numpy() for window in windows[:FEW])
+    few = (windows[number] for number in pick_few(range(len(windows))))
+    found = measure_blur(window[:, REACH].float().mean(0).numpy() for window in few)
     return None if found is None else before_reduction(found, scale)
 
 
@@ -135,8 +130,7 @@ def main() -> None:
     for level, sigma in enumerate(sigmas):
         pairs = [(split.lr_window(centre, level=level).transpose(0, 1), split.hr_frame(centre))
                  for split, centre in places]
-        windows = evenly([window for window, _ in pairs], FEW)
-        found = measured_sigma(windows, manifest.scale) if manifest.is_grey else None
+        found = measured_sigma([window for window, _ in pairs], manifest.scale) if manifest.is_grey else None
         found_all.append(found)
         for name, enlarge in candidates(runs, manifest, noise, sigma, found).items():
             rows.setdefault(name, []).append(measure(enlarge, pairs, peak, manifest.is_8bit))

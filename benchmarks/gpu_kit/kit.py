@@ -23,7 +23,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 WARMING = 0.1  # seconds before a rate of a GPU is taken
 PR_SET_PDEATHSIG = 1  # of Linux
-# `python -m` in a process that ends with its parent; not by preexec_fn, which hangs at times beside CUDA's threads
+# `python -m` in a process that ends with its parent; not by preexec_fn, which may hang beside other threads
 END_WITH_PARENT = f"""
 import ctypes, runpy, signal, sys
 ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)

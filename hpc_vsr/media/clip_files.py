@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,16 @@ def folders_without_images(paths: Sequence[Path], option: Option) -> list[Path]:
                   if inside.is_dir() and not inside.name.startswith(".") and not _has_images(inside))
 
 
+def folders_of_images(folder: Path) -> list[Path]:
+    """Return the folders in a folder that have images, in the order of their names; those that may be looked into."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        with contextlib.suppress(PermissionError):
+            if path.is_dir() and not path.name.startswith(".") and _has_images(path):
+                found.append(path)
+    return found
+
+
 def _name(path: Path) -> str:
     stem = path.name if path.is_dir() and path.suffix.lower() != ".zarr" else path.stem
     return "".join(letter for letter in stem if letter not in NOT_IN_A_NAME).strip(" ._-") or "clip"
@@ -99,7 +110,7 @@ def _folders_of_images(folder: Path) -> list[Path]:
     """Return the folders of images in a folder that has no images itself."""
     if not folder.is_dir() or _has_images(folder):
         return []
-    return [path for path in folder.iterdir() if path.is_dir() and _has_images(path)]
+    return folders_of_images(folder)
 
 
 def _has_images(folder: Path) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from hpc_vsr.media.clip_files import folders_of_images
 from hpc_vsr.media.depth import STORED, Depth
 from hpc_vsr.media.image_file import ImageFrame
 from hpc_vsr.media.numbering import Numbering, find_gaps
@@ -81,21 +82,17 @@ def _depth(frames: Sequence[ImageFrame], depth: Depth | None, is_given: bool) ->
     return [f"depth: {depth.bits} bits {source}, white is {depth.white}; grey levels 0..255 with fractions"]
 
 
-def folders_with(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """Return the names of the folders in a folder that have files with these endings."""
-    inside = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(path.name for path in inside if any(file.suffix.lower() in suffixes for file in path.iterdir()))
-
-
-def list_few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+def list_few(paths: Sequence[Path]) -> str:
+    """Return the names of the first of some paths, as text."""
+    return ", ".join(path.name for path in paths[:3]) + ", ..." * (len(paths) > 3)
 
 
 def _warn_of_folders(order: Order) -> list[str]:
     folder = order.paths[0].parent
-    inside = folders_with(folder, {path.suffix.lower() for path in order.paths}) if len(order.paths) > 1 else []
-    return [f"{folder}: only its own images are taken; the folders in it have images too ({list_few(inside)})"
-            ] * bool(inside)
+    inside = folders_of_images(folder) if len(order.paths) > 1 else []  # one path may be a file that the user gave
+    if not inside:
+        return []
+    return [f"{folder}: only its own images are taken; the folders in it have images too ({list_few(inside)})"]
 
 
 def _warn_of_order(order: Order, numbering: Numbering) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hpc_vsr.media.clip_files import IMAGES, folders_of_images
 from hpc_vsr.media.colour import NAMES, select_channels
 from hpc_vsr.media.depth import STORED, Depth, Seen, full_depth
-from hpc_vsr.media.image_facts import find_facts, folders_with, list_few
+from hpc_vsr.media.image_facts import find_facts, list_few
 from hpc_vsr.media.image_file import ImageFrame, list_frames, read_frame
 from hpc_vsr.media.order import Order, order_files
 from hpc_vsr.media.source import Channels
@@ -19,7 +20,6 @@ from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import no_folder
 from hpc_vsr.system.progress import Progress
 
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 STACKS = (".tif", ".tiff")  # files that hold several frames
 TYPES = ("uint8", "uint16", "float32")
 MOST_CHANNELS = 7  # in the files of a microscope
@@ -109,13 +109,13 @@ def _list_images(path: Path) -> Order:
     if not path.is_dir():
         raise InputError(f"{no_folder(path)}; --frames takes a folder of images, or one TIFF file")
     paths = [file for file in path.iterdir()
-             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()]
+             if file.suffix.lower() in IMAGES and not file.name.startswith(".") and file.is_file()]
     if not paths:
-        inside = folders_with(path, SUFFIXES)
+        inside = folders_of_images(path)
         if inside:
             raise InputError(f"{path}: has no images itself, but the folders in it have ({list_few(inside)}); name one "
                              "of them")
-        raise InputError(f"{path}: has no images; it must hold files named {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: has no images; it must hold files named {', '.join(IMAGES)}")
     order = order_files(paths)
     stems: dict[str, Path] = {}
     for file in order.paths:

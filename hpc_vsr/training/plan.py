@@ -18,6 +18,7 @@ from hpc_vsr.models.blocks import as_on_gpu, count_parameters
 from hpc_vsr.models.filters import FilterBank
 from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
+from hpc_vsr.models.settings import TILE
 from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system import files
 from hpc_vsr.system.config import as_dict
@@ -111,6 +112,8 @@ def memory_of_rank(experiment: Experiment, network: Network, manifest: Manifest,
                     for side, name in zip(largest, "yx", strict=True)]
             network.upscale(torch.empty(1, channels, WINDOW, *size))
 
+    if manifest.periodic or max(map(max, manifest.lr_sizes)) > TILE:
+        network.find_core_reach(channels)  # before: it needs values
     weights = COPIES * 4 * count_parameters(network)
     with as_on_gpu() if on_gpu else contextlib.nullcontext():
         tensors = max(peak_of_tensors(step), peak_of_tensors(validation))

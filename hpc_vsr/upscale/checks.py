@@ -79,7 +79,8 @@ def follow_blur(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable[
     if not terms.has_blurs:
         return settings
     found = None if frames is None else measure_blur(frames)
-    sigma, source = terms.sigma, "not measured; that of the training data"
+    why = "not measured in a field" if frames is None else "it shows too little to measure it"
+    sigma, source = terms.sigma, f"{why}; that of the training data"
     if found is not None:
         low, high = terms.blurs.sigmas[0], terms.blurs.sigmas[-1]
         sigma, source = round(before_reduction(found, terms.scale), 2), "measured"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from hpc_vsr.data.recipe import Recipe
 from hpc_vsr.media.clip_files import folders_without_images, is_collection, list_clips
+from hpc_vsr.media.image_source import open_images
 from hpc_vsr.system.errors import InputError
 
 
@@ -62,3 +65,22 @@ def test_a_pattern_without_a_match_and_clips_of_one_name_are_refused(folder):
         (folder / side / "2" / "video.mp4").touch()
     with pytest.raises(InputError, match="would have the name '2-video'"):
         names("video", "x/2/video.mp4", "y/2/video.mp4")
+
+
+def picture(grey):
+    return cv2.imencode(".png", np.full((20, 24), grey, np.uint8))[1].tobytes()
+
+
+def test_images_in_folders_of_the_folder_are_told(tmp_path):
+    """Beside images they are left out, which a warning says; without any, the message names them."""
+    for folder in ("b", "a", "notes"):
+        (tmp_path / folder).mkdir()
+    for folder in ("a", "b"):
+        (tmp_path / folder / "1.png").write_bytes(picture(0))
+    with pytest.raises(InputError, match=r"has no images itself, but the folders in it have \(a, b\); name one"):
+        open_images(tmp_path, "y")
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    source = open_images(tmp_path, "y")
+    assert source.num_frames == 3
+    assert [line for line in source.facts.warnings if "folders in it have images too (a, b)" in line]

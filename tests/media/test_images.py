@@ -287,18 +287,3 @@ def test_smaller_copies_of_a_page_are_no_frames(tmp_path):
         file.write(GRAY)
         file.write(GRAY[::2, ::2], subfiletype=1)
     np.testing.assert_array_equal(read(tmp_path)[:, 0], GRAY[None])
-
-
-def test_images_in_folders_of_the_folder_are_told(tmp_path):
-    """Beside images they are left out, which a warning says; without any, the message names them."""
-    for folder in ("b", "a", "notes"):
-        (tmp_path / folder).mkdir()
-    for folder in ("a", "b"):
-        (tmp_path / folder / "1.png").write_bytes(png(GRAY))
-    with pytest.raises(InputError, match=r"has no images itself, but the folders in it have \(a, b\); name one"):
-        open_images(tmp_path, "y")
-    for number in (1, 2, 3):
-        (tmp_path / f"{number}.png").write_bytes(png(GRAY + np.uint8(number)))
-    source = open_images(tmp_path, "y")
-    assert source.num_frames == 3
-    assert [line for line in source.facts.warnings if "folders in it have images too (a, b)" in line]

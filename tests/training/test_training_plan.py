@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
-from stages import assert_refused, run_code
+from patterns import moving_pattern
+from stages import assert_refused, run_code, run_stage
 from trainings import records, train_tiny
+from videos import write_video
 
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.experiment.settings import Experiment, TrainSettings
@@ -26,6 +29,16 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(dataset, tmp_path):
     for words in ('"batch_size": 4', "23 training samples of 32x24 LR", "83,702 parameters", "6 of 4 samples",
                   "MB a rank"):
         assert words in done.stdout
+
+
+def test_frames_that_are_validated_in_tiles_have_a_plan(tmp_path):
+    source = write_video(tmp_path / "wide.mkv", moving_pattern(30, 48, 832), codec="ffv1")
+    done = run_stage("preprocess", "--video", source, "--shards", 3, "--out", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    for more in ((), ("--train.sigma", "0..6")):
+        done = train_tiny(tmp_path / "data", tmp_path / "r", *more, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"up to [0-9.]+ MB a rank", done.stdout) and "of 416x24 LR" in done.stdout
 
 
 @pytest.mark.slow
