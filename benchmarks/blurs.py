@@ -1,11 +1,13 @@
 """Compares networks over a range of blurs: PSNR on the test split of a data set against the blur of the input.
 
     python benchmarks/blurs.py --data data/diamond --runs runs/compact runs/compact_blurs --figure blurs.png
+    python benchmarks/blurs.py --data data/diamond --runs runs/compact_noise --noise 2
 
-Each HR frame is blurred and reduced anew for each blur, as preprocessing would. A network of one blur undoes that one;
-a network of a range (train.sigma) gets the filters of the true blur, and those of the blur that `upscale` would
-measure. Beside them are bicubic enlargement, and Wiener deconvolution of it with the true and the measured blur, whose
-noise is tuned for each blur on the validation split. docs/results.md has what was found.
+Each HR frame is blurred and reduced anew for each blur, as preprocessing would, and gets the noise of a camera
+(--noise). A network of one blur undoes that one; a network of a range (train.sigma, train.noise) gets the filters of
+the true blur and noise, and those of what `upscale` would measure. Beside them are bicubic enlargement, and Wiener
+deconvolution of it with the true and the measured blur, whose noise-to-signal power is tuned for each blur and that
+noise on the validation split. docs/results.md has what was found.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,9 +30,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from hpc_vsr.data.blurred import BlurredSplit  # noqa: E402
 from hpc_vsr.data.clips import Clips  # noqa: E402
 from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
+from hpc_vsr.data.noise import add_noise  # noqa: E402
 from hpc_vsr.data.splits import REACH  # noqa: E402
 from hpc_vsr.evaluation.baselines import tune_blurs  # noqa: E402
 from hpc_vsr.media.blur import before_reduction, measure_blur  # noqa: E402
+from hpc_vsr.media.noise import measure_noise  # noqa: E402
 from hpc_vsr.metrics.image import PAPER_CROP, psnr  # noqa: E402
 from hpc_vsr.models.blurs import Blurs  # noqa: E402
 from hpc_vsr.models.enlarge import Enlarge  # noqa: E402
@@ -40,42 +45,51 @@ Enlarged = Callable[[Tensor], Tensor]  # (C, 5, h, w) to (C, s h, s w), stored v
 BELOW = 3.0  # dB below the worst bicubic; what is still lower, from a filter for another blur, is not drawn
 
 
-def measured_sigma(windows: Sequence[Tensor], scale: int) -> float | None:
-    """Return the blur that an upscaling of these frames would take, in HR pixels; None for a field."""
-    few = (windows[number] for number in pick_few(range(len(windows))))
-    found = measure_blur(window[:, REACH].float().mean(0).numpy() for window in few)
-    return None if found is None else before_reduction(found, scale)
+class Condition(NamedTuple):
+    """Blur of an input in HR pixels, and its noise in grey levels."""
+
+    sigma: float
+    noise: float
 
 
-def candidates(runs: Sequence[Upscaler], manifest: Manifest, noise: Blurs, sigma: float, found: float | None
+def measure_condition(windows: Sequence[Tensor], scale: int) -> Condition | None:
+    """Return the blur and noise that an upscaling of these frames would take; None if it cannot measure them."""
+    few = [windows[number][:, REACH].float().mean(0).numpy() for number in pick_few(range(len(windows)))]
+    blur, noise = measure_blur(few), measure_noise(few)
+    return None if blur is None else Condition(before_reduction(blur, scale), noise or 0.0)
+
+
+def candidates(runs: Sequence[Upscaler], manifest: Manifest, tuned: Blurs, true: Condition, found: Condition | None
                ) -> dict[str, Enlarged]:
-    """Return {name: function} of everything that is compared on inputs with this blur."""
-    scale, low, high = manifest.scale, noise.sigmas[0], noise.sigmas[-1]
+    """Return {name: function} of everything that is compared on inputs of this condition."""
+    scale, low, high = manifest.scale, tuned.sigmas[0], tuned.sigmas[-1]
 
     def fixed(enlarge: Enlarge) -> Enlarged:
         return lambda window: enlarge(window[None, :, REACH].float())[0]
 
     def wiener(blur: float) -> Enlarged:
         blur = min(max(blur, low), high)
-        return fixed(Enlarge("wiener", scale, blur, noise.noise_of(blur)))
-    found_all = {"bicubic": fixed(Enlarge("bicubic", scale)), "Wiener, blur known": wiener(sigma)}
+        return fixed(Enlarge("wiener", scale, blur, tuned.noise_of(blur)))
+    found_all = {"bicubic": fixed(Enlarge("bicubic", scale)), "Wiener, blur known": wiener(true.sigma)}
     if found is not None:
-        found_all["Wiener, blur measured"] = wiener(found)
+        found_all["Wiener, blur measured"] = wiener(found.sigma)
     for run in runs:
         terms = run.trained.terms
+        (first, last), most = terms.blur_range, terms.most_noise
+        name = f"{run.name}, trained for {f'{first:g} to {last:g}' if first < last else f'{first:g}'}"
         if not terms.has_blurs:
-            found_all[f"{run.name}, trained for {terms.sigma:g}"] = run.enlarge
+            found_all[name] = run.enlarge
             continue
-        bounds = terms.blurs.sigmas[0], terms.blurs.sigmas[-1]
-        name = f"{run.name}, trained for {bounds[0]:g} to {bounds[1]:g}"
-        for text, blur in (("known", sigma), ("measured", found)):
-            if blur is not None:
-                found_all[f"{name}, blur {text}"] = _at(run, min(max(blur, bounds[0]), bounds[1]))
+        name += f" and noise to {most:g}" if most else ""
+        for text, condition in (("known", true), ("measured", found)):
+            if condition is not None:
+                sigma = min(max(condition.sigma, first), last) if first < last else None
+                found_all[f"{name}, {text}"] = _at(run, sigma, min(condition.noise, most) if most else None)
     return found_all
 
 
-def _at(run: Upscaler, sigma: float) -> Enlarged:
-    other = Upscaler(run.trained.at(sigma), run.name, run.device, run.choice)
+def _at(run: Upscaler, sigma: float | None, noise: float | None) -> Enlarged:
+    other = Upscaler(run.trained.at(sigma, noise), run.name, run.device, run.choice)
     return other.enlarge
 
 
@@ -115,6 +129,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="run folders of the networks")
     parser.add_argument("--sigmas", type=float, nargs="+", default=[0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4],
                         help="blurs in HR pixels (default: 0 to 4 in halves)")
+    parser.add_argument("--noise", type=float, default=0.0,
+                        help="noise of the LR frames in grey levels (default: none)")
     parser.add_argument("--frames", type=int, default=12, help="frames of the test split (default: 12)")
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -122,22 +138,26 @@ def main() -> None:
     manifest, sigmas = read_manifest(arguments.data), sorted(arguments.sigmas)
     runs = [load(run, "cpu", "fp32") for run in arguments.runs]
     peak = 255.0 if manifest.is_grey else float(np.max(manifest.extent))
-    noise = Blurs(sigmas, tune_blurs(manifest, sigmas))
+    if arguments.noise and not manifest.is_grey:
+        parser.error("--noise is in grey levels, and this data set has values of a field")
+    tuned = Blurs(sigmas, tune_blurs(manifest, sigmas, [arguments.noise]))
     clips = Clips(manifest, "test", kind=lambda *one: BlurredSplit(*one, sigmas=sigmas))
     places = [(clips.splits[clip], centre) for clip, centre in clips.spread_evenly(arguments.frames)]
     rows: dict[str, list[float]] = {}
     found_all = []
     for level, sigma in enumerate(sigmas):
-        pairs = [(split.lr_window(centre, level=level).transpose(0, 1), split.hr_frame(centre))
-                 for split, centre in places]
-        found = measured_sigma([window for window, _ in pairs], manifest.scale) if manifest.is_grey else None
+        pairs = [(add_noise(split.lr_window(centre, level=level).transpose(0, 1), arguments.noise, [number]),
+                  split.hr_frame(centre)) for number, (split, centre) in enumerate(places)]
+        found = measure_condition([window for window, _ in pairs], manifest.scale) if manifest.is_grey else None
         found_all.append(found)
-        for name, enlarge in candidates(runs, manifest, noise, sigma, found).items():
+        for name, enlarge in candidates(runs, manifest, tuned, Condition(sigma, arguments.noise), found).items():
             rows.setdefault(name, []).append(measure(enlarge, pairs, peak, manifest.is_8bit))
     title = f"{manifest.folder.name}, {manifest.scale} times, {len(places)} frames of the test split"
+    title += f", noise of {arguments.noise:g} grey levels" if arguments.noise else ""
     print(f"{title}\n\n| blur | {' | '.join(f'{sigma:g}' for sigma in sigmas)} |\n|---|{'---:|' * len(sigmas)}")
     if None not in found_all:
-        print(f"| measured | {' | '.join(f'{found:.2f}' for found in found_all)} |")
+        print(f"| measured blur | {' | '.join(f'{found.sigma:.2f}' for found in found_all)} |")
+        print(f"| measured noise | {' | '.join(f'{found.noise:.2f}' for found in found_all)} |")
     for name, values in rows.items():
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
     if arguments.out:

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hpc_vsr.data.clips import Clips
+from hpc_vsr.data.noise import add_noise
 from hpc_vsr.data.samples import Split
 from hpc_vsr.system.errors import Failed
 
 LOST = 1  # LR pixels that the networks lose at each side
+NOISE = 1  # tells the random numbers of the noise from those of the places
 REVERSE_TIME, MIRROR_ROWS, MIRROR_COLUMNS, SWAP = 1, 2, 4, 8  # symmetries of a patch; SWAP of rows and columns
 
 
@@ -41,7 +43,10 @@ class Patch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a patch is cut, in LR pixels and frames of its clip, how it is turned (see `_turn`), and its blur."""
+    """Where a patch is cut, in LR pixels and frames of its clip, and how it is turned (see `_turn`).
+
+    `level` is the number of its blur, and `noise` that of its camera in grey levels.
+    """
 
     clip: int
     centre: int
@@ -49,6 +54,7 @@ class Place(NamedTuple):
     left: int
     turns: int
     level: int = 0
+    noise: float = 0.0
 
 
 class Patches(Dataset):
@@ -66,13 +72,17 @@ class Patches(Dataset):
         Whether to turn patches by one of the 8 symmetries of a square (4 of a rectangle) and reverse time for half.
     seed : int
     batch_size : int
-        Patches of one blur, if the frames have several (see `BlurredSplit`): those of a batch.
+        Patches of one blur and one noise, if there are several: those of a batch.
+    noises : sequence of float
+        Noise of a camera in grey levels, of which each batch has one; see `add_noise`.
     """
 
-    def __init__(self, frames: Clips | Split, size: int, margin: int, augment: bool, seed: int, batch_size: int = 1):
+    def __init__(self, frames: Clips | Split, size: int, margin: int, augment: bool, seed: int, batch_size: int = 1,
+                 noises: Sequence[float] = ()):
         self.clips = frames if isinstance(frames, Clips) else Clips.of(frames)
         self.margin, self.augment, self.seed, self.batch_size = margin, augment, seed, batch_size
-        self.num_levels = self.clips.splits[0].num_levels
+        self.noises = noises or (0.0,)
+        self.num_levels = self.clips.splits[0].num_levels * len(self.noises)
         sizes = {split.manifest.lr_size for split in self.clips.splits}
         assert size <= min(map(min, sizes)) and (size or len(sizes) == 1), (size, sizes)
         self.shape = (size, size) if size else next(iter(sizes))
@@ -80,7 +90,9 @@ class Patches(Dataset):
     def __getitem__(self, position: int) -> Patch:
         """Return the patch at a position: its sample, place and turn follow from the seed and the position."""
         place = self.place(position)
-        return _turn(self._cut(place), place.turns)
+        lr, hr = _turn(self._cut(place), place.turns)
+        split = self.clips.splits[place.clip]
+        return Patch(split.normalise(self._with_noise(lr, position, place), axis=-4), split.normalise(hr))
 
     def place(self, position: int) -> Place:
         """Return where the patch at a position is cut, and how it is turned."""
@@ -95,10 +107,14 @@ class Patches(Dataset):
         top = int(random.integers(height if "y" in periodic else height - self.shape[0] + 1))
         left = int(random.integers(width if "x" in periodic else width - self.shape[1] + 1))
         turns = int(random.integers(16)) if self.augment else 0
-        return Place(clip, centre, top, left, turns, self.level_of(position // self.batch_size))
+        level, noise = divmod(self.level_of(position // self.batch_size), len(self.noises))
+        return Place(clip, centre, top, left, turns, level, self.noises[noise])
 
     def level_of(self, batch: int) -> int:
-        """Return the number of the blur of a batch: over as many batches as there are blurs, each has its turn."""
+        """Return the number of the blur and noise of a batch: over as many batches as there are, each has its turn.
+
+        It counts the blurs, and the noises within each.
+        """
         turn, index = divmod(batch, self.num_levels)
         return int(_order(self.seed, turn, self.num_levels)[index]) if self.num_levels > 1 else 0
 
@@ -133,10 +149,19 @@ class Patches(Dataset):
             lines = [_lines(torch.tensor(starts), scale, length, margin - lost, size, axis in manifest.periodic,
                             turns & mirror > 0)
                      for (length, axis, starts, mirror), size in zip(axes, sizes.T, strict=True)]
-            cut.append(splits[0].normalise(gather(flat, planes, sizes[:, 1], *lines, swapped), axis=-4))
-        return Patch(cut[0], cut[1][:, :, 0])
+            cut.append(gather(flat, planes, sizes[:, 1], *lines, swapped))
+        if any(place.noise for place in places):
+            cut[0] = torch.stack([self._with_noise(lr, position, place)
+                                  for lr, position, place in zip(cut[0], positions, places, strict=True)])
+        lr, hr = (splits[0].normalise(values, axis=-4) for values in cut)
+        return Patch(lr, hr[:, :, 0])
+
+    def _with_noise(self, lr: Tensor, position: int, place: Place) -> Tensor:
+        """Return the LR frames of a patch, as stored, with its noise, which follows from the seed and the position."""
+        return add_noise(lr, place.noise, [self.seed, position, NOISE])
 
     def _cut(self, place: Place) -> Patch:
+        """Return a patch as stored, not yet turned."""
         (rows, columns), split = self.shape, self.clips.splits[place.clip]
         centre, top, left = place.centre, place.top, place.left
         scale = split.manifest.scale
@@ -149,8 +174,7 @@ class Patches(Dataset):
         else:
             hr = split.hr_frame(centre, slice(scale * (top + 1), scale * (top + rows - 1)))
             hr = hr[:, :, scale * (left + 1) : scale * (left + columns - 1)]
-        lr = self._with_margin(split, centre, top, left, place.level).transpose(0, 1)
-        return Patch(split.normalise(lr, axis=-4), split.normalise(hr))
+        return Patch(self._with_margin(split, centre, top, left, place.level).transpose(0, 1), hr)
 
     def _with_margin(self, split: Split, centre: int, top: int, left: int, level: int) -> Tensor:
         """Return (5, C, rows, columns) of the patch and its margin, replicated or periodic beyond the frame."""

@@ -12,6 +12,8 @@ from torch import Tensor
 from hpc_vsr.data.blurred import BlurredSplit
 from hpc_vsr.data.clips import validation_pairs
 from hpc_vsr.data.manifest import Manifest
+from hpc_vsr.data.noise import add_noise
+from hpc_vsr.media.planes import GREY
 from hpc_vsr.models.enlarge import Enlarge
 from hpc_vsr.models.wrap import wrapped
 
@@ -28,14 +30,27 @@ def tune_on(manifest: Manifest) -> float | list[float]:
                        blur, manifest.periodic) for channel in range(len(manifest.channels))]
 
 
-def tune_blurs(manifest: Manifest, sigmas: Sequence[float]) -> list[float]:
-    """Return the noise-to-signal power for each of several blurs, tuned on the validation split of one variable."""
+def tune_blurs(manifest: Manifest, sigmas: Sequence[float], camera_noise: Sequence[float] = (0.0,)) -> list[float]:
+    """Return the noise-to-signal power for each blur, and each camera noise within it.
+
+    They are tuned on the validation split of one variable, or of grey levels and colours.
+    """
     found = []
     for sigma in sigmas:
         kind = functools.partial(BlurredSplit, sigmas=[sigma])
         pairs = validation_pairs(manifest, FRAMES_OF_A_BLUR, kind)
-        found.append(tune_noise(pairs, manifest.scale, sigma, manifest.periodic))
+        for level in camera_noise:
+            noisy = [(_with_noise(lr, level, number, manifest.is_8bit), hr) for number, (lr, hr) in enumerate(pairs)]
+            found.append(tune_noise(noisy, manifest.scale, sigma, manifest.periodic))
     return found
+
+
+def _with_noise(lr: Tensor, level: float, number: int, is_8bit: bool) -> Tensor:
+    """Return an LR frame of values 0..1 with camera noise in grey levels."""
+    if level == 0:
+        return lr
+    grey = lr * GREY
+    return add_noise(grey.round().to(torch.uint8) if is_8bit else grey, level, [number]).float() / GREY
 
 
 def tune_noise(frames: Sequence[tuple[Tensor, Tensor]], scale: int, sigma: float, periodic: str = "") -> float:

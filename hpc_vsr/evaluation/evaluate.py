@@ -163,7 +163,8 @@ def _for_blur(trained: Trained, sigma: float) -> Trained:
     """Return a network of a range of blurs with the filters for that of the data; warn if it is for another blur."""
     if trained.terms.sigma == sigma:
         return trained
-    if trained.terms.has_blurs:
+    low, high = trained.terms.blur_range
+    if low < high:
         return trained.at(sigma)
     print(f"warning: {trained.where}: was trained for a blur of {trained.terms.sigma:g} pixels, and the data set has "
           f"{sigma:g}", file=sys.stderr)

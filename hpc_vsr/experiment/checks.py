@@ -30,6 +30,8 @@ def check_fit(experiment: Experiment, manifest: Manifest, world_size: int) -> No
                          "sizes, so whole frames (0) cannot make a batch; choose the side of a patch")
     if settings.sigma:
         _check_blurs(experiment, manifest)
+    if settings.noise:
+        _check_noise(experiment, manifest)
     check_batch(settings, world_size)
 
 
@@ -44,6 +46,14 @@ def _check_blurs(experiment: Experiment, manifest: Manifest) -> None:
     if experiment.model.align:
         raise InputError("train.sigma: neighbours are moved onto the centre frame (model.align) for one blur only; "
                          "set model.align to false, or leave out train.sigma")
+
+
+def _check_noise(experiment: Experiment, manifest: Manifest) -> None:
+    if not manifest.is_grey:
+        raise InputError(f"train.noise: is in grey levels, and {manifest.folder} has values of a field; leave it out")
+    if experiment.model.align:
+        raise InputError("train.noise: neighbours are moved onto the centre frame (model.align) by a flow that was found "
+                         "without noise; set model.align to false, or leave out train.noise")
 
 
 def _check_num_frames(settings: TrainSettings, manifest: Manifest) -> None:

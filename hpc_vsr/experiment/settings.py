@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from hpc_vsr.data.splits import WINDOW
-from hpc_vsr.models.blurs import BlurRange
+from hpc_vsr.models.blurs import BLUR, CAMERA_NOISE, parse_levels
 from hpc_vsr.models.settings import ModelSettings, Precision
 from hpc_vsr.system.config import Device, check_finite
 from hpc_vsr.system.errors import InputError
@@ -40,6 +40,10 @@ class TrainSettings:
         Train for a range of blurs, LOW..HIGH in HR pixels (standard deviation; 0 is no blur), such as 0.5..4: the LR
         frames are made from the HR frames with each of 8 blurs, and the fixed filters follow. If not given, the LR
         frames are those of the data set.
+    noise : str
+        Train for noisy recordings too, LOW..HIGH in grey levels (standard deviation), such as 0..4: each batch has one
+        of 4 levels of white noise on its LR frames, and the fixed filters follow. LOW is 0, because the data set is
+        taken as without noise.
     num_frames : int
         Train on this many frames only, the last ones of the training split; 0 uses all.
     loss : str
@@ -99,6 +103,7 @@ class TrainSettings:
     patch_size: int = 64
     augment: bool = True
     sigma: str = ""
+    noise: str = ""
     num_frames: int = 0
     loss: Loss = "charbonnier"
     mse_from: float = 1.0
@@ -142,8 +147,12 @@ class TrainSettings:
         if not (self.lr > 0 and 0 < self.final_lr <= 1 and 0 <= self.ema_decay < 1):
             raise InputError("train: lr must be positive, final_lr in (0, 1] and ema_decay in [0, 1), found "
                              f"{self.lr}, {self.final_lr} and {self.ema_decay}")
-        if self.sigma:
-            BlurRange.parse(self.sigma, "train.sigma")
+        for text, quantity, where in ((self.sigma, BLUR, "train.sigma"), (self.noise, CAMERA_NOISE, "train.noise")):
+            if text:
+                parse_levels(text, quantity, where)
+        if self.noise and self.camera_noise[0] > 0:
+            raise InputError(f"train.noise: must begin at 0, because the data set, with which the network is validated, "
+                             f"is taken as without noise, found {self.noise}")
         if self.seed >= 2**63:
             raise InputError(f"train.seed: must be below 2^63, found {self.seed}")
         if 0 < self.patch_size < 8:
@@ -152,7 +161,12 @@ class TrainSettings:
     @property
     def sigmas(self) -> list[float]:
         """The blurs of the training, in HR pixels; none for that of the data set."""
-        return BlurRange.parse(self.sigma, "train.sigma").sigmas if self.sigma else []
+        return parse_levels(self.sigma, BLUR, "train.sigma") if self.sigma else []
+
+    @property
+    def camera_noise(self) -> list[float]:
+        """The noise of the LR frames of the training, in grey levels; none for that of the data set."""
+        return parse_levels(self.noise, CAMERA_NOISE, "train.noise") if self.noise else []
 
 
 @dataclass(frozen=True)

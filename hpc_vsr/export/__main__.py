@@ -28,6 +28,9 @@ def build_parser() -> Parser:
     parser.add_argument("--sigma", type=float | None, default=None,
                         help="blur in pixels of the output, for a network of a range of blurs (train.sigma); the file "
                              "is for this blur only; the default is that of the training data")
+    parser.add_argument("--noise", type=float | None, default=None,
+                        help="noise of the frames in grey levels, for a network of noisy recordings (train.noise); the "
+                             "default is none")
     return parser
 
 
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     formats = FORMATS if arguments.formats == "both" else (arguments.formats,)
     export(RunFolder(arguments.run), arguments.out or arguments.run / "export", formats,
-           arguments.sigma)
+           arguments.sigma, arguments.noise)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"{' of the scene' * for_video}.", "",
         *_usage(files),
         "## What it assumes", "",
-        f"LR is HR after {blur}. {_range_of_blurs(terms)}On an input that is less blurred the result rings at every "
+        f"LR is HR after {blur}. {_ranges_of_inputs(terms)}On an input that is less blurred the result rings at every "
         "edge; on one that is more blurred it stays soft."
         f"{' `python -m hpc_vsr.upscale` measures the blur and warns.' * for_video}", "",
         "## Training", "", *_training(config, trained, evaluation),
@@ -57,18 +57,24 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
         f"From {FRAMES[settings.frames]} it restores detail that the degradation above has made faint; it does not "
         f"invent detail that is gone. {_measured_on(evaluation)}"
         "On other material it may do worse than Wiener deconvolution, so measure it there. It was not trained on "
-        "frames that are heavily compressed, interlaced or noisy, unless its training data were.", "",
+        f"frames that are heavily compressed{', interlaced or noisy' if not terms.most_noise else ' or interlaced'}, "
+        "unless its training data were.", "",
         "## Licence", "",
         _licence(config), "",
     ]
     return "\n".join(lines)
 
 
-def _range_of_blurs(terms: DataTerms) -> str:
-    if not terms.has_blurs:
-        return ""
-    return (f"The network was trained for blurs of {terms.blurs.sigmas[0]:g} to {terms.blurs.sigmas[-1]:g} pixels, and "
-            "its fixed filters in these files are for the one above (`--sigma` exports it for another). ")
+def _ranges_of_inputs(terms: DataTerms) -> str:
+    (low, high), most, text = terms.blur_range, terms.most_noise, ""
+    if low < high:
+        text += (f"The network was trained for blurs of {low:g} to {high:g} pixels, and its fixed filters in these files "
+                 "are for the one above (`--sigma` exports it for another). ")
+    if most:
+        noise = 0.0 if terms.camera_noise is ABSENT else terms.camera_noise
+        text += (f"It was trained for frames with white noise of 0 to {most:g} grey levels (standard deviation), and its "
+                 f"fixed filters are for {noise:g} (`--noise` exports it for another). ")
+    return text
 
 
 def _ranges(terms: DataTerms) -> str:

@@ -39,21 +39,25 @@ class Deployed(nn.Module):
         return upscale_values(lambda values: self.network.upscale(values, tile=0), frames, self.offset, self.extent)
 
 
-def export(run: RunFolder, out: Path, formats: Sequence[str], sigma: float | None = None) -> list[Path]:
+def export(run: RunFolder, out: Path, formats: Sequence[str], sigma: float | None = None,
+           noise: float | None = None) -> list[Path]:
     """Write the network of a run in some formats, and its card; return the files.
 
     `sigma` is the blur in pixels of the output, of a network that was trained for a range of blurs; if not given, it
-    is that of its training data.
+    is that of its training data. `noise` is that of the frames in grey levels, of a network that was trained for noisy
+    recordings; none if not given.
 
     Raises
     ------
     InputError
-        If the folder is no run, the network was not trained for that blur, the packages for ONNX are missing, or the
+        If the folder is no run, the network was not trained for that blur or noise, the packages for ONNX are missing, or the
         folder cannot be written.
     Failed
         If a file does not compute the same as the network.
     """
-    trained = load_trained(run) if sigma is None else load_trained(run).at(sigma)
+    trained = load_trained(run)
+    if sigma is not None or noise is not None:
+        trained = trained.at(sigma, noise)
     if trained.settings.align:
         raise InputError(f"{run.path}: was trained with model.align, and neither format can hold the optical flow that "
                          "moves its frames; train with model.align = false to export")

@@ -1,9 +1,9 @@
 """Measures the blur of frames from their content, to tell whether a network was trained for such frames.
 
 The power of a sharp picture falls with about the square of the frequency (Field 1987); a Gaussian blur multiplies it by
-exp(-4 pi^2 sigma^2 f^2). Both are fitted to the spectrum where it is above the noise. On six videos, degraded with
-blurs of 0 to 1.5 pixels, this measured 0.4 to 0.7 where there was no blur, and was right within 0.2 from 1 pixel on:
-docs/decisions.md.
+exp(-4 pi^2 sigma^2 f^2). Both are fitted to the spectrum, less the power of the white noise, where it is above the
+noise. On six videos, degraded with blurs of 0 to 1.5 pixels, this measured 0.4 to 0.7 where there was no blur, and was
+right within 0.2 from 1 pixel on: docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from hpc_vsr.media.noise import ROUNDING, measure_noise
+
 SLOPE = 2.0  # by which the logarithm of a sharp picture's power falls over that of the frequency
 BAND = 0.01  # cycles per pixel
 LOWEST, NOISE_FROM = 0.03, 0.42  # below the first the window shows; above the second there is little but noise
-ROUNDING_POWER = 1 / 6  # twice the power of rounding to whole grey levels
+LEAST_POWER = 2 * ROUNDING
 ABOVE_NOISE = 1.5
 LEAST_BANDS, LEAST_SIDE = 8, 32
 OF_SHARP = 0.84  # pixels of the larger frames; measured where these were only reduced, and adds as variances do
@@ -34,19 +36,20 @@ def measure_blur(frames: Iterable[np.ndarray]) -> float | None:
     float or None
         None if they are smaller than 32 pixels or show too little to measure.
     """
-    spectra = [_spectrum(frame) for frame in frames if min(frame.shape) >= LEAST_SIDE]
-    if not spectra:
+    frames = [frame for frame in frames if min(frame.shape) >= LEAST_SIDE]
+    if not frames:
         return None
     # take the frequencies from where the window ends to where the noise begins
-    power = np.mean(spectra, 0)
+    power = np.mean([_spectrum(frame) for frame in frames], 0)
     frequency = np.arange(len(power)) * BAND + BAND / 2
-    noise = max(ROUNDING_POWER, ABOVE_NOISE * float(np.median(power[frequency > NOISE_FROM])))
+    noise = max(LEAST_POWER, ABOVE_NOISE * float(np.median(power[frequency > NOISE_FROM])))
     first = round(LOWEST / BAND)
     below = np.flatnonzero(power[first:] <= noise)
     chosen = slice(first, first + int(below[0]) if len(below) else len(power))
     if chosen.stop - first < LEAST_BANDS:
         return None
     # without blur, power times frequency squared is flat; its decay is that of the blur
+    power = np.maximum(power - (measure_noise(frames) or 0.0) ** 2 - ROUNDING, ROUNDING)
     slope = np.polyfit(frequency[chosen] ** 2, np.log(power[chosen] * frequency[chosen] ** SLOPE), 1)[0]
     return float(np.sqrt(max(0.0, -slope)) / (2 * np.pi))
 

@@ -1,4 +1,4 @@
-"""The fixed Wiener filters of a network for each of several blurs."""
+"""The fixed Wiener filters of a network for each of several blurs, and of several levels of noise."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from hpc_vsr.models.enlarge import Enlarge
 
 
 class FilterBank:
-    """The Wiener filters of a network for several blurs, all of one size; the network gets one of them at a time.
+    """The Wiener filters of a network for several inputs, all of one size; the network gets one of them at a time.
 
     At first the network keeps the filter that it has, in that size.
 
     Parameters
     ----------
     network : Network
-    sigmas, noises : sequence of float
-        Blurs in HR pixels, and the noise-to-signal power for each.
+    filters : sequence of (float, float)
+        Blur in HR pixels and noise-to-signal power of each.
     """
 
-    def __init__(self, network: nn.Module, sigmas: Sequence[float], noises: Sequence[float]):
+    def __init__(self, network: nn.Module, filters: Sequence[tuple[float, float]]):
         self._filters: list[tuple[Enlarge, list[Tensor]]] = []
         for part in network.modules():
             if not isinstance(part, Enlarge) or part.kind != "wiener":
                 continue
             each = [Enlarge("wiener", part.scale, sigma, noise).kernels.to(part.kernels.device)
-                    for sigma, noise in zip(sigmas, noises, strict=True)]
+                    for sigma, noise in filters]
             side = max(kernels.shape[-1] for kernels in [part.kernels, *each])
             part.kernels = _widen(part.kernels, side)
             self._filters.append((part, [_widen(kernels, side) for kernels in each]))
 
     def choose(self, level: int) -> None:
-        """Give the network the filters for blur number `level`."""
+        """Give the network the filters number `level`."""
         for part, each in self._filters:
             part.use(each[level], level)
 

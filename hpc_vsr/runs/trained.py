@@ -48,7 +48,9 @@ class DataTerms:
     variables, units : list of str, optional
         Names and units of several variables, in the order of the channels.
     blurs : Blurs, optional
-        The range of blurs, if the network was trained for one; `sigma` is then that of the data set.
+        The blurs and the camera noise, if the network was trained for several; `sigma` is then that of the data set.
+    camera_noise : float, optional
+        Noise of LR frames in grey levels that the filters are for, of a network that was trained for a range of it.
     """
 
     channels: int
@@ -66,6 +68,7 @@ class DataTerms:
     variables: list[str] = ABSENT
     units: list[str] = ABSENT
     blurs: Blurs = ABSENT
+    camera_noise: float = ABSENT
 
     def __post_init__(self):
         check_finite(self, "data_terms")
@@ -90,13 +93,24 @@ class DataTerms:
 
     @property
     def has_blurs(self) -> bool:
-        """Whether the network was trained for a range of blurs."""
+        """Whether the network was trained for several blurs, or for a range of noise."""
         return self.blurs is not ABSENT
 
-    def at(self, sigma: float) -> DataTerms:
-        """Return the terms for another blur of the range, in HR pixels."""
+    @property
+    def blur_range(self) -> tuple[float, float]:
+        """The blurs that the network was trained for, from and to, in HR pixels."""
+        return (self.blurs.sigmas[0], self.blurs.sigmas[-1]) if self.has_blurs else (self.sigma, self.sigma)
+
+    @property
+    def most_noise(self) -> float:
+        """The largest camera noise that the network was trained for, in grey levels; 0 if for none."""
+        return self.blurs.camera_noise[-1] if self.has_blurs else 0.0
+
+    def at(self, sigma: float, camera_noise: float = 0.0) -> DataTerms:
+        """Return the terms for another blur, in HR pixels, and noise, in grey levels."""
         assert self.has_blurs
-        return dataclasses.replace(self, sigma=sigma, noise=self.blurs.noise_of(sigma))
+        return dataclasses.replace(self, sigma=sigma, noise=self.blurs.noise_of(sigma, camera_noise),
+                                   camera_noise=camera_noise)
 
     @property
     def has_variables(self) -> bool:
@@ -153,22 +167,35 @@ class Trained:
     where: str
     sha256: str
 
-    def at(self, sigma: float) -> Trained:
-        """Return the network with the fixed filters for another blur, in HR pixels; it has the same weights.
+    def at(self, sigma: float | None = None, camera_noise: float | None = None) -> Trained:
+        """Return the network with the fixed filters for another blur and noise; it has the same weights.
+
+        Parameters
+        ----------
+        sigma : float, optional
+            Blur in HR pixels; if not given, that of the data set.
+        camera_noise : float, optional
+            Noise of the LR frames in grey levels; none if not given.
 
         Raises
         ------
         InputError
-            If it was trained for one blur only, or the blur is not one of its range.
+            If it was trained for one blur only, or without noise, or one of them is not of its range.
         """
-        if not self.terms.has_blurs:
+        (low, high), most = self.terms.blur_range, self.terms.most_noise
+        if sigma is not None and low == high:
             raise InputError(f"{self.where}: was trained for one blur, of {self.terms.sigma:g} pixels; another blur "
                              "(--sigma) needs a network that was trained with train.sigma")
-        low, high = self.terms.blurs.sigmas[0], self.terms.blurs.sigmas[-1]
-        if not low <= sigma <= high:
+        if sigma is not None and not low <= sigma <= high:
             raise InputError(f"{self.where}: was trained for blurs of {low:g} to {high:g} pixels of its output, found "
                              f"{sigma:g}")
-        terms = self.terms.at(sigma)
+        if camera_noise is not None and not most:
+            raise InputError(f"{self.where}: was trained for frames without noise; --noise needs a network that was "
+                             "trained with train.noise")
+        if camera_noise is not None and camera_noise > most:
+            raise InputError(f"{self.where}: was trained for noise of 0 to {most:g} grey levels, found "
+                             f"{camera_noise:g}")
+        terms = self.terms.at(self.terms.sigma if sigma is None else sigma, camera_noise or 0.0)
         network = terms.build(self.settings)
         load_weights(network, {**network.state_dict(), **dict(self.network.named_parameters())}, self.where)
         network.eval().requires_grad_(False)

@@ -48,7 +48,7 @@ def format_plan(experiment: Experiment, world_size: int = 1, on_gpus: bool = Fal
     start = load_start(resolved, manifest)
     settings, network = resolved.train, DataTerms.of(manifest, 1e-3).build(experiment.model)
     if settings.sigmas:
-        FilterBank(network, settings.sigmas, [1e-3] * len(settings.sigmas))  # its filters are as wide as the widest
+        FilterBank(network, [(sigma, 1e-3) for sigma in settings.sigmas])  # its filters are as wide as the widest
     used = settings.num_frames - 2 * REACH if settings.num_frames else manifest.num_samples("train")
     samples = min(used, manifest.num_samples("train"))
     epochs = settings.steps * settings.batch_size / samples

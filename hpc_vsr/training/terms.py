@@ -25,10 +25,12 @@ def split_kind(experiment: Experiment) -> Callable[..., Split]:
 
 
 def find_terms(experiment: Experiment, manifest: Manifest) -> DataTerms:
-    """Return the terms of a data set; if the network uses the Wiener filter, its noise is tuned for each blur."""
-    uses_wiener, sigmas = experiment.model.uses_wiener, experiment.train.sigmas
+    """Return the terms of a data set; if the network uses the Wiener filter, its noise is tuned for each."""
+    uses_wiener = experiment.model.uses_wiener
+    sigmas, camera_noise = experiment.train.sigmas, experiment.train.camera_noise
     terms = DataTerms.of(manifest, tune_on(manifest) if uses_wiener else 0.0)
-    if not sigmas:
+    if not sigmas and not camera_noise:
         return terms
-    noise = tune_blurs(manifest, sigmas) if uses_wiener else [0.0] * len(sigmas)
-    return dataclasses.replace(terms, blurs=Blurs(sigmas, noise))
+    sigmas, camera_noise = sigmas or [terms.sigma], camera_noise or [0.0]
+    noise = tune_blurs(manifest, sigmas, camera_noise) if uses_wiener else [0.0] * (len(sigmas) * len(camera_noise))
+    return dataclasses.replace(terms, blurs=Blurs(sigmas, noise, camera_noise))

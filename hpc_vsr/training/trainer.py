@@ -81,8 +81,8 @@ class Trainer:
             if experiment.model.uses_wiener:
                 self.first_lines += compare_noise(start.noise, self.terms.noise)
         network = network.to(ranks.device)
-        # of a range of blurs each batch has one, with the fixed filters for it
-        self.filters = FilterBank(network, self.terms.blurs.sigmas, self.terms.blurs.noise) if sigmas else None
+        # of a range of blurs, or of noise, each batch has one, with the fixed filters for it
+        self.filters = FilterBank(network, self.terms.blurs.filters) if self.terms.has_blurs else None
         self.optimisation = Optimisation(network, self.settings, ranks, self.run_folder.path)
 
         # Position: step 0, or the step of the checkpoint; later records in the history are dropped
@@ -135,7 +135,7 @@ class Trainer:
             self._print_and_log(line)
         # batches from the current step on; the seed decides the order of samples, so a resumed run continues it
         patches = Patches(self.frames, settings.patch_size, self.optimisation.network.reach, settings.augment,
-                          settings.seed, settings.batch_size)
+                          settings.seed, settings.batch_size, settings.camera_noise)
         num_workers = settings.num_workers if self.memory is None else 0
         batches = load_batches(patches, self.step * settings.batch_size, settings.steps * settings.batch_size,
                                settings.batch_size, ranks.rank, ranks.world_size, num_workers, ranks.device)
@@ -282,6 +282,7 @@ class Trainer:
         where = f"frames on {self.memory}" if self.memory is not None else "frames read from the shards"
         ranks = f"{self.ranks.world_size} rank{'s' * (self.ranks.world_size > 1)} on {self.ranks.device.type}"
         blurs = f"blurs of {settings.sigma} HR pixels, " if settings.sigma else ""
+        blurs += f"noise of {settings.noise} grey levels, " if settings.noise else ""
         return (f"{self.run_folder.path}: {resumed}{self.experiment.model.name}, "
                 f"{count_parameters(self.optimisation.network):,} parameters, {settings.steps} steps of "
                 f"{settings.batch_size} samples, {blurs}{settings.precision}, {ranks}, {where}")

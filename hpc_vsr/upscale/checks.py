@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,6 +12,7 @@ import numpy as np
 from hpc_vsr.data.info import for_channels
 from hpc_vsr.media.blur import before_reduction, measure_blur
 from hpc_vsr.media.field_several import split_names
+from hpc_vsr.media.noise import measure_noise
 from hpc_vsr.media.planes import GREY
 from hpc_vsr.runs.trained import match_variables
 from hpc_vsr.system.errors import InputError
@@ -19,6 +21,7 @@ from hpc_vsr.upscale.upscaler import Upscaler
 
 SHARP = 0.6  # what `measure_blur` finds in frames without blur
 BLUR_TOLERANCE = 0.35  # LR pixels
+NOISY = 2.0  # grey levels
 FAR = 0.5  # of the training's range of values; farther beyond that range, the units are probably different
 
 
@@ -59,38 +62,52 @@ def choose_variables(upscaler: Upscaler, given: str | None, where: str) -> tuple
     return given, match_variables(terms, list(by_name), upscaler.name, where)
 
 
-def follow_blur(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable[np.ndarray] | None, where: str
-                ) -> UpscaleSettings:
-    """Give a network of a range of blurs the filters for the blur of the input, and return the settings with it.
+def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable[np.ndarray] | None, where: str
+                 ) -> UpscaleSettings:
+    """Give a network of several blurs, or of noise, the filters for the input, and return the settings with them.
 
     Parameters
     ----------
     settings : UpscaleSettings
-        With the blur that the user gave, if any.
+        With the blur and the noise that the user gave, if any.
     frames : iterable of (h, w) arrays, or None
-        A few frames in which to measure it, luma in grey levels. Without any it is that of the training data.
+        A few frames in which to measure them, luma in grey levels. Without any the blur is that of the training data.
     where : str
         The input, for messages.
     """
-    terms = upscaler.trained.terms
-    if settings.sigma is not None:
-        upscaler.use_blur(settings.sigma)
-        return settings
-    if not terms.has_blurs:
-        return settings
-    found = None if frames is None else measure_blur(frames)
-    why = "not measured in a field" if frames is None else "it shows too little to measure it"
-    sigma, source = terms.sigma, f"{why}; that of the training data"
-    if found is not None:
-        low, high = terms.blurs.sigmas[0], terms.blurs.sigmas[-1]
-        sigma, source = round(before_reduction(found, terms.scale), 2), "measured"
-        if not low <= sigma <= high:
-            source += f" as {sigma:g}; {upscaler.name} was trained for {low:g} to {high:g}"
-            sigma = min(max(sigma, low), high)
-    upscaler.use_blur(sigma)
-    print(f"{where}: taken as blurred by {sigma:g} pixels of the output ({source}); --sigma gives another blur",
-          file=sys.stderr)
-    return dataclasses.replace(settings, sigma=sigma)
+    terms, sigma, noise = upscaler.trained.terms, settings.sigma, settings.noise
+    (low, high), most = terms.blur_range, terms.most_noise
+    to_measure = [sigma is None and low < high, noise is None and most > 0]
+    frames = list(frames) if frames is not None and any(to_measure) else None
+    taken, options = [], []
+    if to_measure[0]:
+        found = None if frames is None else measure_blur(frames)
+        if found is None:
+            why = "not measured in a field" if frames is None else "it shows too little to measure it"
+            sigma, source = terms.sigma, f"{why}; that of the training data"
+        else:
+            sigma, source = _within(before_reduction(found, terms.scale), low, high, upscaler.name)
+        taken.append(f"blurred by {sigma:g} pixels of the output ({source})")
+        options.append("--sigma gives another blur")
+    if to_measure[1]:
+        found = measure_noise(frames or [])
+        noise, source = (0.0, "it shows too little to measure it") if found is None else \
+            _within(found, 0.0, most, upscaler.name)
+        taken.append(f"noisy by {noise:g} grey levels ({source})")
+        options.append("--noise gives another noise")
+    if sigma is not None or noise is not None:
+        upscaler.suit(sigma, noise)
+    if taken:
+        print(f"{where}: taken as {' and '.join(taken)}; {', '.join(options)}", file=sys.stderr)
+    return dataclasses.replace(settings, sigma=sigma, noise=noise)
+
+
+def _within(measured: float, low: float, high: float, name: str) -> tuple[float, str]:
+    """Return a measured value, or the nearest one that the network was trained for, and what to say of it."""
+    value = round(measured, 2)
+    if low <= value <= high:
+        return value, "measured"
+    return min(max(value, low), high), f"measured as {value:g}; {name} was trained for {low:g} to {high:g}"
 
 
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
@@ -99,7 +116,7 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     `frames` are a few (h, w) arrays of luma in grey levels. None if there is nothing to warn of.
     """
     terms = upscaler.trained.terms
-    if terms.has_blurs:
+    if terms.blur_range[0] < terms.blur_range[1]:
         return None
     found = measure_blur(frames)
     expected = terms.sigma / terms.scale
@@ -109,6 +126,17 @@ def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -
     degradation = f"--degradation.sigma {terms.scale * found:.1f}" if found > SHARP else "--degradation.kind BI"
     return (f"warning: {where}: looks blurred by {found:.1f} of its pixels (sigma), and {upscaler.name} was trained "
             f"for {expected:.1f}: {outcome}; train a network on data made with {degradation}")
+
+
+def warn_of_noise(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
+    """Return a line if the frames look noisy, and the network was trained without noise; None if not."""
+    if upscaler.trained.terms.most_noise:
+        return None
+    found = measure_noise(frames)
+    if found is None or found < NOISY:
+        return None
+    return (f"warning: {where}: looks noisy ({found:.1f} grey levels), and {upscaler.name} was trained without noise and "
+            f"may make it stronger; train with --train.noise 0..{math.ceil(found)}")
 
 
 def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:

@@ -26,7 +26,7 @@ from hpc_vsr.models.settings import Choice
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import follow_blur, warn_of_missing, warn_of_range, warn_of_units
+from hpc_vsr.upscale.checks import follow_input, warn_of_missing, warn_of_range, warn_of_units
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
 from hpc_vsr.upscale.stream import Frame, enlarge_stream
 from hpc_vsr.upscale.upscaler import Upscaler
@@ -69,7 +69,7 @@ class FieldUpscaling:
         except ModuleNotFoundError as error:
             raise InputError(f"fields need {error.name}; install it with 'pip install hpc-vsr[fields]'") from None
         frames = settings.frames(source.num_frames)
-        settings = follow_blur(settings, upscaler, None, str(settings.input))
+        settings = follow_input(settings, upscaler, None, str(settings.input))
         _back_projection(settings, upscaler, source)
         inside = [file for path in source.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
         files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in inside]

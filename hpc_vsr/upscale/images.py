@@ -23,7 +23,7 @@ from hpc_vsr.system.files import create_folder, remove_left_together, write_whol
 from hpc_vsr.system.lock import Held, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.system.threads import read_ahead
-from hpc_vsr.upscale.checks import follow_blur, warn_of_blur, warn_of_rounding
+from hpc_vsr.upscale.checks import follow_input, warn_of_blur, warn_of_noise, warn_of_rounding
 from hpc_vsr.upscale.frames import show_comparison
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -86,9 +86,11 @@ class ImageUpscaling:
         names = [_output_name(Path(source.names[frame])) for frame in frames]
         if len(set(names)) < len(names):
             raise InputError(f"{settings.input}: has images whose names differ only in their endings; rename them")
-        settings = follow_blur(settings, upscaler, _sample(source, frames), str(settings.input))
+        settings = follow_input(settings, upscaler, _sample(source, frames), str(settings.input))
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
-        for warning in (warn_of_blur(upscaler, _sample(source, frames), str(settings.input)),
+        few = list(_sample(source, frames))
+        for warning in (warn_of_blur(upscaler, few, str(settings.input)),
+                        warn_of_noise(upscaler, few, str(settings.input)),
                         warn_of_rounding(upscaler, source.white, str(settings.input))):
             if warning:
                 print(warning, file=sys.stderr)

@@ -143,8 +143,9 @@ def format_plan(settings: UpscaleSettings, upscaler: Upscaler) -> str:
 def upscale(settings: UpscaleSettings, upscaler: Upscaler, comm: Any) -> bool:
     """Upscale the input, all ranks together inside `abort_together`, and return whether the output is complete."""
     work = on_main_rank(comm, lambda: plan_upscaling(settings, upscaler))
-    if work.settings.sigma is not None and comm.rank != 0:
-        upscaler.use_blur(work.settings.sigma)  # the first rank has found or read it
+    found = work.settings.sigma, work.settings.noise
+    if any(one is not None for one in found) and comm.rank != 0:
+        upscaler.suit(*found)  # the first rank has measured or read them
     if comm.rank == 0:
         for warning in work.source.facts.warnings:
             print(f"warning: {warning}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hpc_vsr.media.reading import Damaged, Periodic, Reading
 from hpc_vsr.media.tags import Codec
-from hpc_vsr.models.blurs import MOST
+from hpc_vsr.models.blurs import BLUR, CAMERA_NOISE
 from hpc_vsr.models.settings import TILE, Precision
 from hpc_vsr.system.config import as_dict, fingerprint
 from hpc_vsr.system.errors import InputError
@@ -54,6 +54,9 @@ class UpscaleSettings:
     sigma : float
         Blur of the input in pixels of the output (standard deviation), for a network that was trained for a range of
         blurs (train.sigma). If not given it is measured, and in a field it is that of the training data.
+    noise : float
+        Noise of the input in grey levels (standard deviation), for a network that was trained for noisy recordings
+        (train.noise). If not given it is measured.
     bits : int
         Significant bits of images or a video deeper than 8 bits, such as 12; found if not given.
     rate : float
@@ -85,6 +88,7 @@ class UpscaleSettings:
     select: str | None = None
     periodic: Periodic = "auto"
     sigma: float | None = None
+    noise: float | None = None
     bits: int | None = None
     rate: float | None = None
     damaged: Damaged = "refuse"
@@ -99,8 +103,10 @@ class UpscaleSettings:
         if self.start < 0 or self.stop < 0 or 0 < self.stop <= self.start:
             raise InputError(f"--start, --stop: frames {self.start} to {self.stop} are no range; frames count from 0 "
                              "and --stop is the one after the last")
-        if self.sigma is not None and not 0 <= self.sigma <= MOST:
-            raise InputError(f"--sigma: must be 0 (no blur) to {MOST:g} pixels, found {self.sigma}")
+        if self.sigma is not None and not 0 <= self.sigma <= BLUR.most:
+            raise InputError(f"--sigma: must be 0 (no blur) to {BLUR.most:g} pixels, found {self.sigma}")
+        if self.noise is not None and not 0 <= self.noise <= CAMERA_NOISE.most:
+            raise InputError(f"--noise: must be 0 to {CAMERA_NOISE.most:g} grey levels, found {self.noise}")
         if self.segment < 1:
             raise InputError(f"--segment: must be at least 1 frame, found {self.segment}")
         if not 0 <= self.back_projection <= 100:

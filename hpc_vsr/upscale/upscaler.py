@@ -66,15 +66,15 @@ class Upscaler:
         self.workers, self.threads = 1, self._cores
         keep_freed_memory()
 
-    def use_blur(self, sigma: float) -> None:
-        """Enlarge frames of that blur from now on, in pixels of the output.
+    def suit(self, sigma: float | None = None, noise: float | None = None) -> None:
+        """Enlarge frames of that blur, in pixels of the output, and noise, in grey levels, from now on.
 
         Raises
         ------
         InputError
-            If the network was trained for one blur only, or for a range without this one.
+            If the network was trained for one blur only, or without noise, or for ranges without these.
         """
-        self.trained, reach = self.trained.at(sigma), self.reach
+        self.trained, reach = self.trained.at(sigma, noise), self.reach
         self._network = self.trained.network.to(self.device)
         self.reach = reach
 
@@ -253,7 +253,7 @@ class Upscaler:
 
 
 def load(run: str | Path | None = None, device: Literal["auto", "cpu", "cuda"] = "auto", precision: Precision = "auto",
-         tile: int = TILE, local_rank: int = 0, sigma: float | None = None) -> Upscaler:
+         tile: int = TILE, local_rank: int = 0, sigma: float | None = None, noise: float | None = None) -> Upscaler:
     """Load the trained network of a run folder.
 
     Parameters
@@ -273,20 +273,22 @@ def load(run: str | Path | None = None, device: Literal["auto", "cpu", "cuda"] =
     sigma : float, optional
         Blur of the frames in pixels of the output, for a network that was trained for a range of blurs; that of its
         training data if not given.
+    noise : float, optional
+        Noise of the frames in grey levels, for a network that was trained for noisy recordings; none if not given.
 
     Raises
     ------
     InputError
         If the folder is no run or has no valid checkpoint, or there is no such device, or it lacks the precision, or
-        the network was not trained for this blur.
+        the network was not trained for this blur or noise.
     """
     folder = RunFolder(FOLDER if run is None else Path(run))
     chosen, trained = choose_device(device, local_rank), load_trained(folder)
     choice = choose_precision(precision, trained.network, trained.terms.channels, chosen,
                               rounding_shows=trained.terms.rounding_shows and trained.network.skip is None)
     upscaler = Upscaler(trained, folder.name, chosen, choice, tile)
-    if sigma is not None:
-        upscaler.use_blur(sigma)
+    if sigma is not None or noise is not None:
+        upscaler.suit(sigma, noise)
     return upscaler
 
 

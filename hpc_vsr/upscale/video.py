@@ -30,7 +30,7 @@ from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.files import check_free_space, create_folder, is_valid, no_folder, record_checksum, sha256
 from hpc_vsr.system.lock import Held, Lock, only_writer
 from hpc_vsr.system.progress import Progress
-from hpc_vsr.upscale.checks import follow_blur, warn_of_blur
+from hpc_vsr.upscale.checks import follow_input, warn_of_blur, warn_of_noise
 from hpc_vsr.upscale.planes import enlarge_planes
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -76,7 +76,7 @@ class VideoUpscaling:
         frames = settings.frames(source.num_frames)
         left_out = check_container(settings.output, encoding.codec, settings.input,
                                    source.times[frames.start : frames.stop], source.tags.time_base, source.has_clock)
-        settings = follow_blur(settings, upscaler, _sample(source, frames), str(settings.input))
+        settings = follow_input(settings, upscaler, _sample(source, frames), str(settings.input))
         identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
                                   encoded=[encoding.codec, encoding.planes.name, encoding.quality])
         work = cls(settings, source, encoding, frames, identity)
@@ -87,9 +87,12 @@ class VideoUpscaling:
         # tell what will be lost or may look wrong
         for stream in [*left_out, *_lost(source, encoding)]:
             print(f"{settings.input}: {stream} is left out", file=sys.stderr)
-        warning = None if is_finished else warn_of_blur(upscaler, _sample(source, frames), str(settings.input))
-        if warning:
-            print(warning, file=sys.stderr)
+        if not is_finished:
+            few = list(_sample(source, frames))
+            for warning in (warn_of_blur(upscaler, few, str(settings.input)),
+                            warn_of_noise(upscaler, few, str(settings.input))):
+                if warning:
+                    print(warning, file=sys.stderr)
         return work
 
     @property
