@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,19 @@ import torch
 from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.evaluation.baselines import tune_on
+from hpc_vsr.evaluation.calibration import measure_calibration
 from hpc_vsr.evaluation.measure import Pictures, measure_flow, measure_split
 from hpc_vsr.evaluation.methods import BASELINE, Method, applied_twice, baselines, network_methods
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.evaluation.scores import list_parts
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.models.precision import choose_precision, warn_of_bf16
+from hpc_vsr.runs.error_head import load_error
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained, match_variables
 from hpc_vsr.system.config import ABSENT, as_dict
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.system.files import write_sealed, write_whole
+from hpc_vsr.system.files import sha256, write_sealed, write_whole
 from hpc_vsr.system.gpus import choose_device, own_device
 from hpc_vsr.system.lock import only_writer, remove_left
 from hpc_vsr.system.memory import keep_freed_memory
@@ -57,7 +60,7 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
     run.check_name()
     # check the weights and the data before anything is computed
     trained = load_trained(run)
-    _check_fit(trained, manifest)
+    check_suits(trained, manifest)
     trained = _for_blur(trained, manifest.degradation.blur_sigma)
     check_shards(manifest, {settings.split, "val"})
     device = own_device(choose_device(settings.device))
@@ -89,12 +92,24 @@ def _evaluate(run: RunFolder, manifest: Manifest, settings: EvaluateSettings, sh
         run=run.name, split=settings.split, dataset=DatasetSummary.of(manifest), step=trained.step,
         precision=precision, device=device.type, wiener_noise=noise, trained_on=trained.terms.fingerprint,
         checkpoint_sha256=trained.sha256, twice_sha256=_sha256_of_twice(settings), settings=settings, rows=rows,
-        flow=flow)
+        flow=flow, **_calibration(run, trained, clips, device))
     _print_if_replaced(run.evaluation(settings.split), manifest)
     with write_whole(run.pictures(settings.split)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **_as_arrays(pictures))
     write_sealed(run.evaluation(settings.split), as_dict(evaluation))
     return evaluation
+
+
+def _calibration(run: RunFolder, trained: Trained, clips: Clips, device: torch.device) -> dict[str, Any]:
+    """Return how well the run predicts its error, for the record; nothing if it was not calibrated."""
+    if not run.error_head.exists():
+        return {}
+    try:
+        error = load_error(run, trained)
+    except InputError as reason:  # such as of a training that went on
+        print(f"warning: {reason}", file=sys.stderr)
+        return {}
+    return {"error_sha256": error.sha256, "calibrations": measure_calibration(error, clips, device)}
 
 
 def _in_order(rows: list[Row], clips: Clips, manifest: Manifest) -> list[Row]:
@@ -140,11 +155,16 @@ def evaluate_if_needed(run: RunFolder, manifest: Manifest, settings: EvaluateSet
         if (found.run == run.name and dataclasses.replace(found.settings, device=settings.device) == settings
                 and found.checkpoint_sha256 == run.checkpoints.best_sha256()
                 and found.twice_sha256 == _sha256_of_twice(settings)
+                and found.error_sha256 == _sha256_of_error(run)
                 and found.dataset.fingerprint == manifest.fingerprint and run.pictures(settings.split).exists()):
             print(f"{run.path}: already measured", file=sys.stderr)
             remove_left(run.path, LOCK)
             return
     evaluate(run, manifest, settings, shared)
+
+
+def _sha256_of_error(run: RunFolder) -> Any:
+    return sha256(run.error_head) if run.error_head.exists() else ABSENT
 
 
 def _sha256_of_twice(settings: EvaluateSettings) -> str | None:
@@ -171,7 +191,7 @@ def _for_blur(trained: Trained, sigma: float) -> Trained:
     return trained
 
 
-def _check_fit(trained: Trained, manifest: Manifest) -> None:
+def check_suits(trained: Trained, manifest: Manifest) -> None:
     """Raise `InputError` unless the network fits the data set."""
     terms = trained.terms
     if terms.has_variables or manifest.has_variables:

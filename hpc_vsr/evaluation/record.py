@@ -128,6 +128,38 @@ class Flow(Record):
     pairs: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Record):
+    """How well the error is predicted, of all pixels or of one of several variables; see `measure_calibration`.
+
+    Attributes
+    ----------
+    predicted, actual : list of float
+        Predicted and actual error (root mean square) of pixels with about the same predicted error, ascending.
+    share : list of float
+        Share of the pixels that each of them stands for.
+    rms_predicted, rms_actual : float
+        Of all pixels, in `units`.
+    within : list of float
+        Share of the pixels whose error is within 1, 2 and 3 times the predicted one.
+    """
+
+    pixels: int
+    variable: str = ABSENT
+    units: str
+    predicted: list[float]
+    actual: list[float]
+    share: list[float]
+    rms_predicted: float
+    rms_actual: float
+    within: list[float]
+
+    def __post_init__(self):
+        lengths = {len(self.predicted), len(self.actual), len(self.share)}
+        if len(lengths) != 1 or 0 in lengths or len(self.within) != 3:
+            raise InputError("calibrations: lists of wrong lengths")
+
+
 @dataclass(frozen=True)
 class ClipSummary(Record):
     """A clip of the data set of an evaluation; the name of that of a data set of one source is that of the file."""
@@ -227,6 +259,9 @@ class Evaluation(Record):
     settings: EvaluateSettings
     rows: list[Row]
     flow: Flow = ABSENT
+    # only of a run that predicts its error
+    error_sha256: str = ABSENT
+    calibrations: list[Calibration] = ABSENT
 
     def __post_init__(self):
         grey, several = self.dataset.is_grey, has_variables(self.dataset.as_one)

@@ -52,8 +52,8 @@ def _check_noise(experiment: Experiment, manifest: Manifest) -> None:
     if not manifest.is_grey:
         raise InputError(f"train.noise: is in grey levels, and {manifest.folder} has values of a field; leave it out")
     if experiment.model.align:
-        raise InputError("train.noise: neighbours are moved onto the centre frame (model.align) by a flow that was found "
-                         "without noise; set model.align to false, or leave out train.noise")
+        raise InputError("train.noise: neighbours are moved onto the centre frame (model.align) by a flow that was "
+                         "found without noise; set model.align to false, or leave out train.noise")
 
 
 def _check_num_frames(settings: TrainSettings, manifest: Manifest) -> None:

@@ -151,8 +151,8 @@ class TrainSettings:
             if text:
                 parse_levels(text, quantity, where)
         if self.noise and self.camera_noise[0] > 0:
-            raise InputError(f"train.noise: must begin at 0, because the data set, with which the network is validated, "
-                             f"is taken as without noise, found {self.noise}")
+            raise InputError("train.noise: must begin at 0, because the data set, with which the network is "
+                             f"validated, is taken as without noise, found {self.noise}")
         if self.seed >= 2**63:
             raise InputError(f"train.seed: must be below 2^63, found {self.seed}")
         if 0 < self.patch_size < 8:

@@ -68,12 +68,12 @@ def write_card(run: RunFolder, trained: Trained, files: Sequence[Path]) -> str:
 def _ranges_of_inputs(terms: DataTerms) -> str:
     (low, high), most, text = terms.blur_range, terms.most_noise, ""
     if low < high:
-        text += (f"The network was trained for blurs of {low:g} to {high:g} pixels, and its fixed filters in these files "
-                 "are for the one above (`--sigma` exports it for another). ")
+        text += (f"The network was trained for blurs of {low:g} to {high:g} pixels, and its fixed filters in these "
+                 "files are for the one above (`--sigma` exports it for another). ")
     if most:
         noise = 0.0 if terms.camera_noise is ABSENT else terms.camera_noise
-        text += (f"It was trained for frames with white noise of 0 to {most:g} grey levels (standard deviation), and its "
-                 f"fixed filters are for {noise:g} (`--noise` exports it for another). ")
+        text += (f"It was trained for frames with white noise of 0 to {most:g} grey levels (standard deviation), and "
+                 f"its fixed filters are for {noise:g} (`--noise` exports it for another). ")
     return text
 
 

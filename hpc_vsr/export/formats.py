@@ -50,8 +50,8 @@ def export(run: RunFolder, out: Path, formats: Sequence[str], sigma: float | Non
     Raises
     ------
     InputError
-        If the folder is no run, the network was not trained for that blur or noise, the packages for ONNX are missing, or the
-        folder cannot be written.
+        If the folder is no run, the network was not trained for that blur or noise, the packages for ONNX are missing,
+        or the folder cannot be written.
     Failed
         If a file does not compute the same as the network.
     """

@@ -52,7 +52,8 @@ def is_written(path: Path, mark: str) -> bool:
 
 
 def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, scale: int,
-                frame: Callable[[int], np.ndarray | list[np.ndarray]], history: str, mark: str) -> list[str]:
+                frame: Callable[[int], np.ndarray | list[np.ndarray]], history: str, mark: str, are_errors: bool = False
+                ) -> list[str]:
     """Write a field frame by frame, in the memory of a few frames; it appears whole or not at all.
 
     Parameters
@@ -71,6 +72,8 @@ def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, s
         Line that is put before the history of the source.
     mark : str
         Text by which `is_written` recognises the field.
+    are_errors : bool
+        Whether the frames are the standard deviations of the enlarged ones; the variables are NAME_error then.
 
     Returns
     -------
@@ -84,11 +87,12 @@ def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, s
     dataset = beside.dataset
     size, encodings = (scale * source.height, scale * source.width), {}
     planes = InOrder(frame, len(source.channels))
-    for channel, variable in enumerate(source.channels):
-        original = datasets[0][variable]
+    names = [f"{name}_error" for name in source.channels] if are_errors else source.channels
+    for channel, (variable, own) in enumerate(zip(names, source.channels, strict=True)):
+        original = datasets[0][own]
         encoding = _encoding(original.variable, source.offsets[channel] != 0)
         array = xarray.DataArray(planes.lazy(frames, channel, size, encoding), dims=(time, rows, columns),
-                                 attrs=beside.attrs[variable])
+                                 attrs=_as_error(beside.attrs[own], own) if are_errors else beside.attrs[own])
         # dimensions of length one stay where they are, if time, rows and columns are in this order
         single = {dim: 1 for dim in original.dims if dim not in array.dims}
         order = original.dims if tuple(dim for dim in original.dims if dim in array.dims) == array.dims else (
@@ -96,7 +100,7 @@ def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, s
         dataset[variable] = array.expand_dims(single).transpose(*order)
         dataset[variable].encoding = dict(encoding)
         encodings[variable] = {**encoding, "chunksizes": (*(1 for _ in order[:-2]), *size)}
-    _name_coordinates(dataset, source.channels, source.chosen)
+    _name_coordinates(dataset, names, source.chosen)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs["history"] = "\n".join(filter(None, [f"{now}: {history}", dataset.attrs.get("history")]))
     dataset.attrs[MARK] = mark
@@ -108,6 +112,14 @@ def write_field(path: Path, source: FieldSource | FieldsSource, frames: range, s
                 dataset.to_netcdf(temporary, format="NETCDF4", engine="netcdf4",
                                   unlimited_dims=_unlimited(datasets[0], time), encoding=encodings)
     return beside.left_out
+
+
+def _as_error(attrs: dict, name: str) -> dict:
+    """Return the attributes of the error of a variable, in its units; the standard name has CF's modifier."""
+    kept = {key: attrs[key] for key in ("units", "grid_mapping") if key in attrs}
+    if "standard_name" in attrs:
+        kept["standard_name"] = f"{attrs['standard_name']} standard_error"
+    return {"long_name": f"predicted error (standard deviation) of {attrs.get('long_name', name)}", **kept}
 
 
 @contextlib.contextmanager

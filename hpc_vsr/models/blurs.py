@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -99,7 +98,7 @@ class Blurs:
 
 def _between(values: Sequence[float], value: float) -> list[tuple[int, float]]:
     """Return the places of the one or two ascending values around a value, and the share of each."""
-    above = bisect.bisect_left(values, value)
+    above = sum(one < value for one in values)
     if above == 0 or above == len(values):
         return [(min(above, len(values) - 1), 1.0)]
     share = (value - values[above - 1]) / (values[above] - values[above - 1])

@@ -84,6 +84,12 @@ class Network(nn.Module):
         """Map (B, C, 5, h + 2 reach, w + 2 reach) to (B, C, s (h - 2), s (w - 2)); training uses this on patches."""
         return self._complete(self.core(self._core_input(lr)), _centre(lr))
 
+    def with_core(self, lr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the output as `forward` gives it, and what the core sees and makes of it, in its range of values."""
+        seen = self._core_input(lr)
+        made = self.core(seen)
+        return self._complete(made, _centre(lr)), seen, made
+
     def with_warp_error(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output as `forward` gives it, and the photometric error of the flow (only flow4x)."""
         out, error = self.core.with_warp_error(self._core_input(lr))

@@ -203,6 +203,7 @@ def _summary(run: RunFolder, evaluation: Evaluation) -> RunSummary:
         imported=config.get("imported"), start=read_start(config, str(run.config)),
         epochs=epoch if _is_number(epoch) else None,
         is_grey=evaluation.dataset.is_grey, flow=None if evaluation.flow is ABSENT else evaluation.flow,
+        calibrations=evaluation.calibrations,
         step=evaluation.step, precision=evaluation.precision, device=evaluation.device,
         wiener_noise=evaluation.wiener_noise, trained_on=evaluation.trained_on,
         variables=evaluation.dataset.channels if has_variables(evaluation.dataset.as_one) else ABSENT)

@@ -126,6 +126,36 @@ def power_spectra(report: Report, variable: Variable) -> str:
         return _svg(figure)
 
 
+def calibrations(report: Report) -> str | None:
+    """Return the actual error over the predicted one of every run that predicts its error, as SVG; None if none does.
+
+    Several variables have a panel each.
+    """
+    runs = [run for run in report.runs if run.calibrations is not ABSENT][:MAX_LEGEND]
+    if not runs:
+        return None
+    number = min(MAX_PANELS, len(runs[0].calibrations))
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, number)
+        lines = -(-number // columns)
+        figure = Figure(figsize=(4.6 * columns, 4.0 * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for index, axes in zip(range(number), grid.flat, strict=False):
+            for run in runs:
+                found = run.calibrations[index]
+                axes.loglog(found.predicted, found.actual, "o-", color=method_colour(report, run.name), markersize=4,
+                            label=run.name)
+            limits = axes.get_xlim()
+            axes.loglog(limits, limits, color="#8a93a0", linewidth=1, linestyle=":", label="as predicted", zorder=0)
+            of = "" if found.variable is ABSENT else f" of {found.variable}"
+            axes.set(xlabel=f"predicted error{of} ({found.units})", ylabel=f"actual error ({found.units})",
+                     xlim=limits)
+            axes.legend(fontsize=9)
+        for axes in list(grid.flat)[number:]:
+            axes.set_axis_off()
+        return f'<div style="max-width: {24 * columns}rem">{_svg(figure)}</div>'
+
+
 def ablations(report: Report) -> str | None:
     """Return PSNR over each setting in which runs differ, as SVG; None if there is nothing to draw."""
     groups = report.groups()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hpc_vsr.evaluation.record import Flow
+from hpc_vsr.evaluation.record import Calibration, Flow
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.start import Start
@@ -17,7 +17,7 @@ class RunSummary:
     """A run of a report: its settings, and how its weights were measured.
 
     `train` is None if they were imported; `start` says where a fine-tuned run started. `variables` are the names of
-    several variables.
+    several variables. `calibrations` say how well it predicts its error, if it does.
     """
 
     name: str
@@ -34,6 +34,7 @@ class RunSummary:
     wiener_noise: float | list[float]
     trained_on: str
     variables: list[str] = ABSENT
+    calibrations: list[Calibration] = ABSENT
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,28 @@ def flow_table(report: Report) -> Table | None:
                  ["run", "learned", "DIS", "no motion", "pairs of frames"], rows, (0,))
 
 
+def calibration_table(report: Report) -> Table | None:
+    """Return how well the runs predict their error; None if none does."""
+    named = report.has_variables
+    rows = [[run.name, *([found.variable] if named else []), f"{found.rms_predicted:.4g}", f"{found.rms_actual:.4g}",
+             *(f"{100 * share:.1f}" for share in found.within)]
+            for run in report.runs if run.calibrations is not ABSENT for found in run.calibrations]
+    if not rows:
+        return None
+    units = "the units of each variable" if named else report.dataset.units
+    return Table("Predicted error", f"predicted and actual error as root mean square over the pixels, in {units}, and "
+                 "the share of the pixels whose error is within 1, 2 and 3 times the predicted one; a Gaussian "
+                 "distribution has 68.3, 95.4 and 99.7 %",
+                 ["run", *(["variable"] if named else []), "predicted", "actual", "1 (%)", "2 (%)", "3 (%)"], rows,
+                 (0, 1) if named else (0,))
+
+
 def markdown(report: Report, lead: str) -> str:
     """Return the whole report as Markdown, with aligned tables."""
     dataset = report.dataset
     parts = [f"# {dataset.title}, {dataset.degradation.scale} times", lead]
     optional = [clips_table(report), comparison_table(report), ablation_table(report), flow_table(report),
-                published_table(report)]
+                calibration_table(report), published_table(report)]
     for table in [*result_tables(report), *filter(None, optional)]:
         parts += [f"**{table.title}**: {table.meaning.rstrip('.')}.", _aligned(table)]
     if report.published:

@@ -123,6 +123,7 @@ def _page(report: Report, split: str) -> str:
         clips=tables.clips_table(report),
         clips_svg=figures.psnr_over_clips(report, profile) if is_collection else None,
         frames_svg=None if is_collection else figures.psnr_over_frames(report, profile),
+        calibration=tables.calibration_table(report), calibration_svg=figures.calibrations(report),
         training_svg=figures.training_curves(report), facts=_facts(report))
 
 

@@ -37,6 +37,10 @@ class RunFolder:
         return Checkpoints(self.path / "checkpoints")
 
     @property
+    def error_head(self) -> Path:
+        return self.path / "error-head.pt"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hpc_vsr.data.info import MAX_CHANNELS, MAX_VARIABLES, for_channels
 from hpc_vsr.data.manifest import Manifest
@@ -159,6 +159,8 @@ class DataTerms:
 @dataclass(frozen=True)
 class Trained:
     """A trained network and the data that it was trained for."""
+
+    predicts_error: ClassVar[bool] = False  # see `hpc_vsr.runs.error_head.TrainedError`
 
     network: Network
     settings: ModelSettings

@@ -135,8 +135,8 @@ def warn_of_noise(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) 
     found = measure_noise(frames)
     if found is None or found < NOISY:
         return None
-    return (f"warning: {where}: looks noisy ({found:.1f} grey levels), and {upscaler.name} was trained without noise and "
-            f"may make it stronger; train with --train.noise 0..{math.ceil(found)}")
+    return (f"warning: {where}: looks noisy ({found:.1f} grey levels), and {upscaler.name} was trained without noise "
+            f"and may make it stronger; train with --train.noise 0..{math.ceil(found)}")
 
 
 def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:

@@ -75,7 +75,7 @@ class FieldUpscaling:
         files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in inside]
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
         work = cls(settings, source, frames, identity)
-        if not work.is_finished():
+        if not work.is_finished() and not upscaler.trained.predicts_error:
             first = next((number for number in frames if number not in source.facts.empty), None)
             if first is None:
                 raise InputError(f"{settings.input}: {' or '.join(source.channels)} has no valid value in the frames "
@@ -136,8 +136,8 @@ class FieldUpscaling:
                    f"{steps}")
         with contextlib.closing(self._enlarge(upscaler)) as enlarged:
             left_out = write_field(settings.output, source, self.frames, upscaler.scale, frame, history,
-                                   self.fingerprint)
-        if left_out:
+                                   self.fingerprint, upscaler.trained.predicts_error)
+        if left_out and not upscaler.trained.predicts_error:
             progress.say(f"{settings.output}: without {', '.join(left_out)} of {settings.input.name}, which describe "
                          "its own grid or values and are not known for the enlarged ones")
 
@@ -162,7 +162,7 @@ class FieldUpscaling:
             planes = []
             for channel, (dtype, offset) in enumerate(zip(source.output_dtypes, source.offsets, strict=True)):
                 out = projected[channel].astype(dtype)
-                if offset:
+                if offset and not upscaler.trained.predicts_error:
                     out += offset
                 # gaps of the input are gaps of the output
                 if valid is not None:

@@ -24,6 +24,7 @@ from hpc_vsr.system.lock import Held, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.system.threads import read_ahead
 from hpc_vsr.upscale.checks import follow_input, warn_of_blur, warn_of_noise, warn_of_rounding
+from hpc_vsr.upscale.errors import to_grey
 from hpc_vsr.upscale.frames import show_comparison
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -88,11 +89,11 @@ class ImageUpscaling:
             raise InputError(f"{settings.input}: has images whose names differ only in their endings; rename them")
         settings = follow_input(settings, upscaler, _sample(source, frames), str(settings.input))
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
-        few = list(_sample(source, frames))
+        few = [] if upscaler.trained.predicts_error else list(_sample(source, frames))
         for warning in (warn_of_blur(upscaler, few, str(settings.input)),
                         warn_of_noise(upscaler, few, str(settings.input)),
                         warn_of_rounding(upscaler, source.white, str(settings.input))):
-            if warning:
+            if warning and few:
                 print(warning, file=sys.stderr)
         return cls(settings, source, frames, names, identity)
 
@@ -193,6 +194,8 @@ def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSetting
 
     # what the workers make of an enlarged frame: with a network for luma, Lanczos interpolation enlarges chroma
     def finish(enlarged: np.ndarray, frame: Frame) -> np.ndarray:
+        if upscaler.trained.predicts_error:
+            return to_grey(enlarged)
         if settings.compare:
             show_comparison(enlarged, frame.values)
         rgb = enlarged.transpose(1, 2, 0) / GREY if is_rgb else _with_chroma(enlarged[0], frame.rest.rgb, scale)

@@ -14,6 +14,7 @@ from hpc_vsr.media.planes import PlaneFormat, without_alpha
 from hpc_vsr.media.video_sink import Encoding, planes_of_rgb
 from hpc_vsr.media.video_source import VideoSource
 from hpc_vsr.system.threads import read_ahead
+from hpc_vsr.upscale.errors import to_grey
 from hpc_vsr.upscale.frames import show_comparison
 from hpc_vsr.upscale.settings import UpscaleSettings
 from hpc_vsr.upscale.stream import READ_AHEAD, Frame, enlarge_stream
@@ -25,13 +26,15 @@ BETWEEN = ("mjpeg", "mpeg1video", "png")  # codecs whose chroma samples lie betw
 
 def enlarge_planes(source: VideoSource, frames: range, encoding: Encoding, settings: UpscaleSettings,
                    upscaler: Upscaler) -> Iterator[list[np.ndarray]]:
-    """Yield the planes (luma, chroma, opacity) of the upscaled frames, as they are encoded.
+    """Yield the planes (luma, chroma, opacity) of the upscaled frames as they are encoded, or their errors as one.
 
     One thread decodes ahead, and the upscaler's workers compute; closing the iterator ends them.
     """
     is_rgb, planes, scale = upscaler.channels == 3, encoding.planes, upscaler.scale
     # what the workers make of an enlarged frame
     def finish(enlarged: np.ndarray, frame: Frame) -> list[np.ndarray]:
+        if upscaler.trained.predicts_error:
+            return [to_grey(enlarged)]
         if settings.compare:
             show_comparison(enlarged, frame.values)
         if is_rgb:  # the network enlarges all three channels, and the result becomes luma and chroma

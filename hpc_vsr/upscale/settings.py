@@ -28,6 +28,10 @@ class UpscaleSettings:
         A video, a folder of PNG, TIFF or JPEG images, a TIFF file with pages, or a field (NetCDF, HDF5 or Zarr).
     output : Path
         Output of the same kind as the input: a video (.mp4, .mov, .mkv), a folder of images, or a field (.nc, .zarr).
+    error_map : Path
+        Also write the error that the network expects at each pixel, as a standard deviation; the run must have been
+        calibrated (hpc_vsr.calibrate). Of a video it is a .mkv file without loss, of images a folder, both as grey
+        levels times 10; of a field it is a file with NAME_error in the units of the variable NAME.
     start : int
         First frame, counted from 0.
     stop : int
@@ -76,6 +80,7 @@ class UpscaleSettings:
     input: Path
     output: Path
     run: Path | None = None
+    error_map: Path | None = None
     start: int = 0
     stop: int = 0
     compare: bool = False
@@ -147,11 +152,13 @@ class UpscaleSettings:
         return range(self.start, stop)
 
 
-SHARED = ("output", "part", "device", "tile", "run", "input")  # do not change a segment, or are compared in another way
+# do not change a segment, or are compared in another way
+SHARED = ("output", "part", "device", "tile", "run", "input", "error_map")
 
 
 def fingerprint_of(settings: UpscaleSettings, **facts: Any) -> str:
     """Return sixteen hexadecimal digits that identify an upscaling by its settings and by facts such as checksums."""
+    ranges = ("sigma", "noise")  # without them the fingerprint is that of versions that did not have them
     chosen = {name: value for name, value in as_dict(settings).items()
-              if name not in SHARED and not (name == "sigma" and value is None)}  # as before there were ranges
+              if name not in SHARED and not (name in ranges and value is None)}
     return fingerprint({**chosen, **facts})

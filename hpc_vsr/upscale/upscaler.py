@@ -112,7 +112,8 @@ class Upscaler:
         """
         with self._computing():
             out = unwrap(self._network.upscale_seen(seen, self.tile), self.margin(periodic), periodic, size)
-            return from_unit(out, self._offset(subtracted), self.trained.terms.extent)[0].cpu()
+            offset = 0.0 if self.trained.predicts_error else self._offset(subtracted)
+            return from_unit(out, offset, self.trained.terms.extent)[0].cpu()
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ from hpc_vsr.system.files import check_free_space, create_folder, is_valid, no_f
 from hpc_vsr.system.lock import Held, Lock, only_writer
 from hpc_vsr.system.progress import Progress
 from hpc_vsr.upscale.checks import follow_input, warn_of_blur, warn_of_noise
+from hpc_vsr.upscale.errors import PER_GREY_LEVEL, encode_errors
 from hpc_vsr.upscale.planes import enlarge_planes
 from hpc_vsr.upscale.record import join_upscaling
 from hpc_vsr.upscale.settings import UpscaleSettings, fingerprint_of
@@ -51,7 +52,8 @@ class VideoUpscaling:
     ----------
     settings : UpscaleSettings
     source : VideoSource
-    encoding : Encoding
+    shown, encoding : Encoding
+        How the enlarged pictures are coded, and what is written: these pictures, or their predicted errors.
     frames : range
         The frames to upscale.
     fingerprint : str
@@ -60,6 +62,7 @@ class VideoUpscaling:
 
     settings: UpscaleSettings
     source: VideoSource
+    shown: Encoding
     encoding: Encoding
     frames: range
     fingerprint: str
@@ -72,22 +75,23 @@ class VideoUpscaling:
     @classmethod
     def plan(cls, settings: UpscaleSettings, upscaler: Upscaler, source: VideoSource) -> VideoUpscaling:
         """Check the input and the output; warn of streams that will be lost and of what may look wrong."""
-        encoding = _choose_encoding(settings, source, upscaler.scale)
+        shown = _choose_encoding(settings, source, upscaler.scale)
+        encoding = encode_errors(shown) if upscaler.trained.predicts_error else shown
         frames = settings.frames(source.num_frames)
         left_out = check_container(settings.output, encoding.codec, settings.input,
                                    source.times[frames.start : frames.stop], source.tags.time_base, source.has_clock)
         settings = follow_input(settings, upscaler, _sample(source, frames), str(settings.input))
         identity = fingerprint_of(settings, source=sha256(settings.input), network=upscaler.trained.sha256,
                                   encoded=[encoding.codec, encoding.planes.name, encoding.quality])
-        work = cls(settings, source, encoding, frames, identity)
+        work = cls(settings, source, shown, encoding, frames, identity)
         is_finished = work.is_finished()
         if settings.output.exists() and not is_finished:
             raise InputError(f"{settings.output}: exists and is not what this command makes; delete it or choose "
                              "another --output")
         # tell what will be lost or may look wrong
-        for stream in [*left_out, *_lost(source, encoding)]:
+        for stream in [*left_out, *_lost(source, shown)] if not upscaler.trained.predicts_error else []:
             print(f"{settings.input}: {stream} is left out", file=sys.stderr)
-        if not is_finished:
+        if not is_finished and not upscaler.trained.predicts_error:
             few = list(_sample(source, frames))
             for warning in (warn_of_blur(upscaler, few, str(settings.input)),
                             warn_of_noise(upscaler, few, str(settings.input))):
@@ -161,7 +165,7 @@ class VideoUpscaling:
                         if pictures is None:
                             rest = range(self.units[number].start, stop)
                             pictures = stream.enter_context(contextlib.closing(
-                                enlarge_planes(self.source, rest, self.encoding, self.settings, upscaler)))
+                                enlarge_planes(self.source, rest, self.shown, self.settings, upscaler)))
                         self._make_segment(number, pictures, progress, lock)
                 except Held:  # an element of an array that was submitted again meets those of the first array
                     if self.settings.part is None:
@@ -207,7 +211,8 @@ class VideoUpscaling:
         return True
 
     def _join_segments(self, upscaler: Upscaler) -> None:
-        comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name} "
+        what = f", {PER_GREY_LEVEL} for each grey level" if upscaler.trained.predicts_error else ""
+        comment = (f"upscaled {upscaler.scale} times by hpc-vsr {__version__} with {upscaler.name}{what} "
                    f"({upscaler.trained.settings.name}, {upscaler.trained.sha256[:12]}); {self.fingerprint}"
                    + "".join(f"; another frame stands in for {len(frames)} {what}"
                              for what, frames in _stand_ins(self.source).items()))

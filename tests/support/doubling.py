@@ -30,7 +30,7 @@ def double_video(source: Path, target: Path, channels: int = 1, **settings) -> V
         workers=2, threads=1, frames_seen=lambda window: window, prepare=lambda frame, *_: frame,
         enlarge_seen=repeat_pixels, trained=SimpleNamespace(
             sha256="0" * 64, settings=SimpleNamespace(name="none"), terms=SimpleNamespace(
-                sigma=0.0, scale=SCALE, has_blurs=False)))
+                sigma=0.0, scale=SCALE, blur_range=(0.0, 0.0), most_noise=0.0), predicts_error=False))
     given = UpscaleSettings(run=Path("none"), input=source, output=target, **settings)
     opened = open_source(source, "video", "rgb" if channels == 3 else "y", given.reading)
     work = VideoUpscaling.plan(given, upscaler, opened)

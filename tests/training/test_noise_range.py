@@ -141,7 +141,8 @@ def test_a_field_has_no_grey_levels(tmp_path):
     values = moving_pattern(40, 48, 64)[..., 0].astype(np.float32) / 255
     axes = {"time": np.arange(40), "y": np.arange(48), "x": np.arange(64)}
     xarray.DataArray(values, axes, ["time", "y", "x"], "speed", {"units": "m/s"}).to_netcdf(tmp_path / "field.nc")
-    done = run_stage("preprocess", "--field", tmp_path / "field.nc", "--variable", "speed", "--shards", 3, "--out", tmp_path / "data")
+    done = run_stage("preprocess", "--field", tmp_path / "field.nc", "--variable", "speed", "--shards", 3, "--out",
+                     tmp_path / "data")
     assert done.returncode == 0, done.stderr
     assert_refused(train_tiny(tmp_path / "data", tmp_path / "run", "--train.noise", "0..4"), "train.noise",
                    "grey levels")
