@@ -12,6 +12,7 @@ from hpc_vsr.models.network import LOST, Network
 
 WIDTH, NUM_BLOCKS = 16, 2
 FIRST_GUESS = 0.01  # of the error at the start, in values 0..1
+CHANGES = 20.0  # scale of what the core adds to its residual path, which is small beside the frames
 RANGE = (-5.0, 5.0)  # of the logarithm of an error over the first guess
 
 
@@ -39,7 +40,7 @@ class ErrorHead(nn.Module):
     def forward(self, seen: Tensor, made: Tensor) -> Tensor:
         """Map (B, C, num_frames, h, w) and (B, C, s (h - 2), s (w - 2)) of values about 0..1 to the latter's shape."""
         seen = seen[..., LOST:-LOST, LOST:-LOST].flatten(1, 2)
-        features = self.blocks(self.enter(torch.cat([seen, F.pixel_unshuffle(made, self.scale)], 1)))
+        features = self.blocks(self.enter(torch.cat([seen, F.pixel_unshuffle(CHANGES * made, self.scale)], 1)))
         logarithm = F.pixel_shuffle(self.last(features), self.scale).float()
         return FIRST_GUESS * self.factor * logarithm.clamp(*RANGE).exp()
 
