@@ -1,5 +1,6 @@
-"""Packs a trained run as the bundled network: its best weights and its configuration, without the optimiser.
+"""Packs a trained run as the bundled network: its best weights, what predicts its error, and its configuration.
 
+    python -m hpc_vsr.calibrate --run runs/bundled
     python benchmarks/pack_bundled.py --run runs/bundled
 
 It replaces those in hpc_vsr/upscale/any-blur-2x, whose README.md, the model card, is written by hand.
@@ -18,6 +19,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from hpc_vsr.runs.error_head import load_error, save_head  # noqa: E402
 from hpc_vsr.runs.folder import RunFolder  # noqa: E402
 from hpc_vsr.runs.state import save_checkpoint  # noqa: E402
 from hpc_vsr.runs.trained import Trained, load_trained, network_state  # noqa: E402
@@ -28,8 +30,8 @@ SMALLEST = 0.0  # the blur whose fixed filters are stored; those of the others a
 MOST_BYTES = 2e6
 
 
-def pack(trained: Trained, config: dict, out: Path) -> None:
-    """Write a run folder that an upscaling can load."""
+def pack(trained: Trained, config: dict, out: Path) -> RunFolder:
+    """Write a run folder that an upscaling can load, and return it."""
     small = trained.at(SMALLEST)
     state = {**network_state(small.settings, small.terms, small.network.state_dict()),
              "network": {}, "optimiser": {}, "scaler": {}, "rng": torch.zeros(0, dtype=torch.uint8),
@@ -39,6 +41,7 @@ def pack(trained: Trained, config: dict, out: Path) -> None:
     run.checkpoints.folder.mkdir(parents=True)
     save_checkpoint(run.checkpoints, state, trained.step, 1, None)
     write_sealed(run.config, config)
+    return run
 
 
 def main() -> None:
@@ -48,7 +51,8 @@ def main() -> None:
     arguments = parser.parse_args()
     run = RunFolder(arguments.run)
     trained, config = load_trained(run), run.read_config()
-    pack(trained, {key: value for key, value in config.items() if key != "chosen"}, arguments.out)
+    packed = pack(trained, {key: value for key, value in config.items() if key != "chosen"}, arguments.out)
+    save_head(packed, load_trained(packed), load_error(run, trained).head)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file())
     step = load_trained(RunFolder(arguments.out)).step
     print(json.dumps({"folder": str(arguments.out), "bytes": size, "step": step}))

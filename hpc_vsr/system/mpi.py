@@ -124,3 +124,7 @@ def library() -> str | None:
 def srun_type() -> str:
     """Return the value of `srun --mpi` for this MPI: pmix for Open MPI, pmi2 for MPICH and its relatives."""
     return "pmix" if (library() or "").startswith("Open MPI") else "pmi2"
+
+
+if __name__ == "__main__":  # for the scripts in slurm/
+    print(srun_type())
