@@ -33,7 +33,7 @@ from hpc_vsr.data.manifest import Manifest, read_manifest  # noqa: E402
 from hpc_vsr.data.noise import add_noise  # noqa: E402
 from hpc_vsr.data.splits import REACH  # noqa: E402
 from hpc_vsr.evaluation.baselines import tune_blurs  # noqa: E402
-from hpc_vsr.media.blur import before_reduction, measure_blur  # noqa: E402
+from hpc_vsr.media.blur import blur_to_undo, measure_blur  # noqa: E402
 from hpc_vsr.media.noise import measure_noise  # noqa: E402
 from hpc_vsr.metrics.image import PAPER_CROP, psnr  # noqa: E402
 from hpc_vsr.models.blurs import Blurs  # noqa: E402
@@ -56,7 +56,7 @@ def measure_condition(windows: Sequence[Tensor], scale: int) -> Condition | None
     """Return the blur and noise that an upscaling of these frames would take; None if it cannot measure them."""
     few = [windows[number][:, REACH].float().mean(0).numpy() for number in pick_few(range(len(windows)))]
     blur, noise = measure_blur(few), measure_noise(few)
-    return None if blur is None else Condition(before_reduction(blur, scale), noise or 0.0)
+    return None if blur is None else Condition(blur_to_undo(blur, scale), noise or 0.0)
 
 
 def candidates(runs: Sequence[Upscaler], manifest: Manifest, tuned: Blurs, true: Condition, found: Condition | None
@@ -156,7 +156,7 @@ def main() -> None:
     title += f", noise of {arguments.noise:g} grey levels" if arguments.noise else ""
     print(f"{title}\n\n| blur | {' | '.join(f'{sigma:g}' for sigma in sigmas)} |\n|---|{'---:|' * len(sigmas)}")
     if None not in found_all:
-        print(f"| measured blur | {' | '.join(f'{found.sigma:.2f}' for found in found_all)} |")
+        print(f"| blur that is taken | {' | '.join(f'{found.sigma:.2f}' for found in found_all)} |")
         print(f"| measured noise | {' | '.join(f'{found.noise:.2f}' for found in found_all)} |")
     for name, values in rows.items():
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")

@@ -102,8 +102,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, predict in ways.items():
             error, sigma = collect(network, predict, Clips(manifest, "val"), arguments.frames)
-            factor = ((error / sigma) ** 2).mean().sqrt() if name == "head" else \
-                ((error**2).mean() / (sigma**2).mean()).sqrt()
+            factor = ((error**2).mean() / (sigma**2).mean()).sqrt()
             error, sigma = collect(network, predict, Clips(manifest, "test"), arguments.frames)
             print(f"| {name} | {factor:.3g} | {' | '.join(figures(error, factor * sigma))} |", flush=True)
 

@@ -13,6 +13,7 @@ STAGES = {
     "preprocess": ("hpc_vsr.preprocess", "frames of a video, images or a field to a data set of samples"),
     "train": ("hpc_vsr.train", "train a network on a data set"),
     "evaluate": ("hpc_vsr.evaluate", "measure a trained network and the baselines"),
+    "calibrate": ("hpc_vsr.calibrate", "let a trained network predict how far off it is"),
     "report": ("hpc_vsr.report.__main__", "make a page, tables and JSON of one or more runs"),
     "upscale": ("hpc_vsr.upscale.__main__", "enlarge a video, images or a field with a trained network"),
     "export": ("hpc_vsr.export.__main__", "write a trained network as ONNX and torch.export, with a model card"),

@@ -20,6 +20,7 @@ LOWEST, NOISE_FROM = 0.03, 0.42  # below the first the window shows; above the s
 LEAST_POWER = 2 * ROUNDING
 ABOVE_NOISE = 1.5
 LEAST_BANDS, LEAST_SIDE = 8, 32
+CAREFUL = 0.97  # share of a measured blur that is undone; to undo too much costs more than to undo too little
 OF_SHARP = 0.84  # pixels of the larger frames; measured where these were only reduced, and adds as variances do
 
 
@@ -61,6 +62,15 @@ def before_reduction(measured: float, scale: int) -> float:
     pixel of an LR frame cannot be told from none.
     """
     return float(np.sqrt(max(0.0, (scale * measured) ** 2 - OF_SHARP**2)))
+
+
+def blur_to_undo(measured: float, scale: int) -> float:
+    """Return the blur of the larger frames, in their pixels, whose filter an upscaling takes; see `before_reduction`.
+
+    It is a little smaller than what was measured, because the error of an enlargement grows faster with a filter for too
+    large a blur: docs/decisions.md.
+    """
+    return CAREFUL * before_reduction(measured, scale)
 
 
 def _spectrum(frame: np.ndarray) -> np.ndarray:

@@ -126,8 +126,7 @@ def _factor(trained: TrainedError, clips: Clips, device: torch.device) -> Tensor
     periodic, channels = clips.splits[0].manifest.periodic, trained.terms.channels
     networks = trained.base.network.to(device), trained.network.to(device)
     margins = [network.find_wrap(channels) if periodic else 0 for network in networks]
-    total = torch.zeros(channels, dtype=torch.float64)
-    count = torch.zeros(channels, dtype=torch.float64)
+    actual, predicted = torch.zeros(2, channels, dtype=torch.float64)
     samples = clips.spread_evenly(VALIDATION_FRAMES)
     with torch.inference_mode():
         for number, centre in samples:
@@ -136,8 +135,9 @@ def _factor(trained: TrainedError, clips: Clips, device: torch.device) -> Tensor
             hr = split.normalise(split.hr_frame(centre)).to(device)
             sr, sigma = (wrapped(network.upscale, window, margin, periodic)[0].float()
                          for network, margin in zip(networks, margins, strict=True))
-            ratio = ((sr - hr) / sigma)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP].double().cpu() ** 2
-            known = ~torch.isnan(ratio)
-            total += torch.where(known, ratio, 0.0).sum((1, 2))
-            count += known.sum((1, 2))
-    return (total / count).sqrt().float().view(-1, 1, 1)
+            error, sigma = (values[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP].double().cpu()
+                            for values in (sr - hr, sigma))
+            known = ~torch.isnan(error)
+            actual += torch.where(known, error, 0.0).square().sum((1, 2))
+            predicted += torch.where(known, sigma, 0.0).square().sum((1, 2))
+    return (actual / predicted).sqrt().float().view(-1, 1, 1)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from hpc_vsr.data.info import for_channels
-from hpc_vsr.media.blur import before_reduction, measure_blur
+from hpc_vsr.media.blur import blur_to_undo, measure_blur
 from hpc_vsr.media.field_several import split_names
 from hpc_vsr.media.noise import measure_noise
 from hpc_vsr.media.planes import GREY
@@ -86,7 +86,7 @@ def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable
             why = "not measured in a field" if frames is None else "it shows too little to measure it"
             sigma, source = terms.sigma, f"{why}; that of the training data"
         else:
-            sigma, source = _within(before_reduction(found, terms.scale), low, high, upscaler.name)
+            sigma, source = _within(blur_to_undo(found, terms.scale), low, high, upscaler.name)
         taken.append(f"blurred by {sigma:g} pixels of the output ({source})")
         options.append("--sigma gives another blur")
     if to_measure[1]:
