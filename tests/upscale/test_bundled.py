@@ -88,4 +88,4 @@ def test_an_installed_package_has_all_of_it():
     config.read(ROOT / "setup.cfg")
     patterns = [one.strip() for one in config["options.package_data"]["hpc_vsr.upscale"].split(",")]
     taken = {path for pattern in patterns for path in FOLDER.parent.glob(pattern) if path.is_file()}
-    assert taken == {path for path in FOLDER.rglob("*") if path.is_file()} and len(taken) == 4
+    assert taken == {path for path in FOLDER.rglob("*") if path.is_file()} and len(taken) == 6
