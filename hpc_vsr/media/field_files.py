@@ -145,13 +145,11 @@ def _open_hdf5(xarray: Any, path: Path, group: str | None, options: dict) -> Any
     """Open a group by netCDF4, or by h5netcdf or h5py what netCDF4 cannot read."""
     with contextlib.suppress(ModuleNotFoundError):
         import hdf5plugin  # noqa: F401  (teaches h5py more filters)
-    engines = [{"engine": "netcdf4"}, {"engine": "h5netcdf", "phony_dims": "sort"}]
-    if field_hdf5.is_for_h5py(path):
-        engines.reverse()
     first = None
-    for engine in engines:
+    for engine in field_hdf5.list_engines(path):
+        more = {"phony_dims": "sort"} if engine == "h5netcdf" else {}
         try:
-            return xarray.open_dataset(path, group=group, **engine, **options)
+            return xarray.open_dataset(path, group=group, engine=engine, **more, **options)
         except Exception as error:  # whatever the back end raises
             first = first or error
     with field_hdf5.passing_damage():

@@ -109,13 +109,37 @@ def check_variable(path: Path, name: str) -> list[str]:
     return []
 
 
-def is_for_h5py(path: Path) -> bool:
-    """Check whether a file has a variable with a filter that is no part of HDF5, and h5py knows all filters of it."""
+def list_engines(path: Path) -> list[str]:
+    """Return the engines of xarray that may read a file, the best one first.
+
+    The netCDF library takes a float of another size than 4 or 8 bytes for text, and reading it ends the process. It
+    does not know all filters that h5py knows.
+    """
     found: set[int] = set()
+    has_other_floats = False
     with _opened(path) as file, passing_damage():
-        if file is not None:
-            file.visititems(lambda _, item: found.update(_filters(item)) if isinstance(item, h5py.Dataset) else None)
-    return bool(found - NATIVE) and all(h5py.h5z.filter_avail(number) for number in found)
+        for dataset in _list_datasets(file, set()) if file is not None else ():
+            found.update(_filters(dataset))
+            has_other_floats |= dataset.dtype.kind == "f" and dataset.dtype.itemsize not in (4, 8)
+    if has_other_floats:
+        return ["h5netcdf"]
+    if found - NATIVE and all(h5py.h5z.filter_avail(number) for number in found):
+        return ["h5netcdf", "netcdf4"]
+    return ["netcdf4", "h5netcdf"]
+
+
+def _list_datasets(group: h5py.Group, seen: set[tuple]) -> Iterator[h5py.Dataset]:
+    """Go through all data sets below a group, once each, also through links to other files."""
+    for key in group:
+        with contextlib.suppress(*DAMAGED):
+            item = group[key]
+            info = h5py.h5o.get_info(item.id)
+            if (info.fileno, info.addr) not in seen:
+                seen.add((info.fileno, info.addr))
+                if isinstance(item, h5py.Dataset):
+                    yield item
+                elif isinstance(item, h5py.Group):
+                    yield from _list_datasets(item, seen)
 
 
 def is_plain(path: Path) -> bool:
@@ -175,6 +199,8 @@ def _check_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
 
 def _can_be_read_elsewhere(path: Path, name: str) -> bool:
     """Check whether the filters that come with netCDF4 read a value."""
+    if "netcdf4" not in list_engines(path):
+        return False
     import netCDF4
 
     with contextlib.suppress(OSError, RuntimeError, IndexError, KeyError), netCDF4.Dataset(path) as file:
@@ -235,7 +261,7 @@ def list_arrays(path: Path, group: str) -> dict[str, LazyArray]:
     with _opened(path) as file:
         found = {}
         for key, item in (file[group or "/"].items() if file is not None else ()):
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu" and item.shape is not None:
                 found[key] = LazyArray(path, f"{group}/{key}".lstrip("/"), item)
         return found
 
