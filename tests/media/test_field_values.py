@@ -216,6 +216,50 @@ def test_two_undeclared_fill_values_are_found_behind_each_other():
     assert looks_like_fill(float(np.float32(1e20))) and not looks_like_fill(101325) and not looks_like_fill(99)
 
 
+@pytest.mark.parametrize(("first", "second"), [
+    (-9999, -8888), (-9999, -9998), (-32768, -32767), (9999, 9998), (-9999, 9999), (-8888, -9999)])
+@pytest.mark.parametrize("is_alone", [False, True])
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_undeclared_fill_values_near_each_other_do_not_hide_each_other(tmp_path, first, second, is_alone, factor):
+    values = factor * with_gap(first / factor)
+    values[:, 5, : 1 if is_alone else 4] = second
+    cells = {first: "120", second: "20" if is_alone else "80"}
+    low, high = sorted(cells)
+    both = f"v is exactly {low} in {cells[low]} cells and {high} in {cells[high]} cells, far from all its other values"
+    with pytest.raises(InputError, match=rf"{both} \(-.* to .*\); .* the attribute missing_value = {low}, {high};"):
+        open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    declared = {"missing_value": f"{low}, {high}"}  # as the message says
+    found, valid = read_all(open_field(write_netcdf(tmp_path / "g.nc", values, declared), "v"))
+    assert not valid[:, 5, 0].any() and not valid[GAP].any() and np.abs(found).max() <= factor
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ((-99, -98), "exactly -99 in 120 cells and -98 in 80 cells, far from all its other values"),
+    ((500, 490, 480, 470), "exactly 470 in 80 cells and 480 in 80 cells and 490 in 80 cells and 500 in 120 cells")])
+def test_other_values_far_out_that_are_near_each_other_are_told_together(tmp_path, values, words):
+    field = with_gap(values[0])
+    for row, value in enumerate(values[1:], 5):
+        field[:, row, :4] = value
+    source = open_field(write_netcdf(tmp_path / "f.nc", field), "v")
+    assert len(source.facts.warnings) == 1 and words in source.facts.warnings[0]
+    np.testing.assert_array_equal(read_all(source)[0], field)
+
+
+@pytest.mark.parametrize("levels", [
+    (0, 1, 100, 200), (0, 1, 2), (1, 2, 3, 4, 5, 300), (0, 10, 20, 30, 60, 61)])
+def test_classes_and_steps_are_no_values_far_out(tmp_path, levels):
+    values = np.array(levels, np.float32)[np.random.default_rng(1).integers(0, len(levels), (T, H, W))]
+    warnings = open_field(write_netcdf(tmp_path / "f.nc", values), "v").facts.warnings
+    assert len(warnings) == (300 in levels)  # as it has always been
+
+
+def test_a_fill_value_beside_the_number_before_it_is_found_in_a_large_range(tmp_path):
+    values = 1000 + 1000 * with_gap(8.999)
+    values[:, 5, :4], values[:, 6, :4] = 9998, 9000
+    assert find_outliers(np.delete(values[0], 6, 0))[0] == {9999: 6, 9998: 4}
+    assert find_outliers(values[0])[0] == {}  # 9000 is no fill value, and not 10 ranges away
+
+
 def test_what_is_found_only_later_is_refused_then(tmp_path, monkeypatch):
     """Of a very large field only some frames are looked at before the start."""
     monkeypatch.setattr(field_look, "MOST_BYTES", 4 * H * W * 4)  # frames 0, 5, 10, 15
