@@ -7,13 +7,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpc_vsr.media import field_hdf5, field_zarr
 from hpc_vsr.media.field_axes import kind_of_name
+from hpc_vsr.media.field_missing import netcdf_fill
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file, looked_in
 
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
+NETCDF5 = b"CDF\x05"
 MOST_LISTED = 30  # variables in a message
 
 
@@ -117,6 +121,16 @@ def look_at_file(path: Path, variable: str) -> list[str]:
     if path.is_dir():
         return field_zarr.look_for_absent(path, variable.strip("/"))
     return field_hdf5.check_variable(path, variable.strip("/")) if field_hdf5.is_hdf5(path) else []
+
+
+def default_fill(path: Path, variable: str, dtype: np.dtype) -> float | int | None:
+    """Return what the NetCDF library fills in where nothing of a variable was written; None if it fills in nothing."""
+    if path.is_dir():
+        return None
+    if field_hdf5.is_hdf5(path):
+        return field_hdf5.default_fill(path, variable)
+    is_netcdf = any(field_hdf5.starts_with(path, mark) for mark in (*NETCDF3, NETCDF5))
+    return netcdf_fill(dtype) if is_netcdf else None
 
 
 def _import_xarray() -> Any:

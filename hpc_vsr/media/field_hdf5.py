@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpc_vsr.media.field_missing import netcdf_fill
 from hpc_vsr.system.errors import InputError
 
 NATIVE = {1, 2, 3, 4, 6}  # deflate, shuffle, fletcher32, szip, scale and offset: part of HDF5 itself
@@ -107,6 +108,20 @@ def check_variable(path: Path, name: str) -> list[str]:
             _check_filters(path, name, dataset)
             return [*_check_parts(path, name, dataset), *_look_for_absent(path, name, dataset)]
     return []
+
+
+def default_fill(path: Path, name: str) -> float | int | None:
+    """Return what is filled in where nothing of a variable was written, if it is what the NetCDF library fills in."""
+    with _opened(path) as file, passing_damage():
+        dataset = None if file is None else file.get(name)
+        if isinstance(dataset, h5py.Dataset) and _has_default_fill(dataset):
+            return netcdf_fill(dataset.dtype)
+    return None
+
+
+def _has_default_fill(dataset: h5py.Dataset) -> bool:
+    is_chosen = dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    return is_chosen and dataset.fillvalue == netcdf_fill(dataset.dtype)
 
 
 def list_engines(path: Path) -> list[str]:
@@ -213,7 +228,8 @@ def _can_be_read_elsewhere(path: Path, name: str) -> bool:
 def _look_for_absent(path: Path, name: str, dataset: h5py.Dataset) -> list[str]:
     """Return a warning if chunks were never written, and nothing declares their value as missing."""
     fill = dataset.fillvalue
-    if dataset.dtype.kind not in "fiu" or not dataset.size or _is_missing(fill, dataset.attrs):
+    if dataset.dtype.kind not in "fiu" or not dataset.size or (
+            _has_default_fill(dataset) or _is_missing(fill, dataset.attrs)):
         return []
     if dataset.is_virtual:
         covered = sum(part.vspace.get_select_npoints() for part in dataset.virtual_sources())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 
+import h5py
+import netCDF4
 import numpy as np
 import pytest
 import xarray
@@ -100,6 +102,71 @@ def test_values_that_only_look_missing_are_kept(tmp_path, values, attributes):
     found, valid = read_all(source)
     assert valid.all() and "missing: no cells" in source.facts.lines and not source.facts.warnings
     np.testing.assert_allclose(found, values.astype(np.float64) * attributes.get("scale_factor", 1), rtol=1e-7)
+
+
+def half_written(path, dtype, kind="NETCDF4", fill=None, attributes=None) -> np.ndarray:
+    """Write the first half of the rows of a variable of whole numbers or floats; return its values."""
+    values = np.rint(100 + 100 * FIELD).astype(dtype)
+    with netCDF4.Dataset(path, "w", format=kind) as file:
+        for dimension, size in zip(("time", "y", "x"), values.shape, strict=True):
+            file.createDimension(dimension, size)
+        variable = file.createVariable("v", dtype, ("time", "y", "x"), fill_value=fill)
+        variable.setncatts(attributes or {})
+        variable.set_auto_maskandscale(False)
+        variable[:, : H // 2] = values[:, : H // 2]
+    return values
+
+
+@pytest.mark.parametrize(("kind", "dtypes"), [
+    ("NETCDF4", "i2 u2 i4 u4 i8 u8 f4 f8"), ("NETCDF3_CLASSIC", "i2 i4 f4 f8"), ("NETCDF3_64BIT_OFFSET", "i2"),
+    ("NETCDF3_64BIT_DATA", "i2 u2 i8 u8"), ("NETCDF4_CLASSIC", "i2")])
+def test_what_was_never_written_to_a_netcdf_file_is_missing(tmp_path, kind, dtypes):
+    for dtype in dtypes.split():
+        values = half_written(tmp_path / f"{dtype}.nc", dtype, kind, attributes={"scale_factor": 0.01})
+        source = open_field(tmp_path / f"{dtype}.nc", "v")
+        found, valid = read_all(source)
+        assert valid[:, : H // 2].all() and not valid[:, H // 2 :].any() and not source.facts.warnings
+        np.testing.assert_allclose(found[valid], 0.01 * values[valid], rtol=1e-6)
+        rule = f"default fill value {netCDF4.default_fillvals[dtype]:g}"
+        assert f"missing: 3,200 cells (50 %) in 20 frames, by {rule}, filled from the nearest" in source.facts.lines
+        assert source.description["masked_by"] == [rule]
+
+
+@pytest.mark.parametrize(("dtype", "attributes"), [
+    ("i1", {}), ("u1", {}),  # all values of a byte are data
+    ("i2", {"valid_min": np.int16(-32767)}), ("i4", {"valid_range": np.int32([-(2**31) + 1, 300])}),
+    ("u2", {"valid_max": np.uint16(2**16 - 1)})])
+def test_the_default_fill_value_is_data_of_a_byte_and_within_valid_limits(tmp_path, dtype, attributes):
+    half_written(tmp_path / "f.nc", dtype, attributes=attributes)
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert valid.all() and found[0, -1, -1] == np.float32(netCDF4.default_fillvals[dtype])
+
+
+@pytest.mark.parametrize(("fill", "is_data"), [(None, False), (False, True), (1, True)])
+def test_the_default_fill_value_is_data_where_something_else_is_filled_in_or_nothing(tmp_path, fill, is_data):
+    values = np.linspace(-32767, -20000, T * H * W).reshape(T, H, W).astype(np.int16)
+    write_netcdf(tmp_path / "f.nc", values, {} if fill is None else {"_FillValue": fill})
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert valid.flat[0] == is_data and valid.sum() >= valid.size - 3 and (found.flat[0] == -32767) == is_data
+
+
+def test_what_was_never_written_is_missing_in_the_enlarged_field(tmp_path):
+    half_written(tmp_path / "f.nc", "i2")
+    out = bicubic(tmp_path, tmp_path / "f.nc")
+    assert not np.isnan(out[:, :H]).any() and np.isnan(out[:, H:]).all()
+
+
+def test_the_default_fill_value_is_data_in_a_file_that_the_netcdf_library_did_not_write(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["v"] = np.where(FIELD > 0, 65535, np.rint(65534 * np.abs(FIELD))).astype(np.uint16)
+    assert read_all(open_field(tmp_path / "f.h5", "v"))[1].all()
+
+
+def test_unsigned_values_that_were_never_written_are_missing(tmp_path):
+    values = half_written(tmp_path / "f.nc", "i2", attributes={"_Unsigned": "true"})
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert not valid[:, H // 2 :].any()
+    np.testing.assert_array_equal(found[valid], values[valid])
 
 
 @pytest.mark.parametrize("units", ["s", "days"])
