@@ -110,4 +110,6 @@ def judge_outliers(frames: FieldFrames, outliers: Mapping[float, int], low: floa
 def _shortest(value: float) -> str:
     """Return the shortest text of a number, in float32 if it is one: -999.9 and not -999.9000244."""
     in_float32 = np.float32(value)
-    return f"{float(str(in_float32)) if in_float32 == value else value:.10g}"
+    # compared as Python floats: NumPy would round the other one to float32, too
+    text = repr(float(str(in_float32)) if float(in_float32) == value else value)
+    return text.removesuffix(".0")

@@ -250,6 +250,25 @@ def test_an_undeclared_fill_value_is_refused_with_a_way_to_declare_it(tmp_path, 
     assert read_all(open_field(write_netcdf(path, with_gap(value), limit), "v"))[0].flat[0] == np.float32(value)
 
 
+@pytest.mark.parametrize(("value", "dtype", "text"), [
+    (2147483647, np.int32, "2147483647"), (2147483647, np.float64, "2147483647"),
+    (-2147483647, np.int32, "-2147483647"), (-99999999, np.float64, "-99999999"), (999999999, np.int64, "999999999"),
+    (-999.9, np.float64, "-999.9"), (-999.9, np.float32, "-999.9"), (9.96921e20, np.float32, "9.96921e+20"),
+    (123456789.25, np.float64, "123456789.25"), (1e20, np.float64, "1e+20")])
+def test_an_undeclared_fill_value_is_named_to_its_last_digit(tmp_path, value, dtype, text):
+    values = np.rint(100 * with_gap(0)).astype(dtype)
+    values[GAP] = value
+    path = write_netcdf(tmp_path / "f.nc", values, {"_FillValue": dtype(77)})
+    try:
+        told = " ".join(open_field(path, "v").facts.warnings)
+    except InputError as refusal:
+        told = str(refusal)
+    assert f"v is exactly {text} in 120 cells" in told and f"missing_value = {text}" in told
+    assert ("taken as data" in told) == (value in (9.96921e20, 123456789.25))
+    declared = write_netcdf(tmp_path / "g.nc", values, {"_FillValue": dtype(77), "missing_value": text})
+    assert not read_all(open_field(declared, "v"))[1][GAP].any()
+
+
 @pytest.mark.parametrize("values", [
     np.maximum(FIELD, 0),  # rain: most cells are 0
     np.minimum(FIELD, 0.5),  # saturated
