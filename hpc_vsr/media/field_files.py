@@ -123,7 +123,7 @@ def look_at_file(path: Path, variable: str) -> list[str]:
     return field_hdf5.check_variable(path, variable.strip("/")) if field_hdf5.is_hdf5(path) else []
 
 
-def default_fill(path: Path, variable: str, dtype: np.dtype) -> float | int | None:
+def default_fill(path: Path, variable: str, dtype: np.dtype) -> int | None:
     """Return what the NetCDF library fills in where nothing of a variable was written; None if it fills in nothing."""
     if path.is_dir():
         return None

@@ -110,7 +110,7 @@ def check_variable(path: Path, name: str) -> list[str]:
     return []
 
 
-def default_fill(path: Path, name: str) -> float | int | None:
+def default_fill(path: Path, name: str) -> int | None:
     """Return what is filled in where nothing of a variable was written, if it is what the NetCDF library fills in."""
     with _opened(path) as file, passing_damage():
         dataset = None if file is None else file.get(name)
@@ -121,7 +121,8 @@ def default_fill(path: Path, name: str) -> float | int | None:
 
 def _has_default_fill(dataset: h5py.Dataset) -> bool:
     is_chosen = dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    return is_chosen and dataset.fillvalue == netcdf_fill(dataset.dtype)
+    default = netcdf_fill(dataset.dtype)
+    return is_chosen and default is not None and dataset.fillvalue == default
 
 
 def list_engines(path: Path) -> list[str]:

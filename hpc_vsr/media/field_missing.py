@@ -17,9 +17,10 @@ import numpy as np
 FILLS = ("_FillValue", "missing_value")
 RANGES = ("valid_range", "valid_min", "valid_max")
 FLOAT32_STEP = 2.0**-23
-# what the NetCDF library fills in where nothing was written (NC_FILL_SHORT etc. of netcdf.h); of bytes all are data
+# What the NetCDF library fills in where nothing was written (NC_FILL_SHORT etc. of netcdf.h). Of bytes all values are
+# data; the one of floats, 9.97e36, is refused as too large.
 NETCDF_FILLS = {"i2": -(2**15 - 1), "u2": 2**16 - 1, "i4": -(2**31 - 1), "u4": 2**32 - 1, "i8": -(2**63 - 2),
-                "u8": 2**64 - 2, "f4": 15.0 * 2**119, "f8": 15.0 * 2**119}
+                "u8": 2**64 - 2}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Missing:
         Scale factor of packed values; 0 if they are not packed.
     zero_is_data : bool
         Whether a `_FillValue` of 0 is only the one with which Zarr fills what was never written.
-    default : float or int, optional
+    default : int, optional
         What the library fills in where nothing was written, in the type in the file. It is missing if no attribute
         says which value is, nor how far the valid ones reach on its side.
 
@@ -161,8 +162,8 @@ class Missing:
             return []
 
 
-def netcdf_fill(dtype: np.dtype) -> float | int | None:
-    """Return what the NetCDF library fills in where nothing was written; None if all values of the type are data."""
+def netcdf_fill(dtype: np.dtype) -> int | None:
+    """Return what the NetCDF library fills in where no whole number was written; None for bytes and other types."""
     return NETCDF_FILLS.get(f"{dtype.kind}{dtype.itemsize}")
 
 

@@ -77,7 +77,7 @@ class Decoder:
         As stored, with all its attributes; see `as_stored`.
     path : Path
     zero_is_data : bool
-    default : float or int, optional
+    default : int, optional
         See `Missing`.
     """
 
@@ -125,7 +125,7 @@ class FieldFrames:
         For each file the variable over (time, y, x), lazily, and as stored; see `as_stored`.
     name : str
         Name of the variable, for messages.
-    defaults : sequence of float, int or None
+    defaults : sequence of int or None
         For each file what the library fills in where nothing was written; see `Missing`.
 
     Attributes
