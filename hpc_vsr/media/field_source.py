@@ -66,7 +66,7 @@ class FieldSource:
         self.offset = choose_offset(self._look)
         units = str(first.attrs.get("units", "1"))
         self.facts = join_facts(found, facts_of(self._frames, self._look, self.offset, units),
-                                find_periodic(first, periodic, str(paths[0])))
+                                find_periodic(first, parts[0].dataset.variables, periodic, str(paths[0])))
         self.description = {
             "variable": self._variable,
             "units": units,
