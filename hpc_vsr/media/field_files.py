@@ -11,6 +11,7 @@ import numpy as np
 
 from hpc_vsr.media import field_hdf5, field_zarr
 from hpc_vsr.media.field_axes import kind_of_name
+from hpc_vsr.media.field_foreign import explain
 from hpc_vsr.media.field_missing import netcdf_fill
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
@@ -75,8 +76,7 @@ def open_group(path: Path, group: str = "", **options: Any) -> Any:
     except InputError:
         raise
     except Exception as error:  # xarray passes on whatever its back end raises
-        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
-                         f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
+        raise InputError(f"{path}: {explain(path, error)}") from None
     return dataset
 
 
@@ -151,7 +151,9 @@ def _open_any(xarray: Any, path: Path, group: str, options: dict) -> Any:
         # the netCDF library reads zeros beyond the end of a truncated file
         return xarray.open_dataset(path, engine="scipy", **options)
     if not field_hdf5.is_hdf5(path):
-        return xarray.open_dataset(path, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*fails while guessing")  # a library that does not know the file
+            return xarray.open_dataset(path, **options)
     return _open_hdf5(xarray, path, group or None, options)
 
 

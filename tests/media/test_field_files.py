@@ -178,6 +178,24 @@ def test_what_is_in_half_precision_is_kept_beside_an_enlarged_field(tmp_path):
         np.testing.assert_array_equal(after["weight"], np.arange(STEPS))
 
 
+@pytest.mark.parametrize(("name", "start", "words"), [
+    ("a.grib", b"GRIB\0\0\0\1", "is a GRIB file, .*'cdo -f nc4 copy a.grib a.nc' or 'grib_to_netcdf -o a.nc a.grib'"),
+    ("a.hdf", b"\x0e\x03\x13\x01", "is an HDF4 file, .*'h4tonccf_nc4 a.hdf a.nc'"),
+    ("a.npy", b"\x93NUMPY\1\0", r"is a NumPy array, .*DataArray\(numpy.load\('a.npy'\), dims=.*to_netcdf\('a.nc'\)"),
+    ("a.npz", b"PK\3\4", "is a ZIP archive, .* unpack it"), ("a.vtk", b"# vtk DataFile Version 3.0\n", "is a VTK file"),
+    ("a.vti", b'<?xml version="1.0"?>\n<VTKFile type="ImageData">', "is a VTK file, .*write it as NetCDF"),
+    ("a.nc.gz", b"\x1f\x8b\x08", "is compressed by gzip, .*'gunzip a.nc.gz'"),
+    ("a.tif", b"II*\0", "is a TIFF file, .* give it by --frames"),
+    ("a{0}.txt", b"t u v p\n", r"cannot be read as NetCDF, HDF5 or Zarr \(it begins with b't u v p\\n', as none")])
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path, name, start, words, recwarn):
+    (tmp_path / name).write_bytes(start + bytes(300))
+    for variable in ("v", None):
+        with pytest.raises(InputError, match=words) as refusal:
+            open_field(tmp_path / name, variable)
+        assert "\n" not in str(refusal.value) and "installed IO backends" not in str(refusal.value)
+    assert not list(recwarn)
+
+
 def test_an_array_without_a_shape_hides_no_other(tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file["v"], file["nothing"] = FIELD, h5py.Empty("f4")
