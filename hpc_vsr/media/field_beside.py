@@ -15,7 +15,15 @@ from hpc_vsr.media.field_finer import Finer, Position, make_finer
 from hpc_vsr.media.field_grid import share_cells
 from hpc_vsr.media.field_names import correct_names
 from hpc_vsr.media.field_steps import Steps
-from hpc_vsr.media.field_storage import KEPT_ENCODING, LIMITS, PACKING, common_encoding, kept_encoding, limits_of
+from hpc_vsr.media.field_storage import (
+    KEPT_ENCODING,
+    LIMITS,
+    PACKING,
+    common_encoding,
+    float_of_netcdf,
+    kept_encoding,
+    limits_of,
+)
 
 BOUNDS_ENDINGS = ("_bnds", "_bounds", "_vertices", "_bnd", "_corners")
 TOPOLOGIES = ("grid_topology", "mesh_topology")  # they tie the sizes of several grids to each other
@@ -232,6 +240,9 @@ class Beside:
             self._tell(name, [key for key in changed if key not in ("coordinates", "bounds")])
             named, _ = correct_names({"coordinates": array.encoding.pop("coordinates", "")}, present, known)
             array.encoding |= named
+            stored = np.dtype(array.encoding.get("dtype", array.dtype))
+            if stored.kind == "f":
+                array.encoding["dtype"] = float_of_netcdf(stored)
         coordinates = [name for name in self._kept
                        if name in first.coords or name in self._named or name in self._positions]
         self.dataset = xarray.Dataset(self._kept, attrs=of_file).set_coords(coordinates)

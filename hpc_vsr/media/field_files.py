@@ -7,13 +7,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpc_vsr.media import field_hdf5, field_zarr
 from hpc_vsr.media.field_axes import kind_of_name
+from hpc_vsr.media.field_foreign import explain
+from hpc_vsr.media.field_missing import netcdf_fill
 from hpc_vsr.media.order import natural_order
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import check_input_file, looked_in
 
 NETCDF3 = (b"CDF\x01", b"CDF\x02")
+NETCDF5 = b"CDF\x05"
 MOST_LISTED = 30  # variables in a message
 
 
@@ -71,8 +76,7 @@ def open_group(path: Path, group: str = "", **options: Any) -> Any:
     except InputError:
         raise
     except Exception as error:  # xarray passes on whatever its back end raises
-        raise InputError(f"{path}: cannot be read as NetCDF, HDF5 or Zarr "
-                         f"({str(error).splitlines()[0].split(';')[0][:100]})") from None
+        raise InputError(f"{path}: {explain(path, error)}") from None
     return dataset
 
 
@@ -119,6 +123,16 @@ def look_at_file(path: Path, variable: str) -> list[str]:
     return field_hdf5.check_variable(path, variable.strip("/")) if field_hdf5.is_hdf5(path) else []
 
 
+def default_fill(path: Path, variable: str, dtype: np.dtype) -> int | None:
+    """Return what the NetCDF library fills in where nothing of a variable was written; None if it fills in nothing."""
+    if path.is_dir():
+        return None
+    if field_hdf5.is_hdf5(path):
+        return field_hdf5.default_fill(path, variable)
+    is_netcdf = any(field_hdf5.starts_with(path, mark) for mark in (*NETCDF3, NETCDF5))
+    return netcdf_fill(dtype) if is_netcdf else None
+
+
 def _import_xarray() -> Any:
     try:
         import xarray
@@ -137,7 +151,9 @@ def _open_any(xarray: Any, path: Path, group: str, options: dict) -> Any:
         # the netCDF library reads zeros beyond the end of a truncated file
         return xarray.open_dataset(path, engine="scipy", **options)
     if not field_hdf5.is_hdf5(path):
-        return xarray.open_dataset(path, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*fails while guessing")  # a library that does not know the file
+            return xarray.open_dataset(path, **options)
     return _open_hdf5(xarray, path, group or None, options)
 
 
@@ -145,13 +161,11 @@ def _open_hdf5(xarray: Any, path: Path, group: str | None, options: dict) -> Any
     """Open a group by netCDF4, or by h5netcdf or h5py what netCDF4 cannot read."""
     with contextlib.suppress(ModuleNotFoundError):
         import hdf5plugin  # noqa: F401  (teaches h5py more filters)
-    engines = [{"engine": "netcdf4"}, {"engine": "h5netcdf", "phony_dims": "sort"}]
-    if field_hdf5.is_for_h5py(path):
-        engines.reverse()
     first = None
-    for engine in engines:
+    for engine in field_hdf5.list_engines(path):
+        more = {"phony_dims": "sort"} if engine == "h5netcdf" else {}
         try:
-            return xarray.open_dataset(path, group=group, **engine, **options)
+            return xarray.open_dataset(path, group=group, engine=engine, **more, **options)
         except Exception as error:  # whatever the back end raises
             first = first or error
     with field_hdf5.passing_damage():

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpc_vsr.media.field_missing import netcdf_fill
 from hpc_vsr.system.errors import InputError
 
 NATIVE = {1, 2, 3, 4, 6}  # deflate, shuffle, fletcher32, szip, scale and offset: part of HDF5 itself
@@ -109,13 +110,52 @@ def check_variable(path: Path, name: str) -> list[str]:
     return []
 
 
-def is_for_h5py(path: Path) -> bool:
-    """Check whether a file has a variable with a filter that is no part of HDF5, and h5py knows all filters of it."""
-    found: set[int] = set()
+def default_fill(path: Path, name: str) -> int | None:
+    """Return what is filled in where nothing of a variable was written, if it is what the NetCDF library fills in."""
     with _opened(path) as file, passing_damage():
-        if file is not None:
-            file.visititems(lambda _, item: found.update(_filters(item)) if isinstance(item, h5py.Dataset) else None)
-    return bool(found - NATIVE) and all(h5py.h5z.filter_avail(number) for number in found)
+        dataset = None if file is None else file.get(name)
+        if isinstance(dataset, h5py.Dataset) and _has_default_fill(dataset):
+            return netcdf_fill(dataset.dtype)
+    return None
+
+
+def _has_default_fill(dataset: h5py.Dataset) -> bool:
+    is_chosen = dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    default = netcdf_fill(dataset.dtype)
+    return is_chosen and default is not None and dataset.fillvalue == default
+
+
+def list_engines(path: Path) -> list[str]:
+    """Return the engines of xarray that may read a file, the best one first.
+
+    The netCDF library takes a float of another size than 4 or 8 bytes for text, and reading it ends the process. It
+    does not know all filters that h5py knows.
+    """
+    found: set[int] = set()
+    has_other_floats = False
+    with _opened(path) as file, passing_damage():
+        for dataset in _list_datasets(file, set()) if file is not None else ():
+            found.update(_filters(dataset))
+            has_other_floats |= dataset.dtype.kind == "f" and dataset.dtype.itemsize not in (4, 8)
+    if has_other_floats:
+        return ["h5netcdf"]
+    if found - NATIVE and all(h5py.h5z.filter_avail(number) for number in found):
+        return ["h5netcdf", "netcdf4"]
+    return ["netcdf4", "h5netcdf"]
+
+
+def _list_datasets(group: h5py.Group, seen: set[tuple]) -> Iterator[h5py.Dataset]:
+    """Go through all data sets below a group, once each, also through links to other files."""
+    for key in group:
+        with contextlib.suppress(*DAMAGED):
+            item = group[key]
+            info = h5py.h5o.get_info(item.id)
+            if (info.fileno, info.addr) not in seen:
+                seen.add((info.fileno, info.addr))
+                if isinstance(item, h5py.Dataset):
+                    yield item
+                elif isinstance(item, h5py.Group):
+                    yield from _list_datasets(item, seen)
 
 
 def is_plain(path: Path) -> bool:
@@ -175,6 +215,8 @@ def _check_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
 
 def _can_be_read_elsewhere(path: Path, name: str) -> bool:
     """Check whether the filters that come with netCDF4 read a value."""
+    if "netcdf4" not in list_engines(path):
+        return False
     import netCDF4
 
     with contextlib.suppress(OSError, RuntimeError, IndexError, KeyError), netCDF4.Dataset(path) as file:
@@ -187,7 +229,8 @@ def _can_be_read_elsewhere(path: Path, name: str) -> bool:
 def _look_for_absent(path: Path, name: str, dataset: h5py.Dataset) -> list[str]:
     """Return a warning if chunks were never written, and nothing declares their value as missing."""
     fill = dataset.fillvalue
-    if dataset.dtype.kind not in "fiu" or not dataset.size or _is_missing(fill, dataset.attrs):
+    if dataset.dtype.kind not in "fiu" or not dataset.size or (
+            _has_default_fill(dataset) or _is_missing(fill, dataset.attrs)):
         return []
     if dataset.is_virtual:
         covered = sum(part.vspace.get_select_npoints() for part in dataset.virtual_sources())
@@ -235,7 +278,7 @@ def list_arrays(path: Path, group: str) -> dict[str, LazyArray]:
     with _opened(path) as file:
         found = {}
         for key, item in (file[group or "/"].items() if file is not None else ()):
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu" and item.shape is not None:
                 found[key] = LazyArray(path, f"{group}/{key}".lstrip("/"), item)
         return found
 

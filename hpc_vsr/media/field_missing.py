@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ import numpy as np
 FILLS = ("_FillValue", "missing_value")
 RANGES = ("valid_range", "valid_min", "valid_max")
 FLOAT32_STEP = 2.0**-23
+# What the NetCDF library fills in where nothing was written (NC_FILL_SHORT etc. of netcdf.h). Of bytes all values are
+# data; the one of floats, 9.97e36, is refused as too large.
+NETCDF_FILLS = {"i2": -(2**15 - 1), "u2": 2**16 - 1, "i4": -(2**31 - 1), "u4": 2**32 - 1, "i8": -(2**63 - 2),
+                "u8": 2**64 - 2}
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,9 @@ class Missing:
         Scale factor of packed values; 0 if they are not packed.
     zero_is_data : bool
         Whether a `_FillValue` of 0 is only the one with which Zarr fills what was never written.
+    default : int, optional
+        What the library fills in where nothing was written, in the type in the file. It is missing if no attribute
+        says which value is, nor how far the valid ones reach on its side.
 
     Attributes
     ----------
@@ -77,7 +84,8 @@ class Missing:
         Attributes that were not understood, as text.
     """
 
-    def __init__(self, attributes: dict, stored: np.dtype, step: float = 0.0, zero_is_data: bool = False):
+    def __init__(self, attributes: dict, stored: np.dtype, step: float = 0.0, zero_is_data: bool = False,
+                 default: Any = None):
         self.unread: list[str] = []
         self.declared: list[Fill] = []
         self.limits: list[Limit] = []
@@ -95,6 +103,11 @@ class Missing:
             is_decoded = bool(step) and stored.kind in "iu" and np.asarray(number).dtype.kind == "f"
             self.limits.append(Limit(f"{name} {float(number):g}", number, is_upper, is_decoded,
                                      abs(step) / 2 if is_decoded else 0.0))
+        if default is not None and "_FillValue" not in attributes and not self.has_limit(default > 0):
+            number = _as_unsigned(np.asarray(default)[()], stored) if is_unsigned else default
+            self.declared += [replace(fill, is_plain=False)  # earlier versions took it for data
+                              for fill in _fills("default fill value", number, False, stored, bool(step))
+                              if all(fill.value != other.value for other in self.declared)]
 
     def find(self, stored: np.ndarray, values: np.ndarray) -> Iterator[tuple[str, np.ndarray, bool]]:
         """Yield the name of each rule that finds missing values, their mask, and whether the rule is a plain one.
@@ -147,6 +160,11 @@ class Missing:
         except ValueError:
             self.unread.append(f"{name} is {text!r}, which is no number")
             return []
+
+
+def netcdf_fill(dtype: np.dtype) -> int | None:
+    """Return what the NetCDF library fills in where no whole number was written; None for bytes and other types."""
+    return NETCDF_FILLS.get(f"{dtype.kind}{dtype.itemsize}")
 
 
 def number_of_text(text: str) -> np.float64 | np.int64:

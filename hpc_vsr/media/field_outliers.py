@@ -1,10 +1,10 @@
-"""Finds undeclared fill values of a field: one value, exactly repeated, far from all others."""
+"""Finds undeclared fill values of a field: a few values, each exactly repeated, far from all others."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,35 +13,59 @@ from hpc_vsr.system.errors import InputError
 
 FAR, VERY_FAR = 0.2, 10.0  # of the range of all other values: for a value that looks like a fill value, and any other
 FILL_LIKE = re.compile(r"-?(9{3,}|9{2,}\.9+|7{4,}|8{4,}|32767|32768|2147483647|2147483648)")
+MOST = 4  # values at one end that are tried
 FEW = 4096  # cells of a frame that are looked at first
 
 
 def find_outliers(values: np.ndarray) -> tuple[dict[float, int], float, float]:
     """Return values that are far from all others of a frame, with their numbers of cells, and the others' range.
 
-    Up to two values at each end are tried. All cells of an outlier are exactly equal.
+    Up to four values at each end are tried, which may be near each other: the innermost one counts. All cells of an
+    outlier are exactly equal.
     """
     found: dict[float, int] = {}
     rest = values.ravel()
     low, high = float(rest.min()), float(rest.max())
-    # mostly a few cells show that neither end is far from all others, which is faster
-    some, near = rest[:: max(1, rest.size // FEW)], (high - low) * FAR / (1 + FAR)
-    if ((some > low) & (some <= low + near)).any() and ((some < high) & (some >= high - near)).any():
-        return found, low, high
-    for _ in range(4):
-        for value, is_upper in ((high, True), (low, False)):
-            others = rest[rest < value] if is_upper else rest[rest > value]
-            if not others.size:
-                return found, low, high  # a constant
-            next_low, next_high = float(others.min()), float(others.max())
-            gap = value - next_high if is_upper else next_low - value
-            if gap > _far(value) * (next_high - next_low) and (looks_like_fill(value) or rest.size - others.size > 1):
-                found[value] = rest.size - others.size
-                rest, low, high = others, next_low, next_high
-                break
-        else:
+    # mostly there are more values near each end than are tried, and a few cells show it
+    near = (high - low) * FAR / (1 + FAR)
+    for some in (_some(rest), rest):
+        if all(len(np.unique(_some(end))) > MOST for end in (some[some <= low + near], some[some >= high - near])):
+            return found, low, high
+    for is_upper in (True, False, True, False):  # those of one end may hide those of the other
+        at_end, rest = _peel(rest, is_upper)
+        found |= at_end
+    return found, float(rest.min()), float(rest.max())
+
+
+def _peel(values: np.ndarray, is_upper: bool) -> tuple[dict[float, int], np.ndarray]:
+    """Return the values at one end that are far from all others, with their numbers of cells, and the others."""
+    tried: dict[float, int] = {}
+    best, rest = {}, values
+    for _ in range(MOST):
+        value = float(rest.max() if is_upper else rest.min())
+        others = rest[rest < value] if is_upper else rest[rest > value]
+        codes = {one for one in (*tried, value) if is_code(one, (*tried, value))}
+        if not others.size or rest.size - others.size == 1 and value not in codes:
             break
-    return found, low, high
+        tried[value] = rest.size - others.size
+        rest = others
+        low, high = float(rest.min()), float(rest.max())
+        gap = value - high if is_upper else low - value
+        # several of few values are classes
+        are_outliers = len(tried) == 1 or len(codes) == len(tried) or len(np.unique(_some(rest))) > MOST
+        if are_outliers and gap > (FAR if value in codes else VERY_FAR) * (high - low):
+            best, values = dict(tried), rest
+    return best, values
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    return values[:: max(1, values.size // FEW)]
+
+
+def is_code(value: float, others: Iterable[float]) -> bool:
+    """Return whether a value looks like a fill value, or is a whole number next to one of the others that does."""
+    return looks_like_fill(value) or value.is_integer() and any(
+        looks_like_fill(other) and abs(other) >= 1000 and abs(other - value) <= MOST for other in others)
 
 
 def looks_like_fill(value: float) -> bool:
@@ -64,27 +88,28 @@ def judge_outliers(frames: FieldFrames, outliers: Mapping[float, int], low: floa
     low, high : float
         Range of all other values.
     """
-    told = []
-    for value, cells in outliers.items():
-        gap, is_upper = max(value - high, low - value), value > high
-        if cells < 2 or gap <= _far(value) * (high - low) or frames.decoders[0].missing.has_limit(is_upper):
-            continue
-        what = (f"{frames.paths[0]}: {frames.name} is exactly {_shortest(value)} in {cells:,} cells, far from all its "
-                f"other values ({low:.6g} to {high:.6g})")
-        declare = f"give the variable the attribute missing_value = {_shortest(value)}"
-        if looks_like_fill(value):
-            raise InputError(f"{what}; if that stands for a missing value, {declare}; if it is one of its values, the "
-                             f"attribute {'valid_max' if is_upper else 'valid_min'} = {_shortest(value)}")
-        if high > low:  # else the variable has two values, such as a mask
-            told.append(f"{what}; it is taken as data: if it stands for a missing value, {declare}")
-    return told
+    far = {value: cells for value, cells in outliers.items() if cells > 1
+           and max(value - high, low - value) > (FAR if is_code(value, outliers) else VERY_FAR) * (high - low)
+           and not frames.decoders[0].missing.has_limit(value > high)}
+    codes = sorted(value for value in far if is_code(value, far))
+    others = sorted(far.keys() - set(codes)) if high > low else []  # else the variable has two values, such as a mask
+    if not (found := codes or others):
+        return []
+    cells = " and ".join(f"{_shortest(value)} in {far[value]:,} cells" for value in found)
+    what = (f"{frames.paths[0]}: {frames.name} is exactly {cells}, far from all its other values ({low:.6g} to "
+            f"{high:.6g})")
+    declare = f"give the variable the attribute missing_value = {', '.join(map(_shortest, found))}"
+    if not codes:
+        return [f"{what}; it is taken as data: if it stands for a missing value, {declare}"]
+    limits = [f"{name} = {_shortest(value)}" for name, value, is_outside in (
+        ("valid_min", codes[0], codes[0] < low), ("valid_max", codes[-1], codes[-1] > high)) if is_outside]
+    raise InputError(f"{what}; if that stands for a missing value, {declare}; if it is one of its values, the "
+                     f"attribute {' and '.join(limits)}")
 
 
 def _shortest(value: float) -> str:
     """Return the shortest text of a number, in float32 if it is one: -999.9 and not -999.9000244."""
     in_float32 = np.float32(value)
-    return f"{float(str(in_float32)) if in_float32 == value else value:.10g}"
-
-
-def _far(value: float) -> float:
-    return FAR if looks_like_fill(value) else VERY_FAR
+    # compared as Python floats: NumPy would round the other one to float32, too
+    text = repr(float(str(in_float32)) if float(in_float32) == value else value)
+    return text.removesuffix(".0")

@@ -12,6 +12,7 @@ from hpc_vsr.media.field_axes import MustChoose, find_axes, read_selection
 from hpc_vsr.media.field_clock import Clock
 from hpc_vsr.media.field_files import (
     check_file,
+    default_fill,
     list_field_files,
     list_groups,
     look_at_file,
@@ -55,7 +56,8 @@ class FieldSource:
                 raise InputError(f"{path}: {variable} is {_shape_text(array)}, but in {paths[0].name} "
                                  f"{_shape_text(first)}; all files must have the same grid and unit")
         name = parts[0].name
-        self._frames = FieldFrames(paths, arrays, name)
+        defaults = [default_fill(path, self._variable, array.dtype) for path, array in zip(paths, arrays, strict=True)]
+        self._frames = FieldFrames(paths, arrays, name, defaults)
         self.block_bytes = self._frames.block_bytes
         self.channels = (name,)
         self.num_frames, (self.height, self.width) = self._frames.num_frames, first.shape[1:]
@@ -64,7 +66,7 @@ class FieldSource:
         self.offset = choose_offset(self._look)
         units = str(first.attrs.get("units", "1"))
         self.facts = join_facts(found, facts_of(self._frames, self._look, self.offset, units),
-                                find_periodic(first, periodic, str(paths[0])))
+                                find_periodic(first, parts[0].dataset.variables, periodic, str(paths[0])))
         self.description = {
             "variable": self._variable,
             "units": units,

@@ -25,9 +25,17 @@ def common_encoding(encodings: list[dict]) -> dict:
 def kept_encoding(array) -> dict:
     """Return how floats are stored; empty for integers and packed values, whose range new values may leave."""
     encoding = {key: value for key, value in array.encoding.items() if key in KEPT_ENCODING}
-    encoding.setdefault("dtype", array.dtype)
-    packed = np.dtype(encoding["dtype"]).kind != "f" or any(key in array.encoding for key in PACKING)
-    return {} if packed else encoding
+    dtype = np.dtype(encoding.get("dtype", array.dtype))
+    if dtype.kind != "f" or any(key in array.encoding for key in PACKING):
+        return {}
+    return {**encoding, "dtype": float_of_netcdf(dtype)}
+
+
+def float_of_netcdf(dtype: np.dtype) -> np.dtype:
+    """Return the float of NetCDF that holds a float of any size: HDF5 also has some of 2 and of 16 bytes."""
+    if dtype.itemsize in (4, 8):
+        return dtype
+    return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
 
 
 def limits_of(array, values: np.ndarray) -> tuple[dict[str, Any], list[str]]:

@@ -77,16 +77,17 @@ class Decoder:
         As stored, with all its attributes; see `as_stored`.
     path : Path
     zero_is_data : bool
+    default : int, optional
         See `Missing`.
     """
 
-    def __init__(self, array, path: Path, zero_is_data: bool):
+    def __init__(self, array, path: Path, zero_is_data: bool, default=None):
         attributes = dict(array.attrs)
         self._unsigned = str(attributes.get("_Unsigned", "")).lower()
         self._packing = {name: _packing_number(attributes[name], name, path) for name in PACKING if name in attributes}
         stored = self._with_sign(np.empty(0, array.dtype)).dtype
         step = float(self._packing.get("scale_factor", 1.0)) if self._packing else 0.0
-        self.missing = Missing(attributes, stored, step, zero_is_data)
+        self.missing = Missing(attributes, stored, step, zero_is_data, default)
 
     def __call__(self, stored: np.ndarray) -> Frame:
         """Decode (h, w) values as they are stored."""
@@ -124,6 +125,8 @@ class FieldFrames:
         For each file the variable over (time, y, x), lazily, and as stored; see `as_stored`.
     name : str
         Name of the variable, for messages.
+    defaults : sequence of int or None
+        For each file what the library fills in where nothing was written; see `Missing`.
 
     Attributes
     ----------
@@ -134,12 +137,12 @@ class FieldFrames:
         Most bytes of a block: of the frames that one chunk of the file spans, as far as 256 MB hold them.
     """
 
-    def __init__(self, paths: Sequence[Path], arrays: Sequence, name: str):
+    def __init__(self, paths: Sequence[Path], arrays: Sequence, name: str, defaults: Sequence):
         self.paths, self.arrays, self.name = list(paths), list(arrays), name
         # zarr gives its fill value as an attribute
         self.zero_filled = [str(array.name) in zero_filled(path) for path, array in zip(paths, arrays, strict=True)]
-        self.decoders = [Decoder(array, path, zero) for path, array, zero in
-                         zip(paths, arrays, self.zero_filled, strict=True)]
+        self.decoders = [Decoder(array, path, zero, default) for path, array, zero, default in
+                         zip(paths, arrays, self.zero_filled, defaults, strict=True)]
         self._starts = [0, *itertools.accumulate(len(array) for array in arrays)]
         self.num_frames = self._starts[-1]
         self.block_bytes = max((block_length(array) * _frame_bytes(array) for array in arrays), default=0)

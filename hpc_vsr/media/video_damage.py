@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from hpc_vsr.media.video_decode import MEND_DAMAGE
-from hpc_vsr.media.video_file import NO_STAMP, Packets, is_whole_avi
+from hpc_vsr.media.video_file import MATROSKA, NO_STAMP, Packets, announced_bytes, is_whole_avi
 from hpc_vsr.system.errors import InputError
 
 NEAR_A_SEAM = 3  # packets before a seam, which the container takes for damaged because it counts on
 
 
 def check_count(path: Path, packets: Packets) -> list[str]:
-    """Compare the number of frames with the one that the file announces; return a warning if only that is wrong."""
+    """Compare the number of frames, or of bytes, with the one that the file announces.
+
+    Returns a warning if only the number is wrong; raises `InputError` if the file is truncated.
+    """
     found = len(packets) + len(packets.empty)
     if packets.container == "avi" and is_whole_avi(path):
         slots = 1 + max(packets.dts) if NO_STAMP not in packets.dts else found
@@ -25,6 +28,9 @@ def check_count(path: Path, packets: Packets) -> list[str]:
                     "number in its header is wrong"]
     elif found < packets.declared:
         raise InputError(f"{path}: has {found} of the {packets.declared} frames that it announces; "
+                         "the file is truncated, copy it again")
+    elif packets.container == MATROSKA and (size := path.stat().st_size) < (announced := announced_bytes(path)):
+        raise InputError(f"{path}: has {size:,} of the {announced:,} bytes that it announces; "
                          "the file is truncated, copy it again")
     return []
 

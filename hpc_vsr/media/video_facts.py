@@ -1,7 +1,8 @@
-"""Describes the pictures of a video by its first frame, and says what a user should know of them."""
+"""Describes the pictures of a video by its first frame, or by a few, and says what a user should know of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def describe(stream: Any, frame: Any) -> dict:
     }
 
 
-def warn_of(path: Path, stream: Any, frame: Any, others: list[str]) -> list[str]:
-    """Return what the user should know of the first frame and of what is beside the video."""
+def warn_of(path: Path, stream: Any, frame: Any, others: list[str], few: Iterable[Any]) -> list[str]:
+    """Return what the user should know of the first frame, of a few of all, and of what is beside the video."""
     warnings, matrix = [], int(frame.colorspace)
     if others:
         warnings.append(f"{path}: has several videos; stream {stream.index} ({frame.width}x{frame.height}) is read, "
@@ -39,7 +40,7 @@ def warn_of(path: Path, stream: Any, frame: Any, others: list[str]) -> list[str]
                         f"'ffmpeg -i {path.name} -vf bwdif ...'")
     if "alpha_mode" in {key.lower() for key in stream.metadata} and not frame.format.name.startswith("yuva"):
         warnings.append(f"{path}: has transparency in a second layer, which is not read")
-    elif any(component.is_alpha for component in frame.format.components) and _lets_through(frame):
+    elif any(component.is_alpha for component in frame.format.components) and any(map(_lets_through, few)):
         warnings.append(f"{path}: has transparency; its colours are taken as they are stored, also where they are "
                         "not seen")
     if int(frame.color_trc) in HDR_CURVES:

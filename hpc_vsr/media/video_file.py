@@ -21,6 +21,8 @@ ONLY_THIS_FILE = {**READ_TAGS, "options": {"protocol_whitelist": "file", "format
     "asf,avi,av1,dv,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,"
     "mpegtsraw,mpegvideo,mxf,nsv,nut,obu,ogg,rawvideo,rm,swf,vc1,vc1test,vob,wtv,yuv4mpegpipe,apng,png_pipe")}}
 STREAMS_WITHOUT_TIME = {"h261", "h263", "h264", "hevc", "m4v", "mjpeg", "mpegvideo", "obu", "vc1"}  # FFmpeg's formats
+MATROSKA = "matroska,webm"  # FFmpeg's name of the container
+TOP_OF_MATROSKA = (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67")  # EBML, Segment
 PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # a cover, previews
 NO_STAMP = -(1 << 63)
 JPEG_END = b"\xff\xd9"
@@ -213,3 +215,24 @@ def is_whole_avi(path: Path) -> bool:
             if position - length % 2 > size:
                 return False
     return position > 0
+
+
+def announced_bytes(path: Path) -> int:
+    """Return how many bytes a Matroska file announces; 0 if it does not, as a stream or a recording that was cut off.
+
+    These are the elements of its top level, each with an ID, a length and so many bytes (RFC 8794, section 6).
+    """
+    size, position = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            head = file.read(12)
+            if head[:4] not in TOP_OF_MATROSKA or len(head) < 5 or head[4] == 0:
+                return position  # something else after whole elements
+            width = 9 - head[4].bit_length()  # the leading zeros of the length say how many bytes it has
+            mask = (1 << 7 * width) - 1
+            length = int.from_bytes(head[4 : 4 + width], "big") & mask
+            if length == mask or length == 0:
+                return 0
+            position += 4 + width + length
+    return position

@@ -29,7 +29,7 @@ from hpc_vsr.system.files import check_input_file
 # pixel formats whose first plane is 8-bit luma
 WITH_LUMA_PLANE = {"gray", "nv12", "nv21", *(f"yuv{j}{sampling}p" for j in ("", "j")
                                              for sampling in (410, 411, 420, 422, 440, 444))}
-FEW = 5  # frames that are looked at to find the significant bits
+FEW = 5  # frames that are looked at to find the significant bits, and whether some pixel is transparent
 
 
 class VideoSource:
@@ -56,7 +56,7 @@ class VideoSource:
             self.description = describe(stream, first)
             self.tags = dataclasses.replace(read_tags(stream, first, is_full_range(first)),
                                             time_base=self._index.time_base, rate=self._index.rate)
-            warnings = warn_of(path, stream, first, others)
+            warnings = warn_of(path, stream, first, others, self._few_pictures())
             if others:
                 self.description["stream"] = stream.index
         is_deep = self.tags.depth > 8
@@ -164,13 +164,21 @@ class VideoSource:
         except av.error.FFmpegError as error:
             raise InputError(f"{path}: frame {index} cannot be decoded ({error.strerror}); {MEND_DAMAGE}") from None
 
+    @property
+    def _few(self) -> list[int]:
+        return sorted({*range(0, self.num_frames, -(-self.num_frames // FEW)), self.num_frames - 1})
+
+    def _few_pictures(self) -> Iterator[VideoFrame]:
+        for number in self._few:
+            yield next(self._pictures(number, number + 1))
+
     def _find_depth(self, path: Path, bits: int | None) -> list[str]:
         """Find out which stored value is white, describe it, and return a line about it."""
         tags, name = self.tags, self.tags.pixel_format
         if tags.depth == 16 and tags.full_range and (tags.is_rgb or name.startswith(("gray", "ya16"))):
-            few, seen = {*range(0, self.num_frames, -(-self.num_frames // FEW)), self.num_frames - 1}, Seen()
-            for number in sorted(few):
-                seen = seen.with_values(self._stored(next(self._pictures(number, number + 1))))
+            seen = Seen()
+            for frame in self._few_pictures():
+                seen = seen.with_values(self._stored(frame))
             self.depth = seen.depth if bits is None else _given_depth(bits, seen)
             white, significant = self.depth.white, self.depth.bits
         elif tags.depth > 16:
@@ -181,7 +189,7 @@ class VideoSource:
             significant = tags.depth
             white = (1 << significant) - 1 if tags.full_range else (BLACK + EXTENT) << (significant - 8)
         self.description |= {"bits": significant, "white": white}
-        how = "" if self.depth is None else " (as given)" if bits else f" (found in {len(few)} frames)"
+        how = "" if self.depth is None else " (as given)" if bits else f" (found in {len(self._few)} frames)"
         return [f"depth: {significant} bits in {name}{how}; white is {white}"]
 
     def _stored(self, frame: VideoFrame) -> np.ndarray:

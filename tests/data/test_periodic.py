@@ -74,6 +74,56 @@ def test_other_coordinates_are_not(tmp_path, lon, units):
     assert open_field(globe(tmp_path / "g.nc", lon, units="m"), "v", periodic="x").facts.periodic == "x"
 
 
+@pytest.mark.parametrize(("name", "units"), [
+    ("lon", None), ("longitude", "1"), ("nav_lon", "degrees"), ("x", "degrees_east"), ("rlon", "radians")])
+def test_a_longitude_is_known_by_its_name_or_its_units(tmp_path, name, units):
+    lon = np.arange(W) * (2 * np.pi if units == "radians" else 360) / W
+    attributes = {"standard_name": "grid_longitude"} if name == "rlon" else {}
+    for dimension in (name, "i"):
+        xarray.Dataset({"v": (("time", "y", dimension), noise(30, H, W)),
+                        name: (dimension, lon, attributes | ({"units": units} if units else {}))}
+                       ).to_netcdf(tmp_path / f"{dimension}.nc")
+        source = open_field(tmp_path / f"{dimension}.nc", "v")
+        assert source.facts.periodic == "x" and f"periodic: x ({dimension} goes around the globe)" in source.facts.lines
+
+
+def ocean(columns: int, turn: float = 12.0, first: float = 0.0, degrees: float = 360.0):
+    """Latitudes and longitudes (H, W + 2) of a grid whose north pole is moved by some degrees, as in ocean models."""
+    lat, lon = np.deg2rad(np.linspace(-75, 75, H))[:, None], np.deg2rad(first + np.arange(W + 2) * degrees / columns)
+    x, y, z = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) * np.ones(W + 2)
+    a = np.deg2rad(turn)
+    x, z = np.cos(a) * x + np.sin(a) * z, np.cos(a) * z - np.sin(a) * x
+    return np.rad2deg(np.arcsin(z)), np.rad2deg(np.arctan2(y, x))
+
+
+@pytest.mark.parametrize(("places", "periodic", "words"), [
+    (ocean(W + 2), "x", "periodic: x (i goes around the globe)"),
+    (ocean(W + 2, turn=0, first=170), "x", "periodic: x (i goes around the globe)"),
+    (ocean(W + 1), "", "such as with ncks -d i,0,24"),
+    (ocean(W), "", "leave the last 2 columns out, such as with ncks -d i,0,23"),
+    (ocean(W + 2, degrees=340), "", "degrees of longitude"), (ocean(W + 2, degrees=60), "", "degrees of longitude")])
+@pytest.mark.parametrize("kind", ["coordinate", "variable", "with time", "masked", "columns first"])
+def test_longitudes_over_rows_and_columns(tmp_path, places, periodic, words, kind):
+    (lat, lon), values = places, noise(30, H, W + 2)
+    if kind == "masked":
+        lon = lon.copy()
+        lon[5:9, 3:8] = np.nan  # as over land
+    dims = ("time", "j", "i") if kind == "with time" else ("j", "i")
+    beside = {name: (dims, np.tile(one, (30, 1, 1)) if kind == "with time" else one, {"units": units})
+              for name, one, units in (("latitude", lat, "degrees_north"), ("longitude", lon, "degrees"))}
+    field = xarray.Dataset({"v": (("time", "j", "i"), values)}).assign(beside)
+    field = field.set_coords(["latitude", "longitude"]) if kind == "coordinate" else field
+    if kind == "columns first":
+        field["longitude"] = field["longitude"].transpose()
+    field.to_netcdf(tmp_path / "f.nc")
+    source = open_field(tmp_path / "f.nc", "v")
+    assert source.facts.periodic == periodic
+    assert words in " ".join([*source.facts.lines, *source.facts.warnings])
+    if not periodic:
+        with pytest.raises(InputError, match="spans .* degrees with its cells, and not 360"):
+            open_field(tmp_path / "f.nc", "v", periodic="x")
+
+
 def test_what_cannot_be_periodic_is_told_or_refused(tmp_path):
     repeated = globe(tmp_path / "a.nc", np.linspace(0, 360, W))
     source = open_field(repeated, "v")

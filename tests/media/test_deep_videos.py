@@ -117,6 +117,25 @@ def test_transparency_is_told(tmp_path):
             == (name == "clear")
 
 
+@pytest.mark.parametrize("begin", [1, 3, 15, 19])
+@pytest.mark.parametrize(("suffix", "codec", "pixel_format"), [
+    (".mkv", "ffv1", "yuva420p"), (".mov", "prores_ks", "yuva444p10le"), (".mov", "png", "rgba")])
+def test_transparency_that_begins_later_is_told(tmp_path, begin, suffix, codec, pixel_format):
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, pixel_format
+        for index in range(20):
+            rgba = np.full((*SIZE, 4), 100, np.uint8)
+            rgba[..., 3] = 60 if index >= begin else 255
+            frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pixel_format)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = open_video(path)
+    assert source.is_transparent() and any("has transparency" in text for text in source.facts.warnings)
+
+
 def test_floating_point_numbers_are_for_fields(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:

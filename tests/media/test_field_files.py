@@ -28,6 +28,11 @@ def frames(source) -> np.ndarray:
     return np.stack([frame[0] for frame, _ in source.read(0, source.num_frames)])
 
 
+def repeated(number: int) -> np.ndarray:
+    """Return a frame as an upscaling that repeats each value makes it."""
+    return FIELD[number].repeat(2, 0).repeat(2, 1)
+
+
 def write_zarr(path, group=None, values=FIELD, version=3, **attributes):
     root = zarr.open_group(str(path), mode="a", zarr_format=version)
     place = root.require_group(group) if group else root
@@ -64,9 +69,7 @@ def test_a_variable_of_a_group_has_the_coordinates_around_it(tmp_path):
     assert source.facts.lines[0] == "time: 6 steps of 1 hour from 2000-01-01T00:00, 1 gap"
     assert source.facts.breaks == (3,)
 
-    def frame(number):
-        return FIELD[number].repeat(2, 0).repeat(2, 1)
-    write_field(tmp_path / "out.nc", source, range(STEPS), 2, frame, "test", "mark")
+    write_field(tmp_path / "out.nc", source, range(STEPS), 2, repeated, "test", "mark")
     with xarray.open_dataset(tmp_path / "out.nc", decode_times=False) as after:
         np.testing.assert_array_equal(after["v"], FIELD.repeat(2, 1).repeat(2, 2))
         np.testing.assert_array_equal(after["time"], [0, 1, 2, 5, 6, 7])
@@ -133,6 +136,69 @@ def test_a_matlab_file(tmp_path):
 def test_a_filter_that_only_h5py_knows(tmp_path):
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file.create_dataset("v", data=FIELD, compression="lzf", chunks=(1, HEIGHT, WIDTH))
+    np.testing.assert_array_equal(frames(open_field(tmp_path / "f.h5", "v")), FIELD)
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", np.longdouble])
+@pytest.mark.parametrize("where", ["beside", "single", "link"])
+def test_a_float_that_netcdf_does_not_know_is_read_and_ends_no_process(tmp_path, dtype, where):
+    other = (FIELD / 4).astype(dtype)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["w"] = other
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["v"] = FIELD
+        if where == "link":
+            file["w"], file["lost"] = h5py.ExternalLink("other.h5", "/w"), h5py.ExternalLink("none.h5", "/w")
+            file["again"] = h5py.SoftLink("/")
+        else:
+            file["w"] = other if where == "beside" else other[0, 0, 0]
+    np.testing.assert_array_equal(frames(open_field(tmp_path / "f.h5", "v")), FIELD)
+    if where != "single":
+        source = open_field(tmp_path / "f.h5", "w")
+        np.testing.assert_array_equal(frames(source), FIELD / 4)  # exactly: there are few digits
+        write_field(tmp_path / "out.nc", source, range(STEPS), 2, repeated, "test", "mark")
+        with xarray.open_dataset(tmp_path / "out.nc") as after:
+            np.testing.assert_array_equal(after["w"], FIELD.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*float16:FutureWarning")  # of pandas
+def test_what_is_in_half_precision_is_kept_beside_an_enlarged_field(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for name, size in (("time", STEPS), ("y", HEIGHT), ("x", WIDTH)):
+            file[name] = np.arange(size).astype("f2" if name != "time" else "f8")
+            file[name].make_scale(name)
+        file["v"], file["mask"], file["weight"] = FIELD, (FIELD[0] > 99).astype("f2"), np.arange(STEPS).astype("f2")
+        for name, axes in (("v", ("time", "y", "x")), ("mask", ("y", "x")), ("weight", ("time",))):
+            for dim, axis in zip(file[name].dims, axes, strict=True):
+                dim.attach_scale(file[axis])
+    write_field(tmp_path / "out.nc", open_field(tmp_path / "f.h5", "v"), range(STEPS), 2, repeated, "test", "mark")
+    with xarray.open_dataset(tmp_path / "out.nc") as after:
+        np.testing.assert_allclose(after["x"], np.arange(2 * WIDTH) / 2 - 0.25)
+        np.testing.assert_array_equal(after["mask"], (FIELD[0] > 99).repeat(2, 0).repeat(2, 1))
+        np.testing.assert_array_equal(after["weight"], np.arange(STEPS))
+
+
+@pytest.mark.parametrize(("name", "start", "words"), [
+    ("a.grib", b"GRIB\0\0\0\1", "is a GRIB file, .*'cdo -f nc4 copy a.grib a.nc' or 'grib_to_netcdf -o a.nc a.grib'"),
+    ("a.hdf", b"\x0e\x03\x13\x01", "is an HDF4 file, .*'h4tonccf_nc4 a.hdf a.nc'"),
+    ("a.npy", b"\x93NUMPY\1\0", r"is a NumPy array, .*DataArray\(numpy.load\('a.npy'\), dims=.*to_netcdf\('a.nc'\)"),
+    ("a.npz", b"PK\3\4", "is a ZIP archive, .* unpack it"), ("a.vtk", b"# vtk DataFile Version 3.0\n", "is a VTK file"),
+    ("a.vti", b'<?xml version="1.0"?>\n<VTKFile type="ImageData">', "is a VTK file, .*write it as NetCDF"),
+    ("a.nc.gz", b"\x1f\x8b\x08", "is compressed by gzip, .*'gunzip a.nc.gz'"),
+    ("a.tif", b"II*\0", "is a TIFF file, .* give it by --frames"),
+    ("a{0}.txt", b"t u v p\n", r"cannot be read as NetCDF, HDF5 or Zarr \(it begins with b't u v p\\n', as none")])
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path, name, start, words, recwarn):
+    (tmp_path / name).write_bytes(start + bytes(300))
+    for variable in ("v", None):
+        with pytest.raises(InputError, match=words) as refusal:
+            open_field(tmp_path / name, variable)
+        assert "\n" not in str(refusal.value) and "installed IO backends" not in str(refusal.value)
+    assert not list(recwarn)
+
+
+def test_an_array_without_a_shape_hides_no_other(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["v"], file["nothing"] = FIELD, h5py.Empty("f4")
     np.testing.assert_array_equal(frames(open_field(tmp_path / "f.h5", "v")), FIELD)
 
 

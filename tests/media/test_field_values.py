@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 
+import h5py
+import netCDF4
 import numpy as np
 import pytest
 import xarray
@@ -102,6 +104,71 @@ def test_values_that_only_look_missing_are_kept(tmp_path, values, attributes):
     np.testing.assert_allclose(found, values.astype(np.float64) * attributes.get("scale_factor", 1), rtol=1e-7)
 
 
+def half_written(path, dtype, kind="NETCDF4", fill=None, attributes=None) -> np.ndarray:
+    """Write the first half of the rows of a variable of whole numbers; return its values."""
+    values = np.rint(100 + 100 * FIELD).astype(dtype)
+    with netCDF4.Dataset(path, "w", format=kind) as file:
+        for dimension, size in zip(("time", "y", "x"), values.shape, strict=True):
+            file.createDimension(dimension, size)
+        variable = file.createVariable("v", dtype, ("time", "y", "x"), fill_value=fill)
+        variable.setncatts(attributes or {})
+        variable.set_auto_maskandscale(False)
+        variable[:, : H // 2] = values[:, : H // 2]
+    return values
+
+
+@pytest.mark.parametrize(("kind", "dtypes"), [
+    ("NETCDF4", "i2 u2 i4 u4 i8 u8"), ("NETCDF3_CLASSIC", "i2 i4"), ("NETCDF3_64BIT_OFFSET", "i2"),
+    ("NETCDF3_64BIT_DATA", "i2 u2 i8 u8"), ("NETCDF4_CLASSIC", "i2")])
+def test_what_was_never_written_to_a_netcdf_file_is_missing(tmp_path, kind, dtypes):
+    for dtype in dtypes.split():
+        values = half_written(tmp_path / f"{dtype}.nc", dtype, kind, attributes={"scale_factor": 0.01})
+        source = open_field(tmp_path / f"{dtype}.nc", "v")
+        found, valid = read_all(source)
+        assert valid[:, : H // 2].all() and not valid[:, H // 2 :].any() and not source.facts.warnings
+        np.testing.assert_allclose(found[valid], 0.01 * values[valid], rtol=1e-6)
+        rule = f"default fill value {netCDF4.default_fillvals[dtype]:g}"
+        assert f"missing: 3,200 cells (50 %) in 20 frames, by {rule}, filled from the nearest" in source.facts.lines
+        assert source.description["masked_by"] == [rule]
+
+
+@pytest.mark.parametrize(("dtype", "attributes"), [
+    ("i1", {}), ("u1", {}),  # all values of a byte are data
+    ("i2", {"valid_min": np.int16(-32767)}), ("i4", {"valid_range": np.int32([-(2**31) + 1, 300])}),
+    ("u2", {"valid_max": np.uint16(2**16 - 1)})])
+def test_the_default_fill_value_is_data_of_a_byte_and_within_valid_limits(tmp_path, dtype, attributes):
+    half_written(tmp_path / "f.nc", dtype, attributes=attributes)
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert valid.all() and found[0, -1, -1] == np.float32(netCDF4.default_fillvals[dtype])
+
+
+@pytest.mark.parametrize(("fill", "is_data"), [(None, False), (False, True), (1, True)])
+def test_the_default_fill_value_is_data_where_something_else_is_filled_in_or_nothing(tmp_path, fill, is_data):
+    values = np.linspace(-32767, -20000, T * H * W).reshape(T, H, W).astype(np.int16)
+    write_netcdf(tmp_path / "f.nc", values, {} if fill is None else {"_FillValue": fill})
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert valid.flat[0] == is_data and valid.sum() >= valid.size - 3 and (found.flat[0] == -32767) == is_data
+
+
+def test_what_was_never_written_is_missing_in_the_enlarged_field(tmp_path):
+    half_written(tmp_path / "f.nc", "i2")
+    out = bicubic(tmp_path, tmp_path / "f.nc")
+    assert not np.isnan(out[:, :H]).any() and np.isnan(out[:, H:]).all()
+
+
+def test_the_default_fill_value_is_data_in_a_file_that_the_netcdf_library_did_not_write(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["v"] = np.where(FIELD > 0, 65535, np.rint(65534 * np.abs(FIELD))).astype(np.uint16)
+    assert read_all(open_field(tmp_path / "f.h5", "v"))[1].all()
+
+
+def test_unsigned_values_that_were_never_written_are_missing(tmp_path):
+    values = half_written(tmp_path / "f.nc", "i2", attributes={"_Unsigned": "true"})
+    found, valid = read_all(open_field(tmp_path / "f.nc", "v"))
+    assert not valid[:, H // 2 :].any()
+    np.testing.assert_array_equal(found[valid], values[valid])
+
+
 @pytest.mark.parametrize("units", ["s", "days"])
 def test_a_variable_in_units_of_time_is_a_field(tmp_path, units):
     path = write_netcdf(tmp_path / "f.nc", FIELD, {"units": units})
@@ -183,6 +250,25 @@ def test_an_undeclared_fill_value_is_refused_with_a_way_to_declare_it(tmp_path, 
     assert read_all(open_field(write_netcdf(path, with_gap(value), limit), "v"))[0].flat[0] == np.float32(value)
 
 
+@pytest.mark.parametrize(("value", "dtype", "text"), [
+    (2147483647, np.int32, "2147483647"), (2147483647, np.float64, "2147483647"),
+    (-2147483647, np.int32, "-2147483647"), (-99999999, np.float64, "-99999999"), (999999999, np.int64, "999999999"),
+    (-999.9, np.float64, "-999.9"), (-999.9, np.float32, "-999.9"), (9.96921e20, np.float32, "9.96921e+20"),
+    (123456789.25, np.float64, "123456789.25"), (1e20, np.float64, "1e+20")])
+def test_an_undeclared_fill_value_is_named_to_its_last_digit(tmp_path, value, dtype, text):
+    values = np.rint(100 * with_gap(0)).astype(dtype)
+    values[GAP] = value
+    path = write_netcdf(tmp_path / "f.nc", values, {"_FillValue": dtype(77)})
+    try:
+        told = " ".join(open_field(path, "v").facts.warnings)
+    except InputError as refusal:
+        told = str(refusal)
+    assert f"v is exactly {text} in 120 cells" in told and f"missing_value = {text}" in told
+    assert ("taken as data" in told) == (value in (9.96921e20, 123456789.25))
+    declared = write_netcdf(tmp_path / "g.nc", values, {"_FillValue": dtype(77), "missing_value": text})
+    assert not read_all(open_field(declared, "v"))[1][GAP].any()
+
+
 @pytest.mark.parametrize("values", [
     np.maximum(FIELD, 0),  # rain: most cells are 0
     np.minimum(FIELD, 0.5),  # saturated
@@ -214,6 +300,50 @@ def test_two_undeclared_fill_values_are_found_behind_each_other():
     others = np.concatenate([frame[0, 3:], frame[1, 4:], frame[2:].ravel()])
     assert find_outliers(frame) == ({-9999: 3, float(np.float32(1e20)): 4}, others.min(), others.max())
     assert looks_like_fill(float(np.float32(1e20))) and not looks_like_fill(101325) and not looks_like_fill(99)
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    (-9999, -8888), (-9999, -9998), (-32768, -32767), (9999, 9998), (-9999, 9999), (-8888, -9999)])
+@pytest.mark.parametrize("is_alone", [False, True])
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_undeclared_fill_values_near_each_other_do_not_hide_each_other(tmp_path, first, second, is_alone, factor):
+    values = factor * with_gap(first / factor)
+    values[:, 5, : 1 if is_alone else 4] = second
+    cells = {first: "120", second: "20" if is_alone else "80"}
+    low, high = sorted(cells)
+    both = f"v is exactly {low} in {cells[low]} cells and {high} in {cells[high]} cells, far from all its other values"
+    with pytest.raises(InputError, match=rf"{both} \(-.* to .*\); .* the attribute missing_value = {low}, {high};"):
+        open_field(write_netcdf(tmp_path / "f.nc", values), "v")
+    declared = {"missing_value": f"{low}, {high}"}  # as the message says
+    found, valid = read_all(open_field(write_netcdf(tmp_path / "g.nc", values, declared), "v"))
+    assert not valid[:, 5, 0].any() and not valid[GAP].any() and np.abs(found).max() <= factor
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ((-99, -98), "exactly -99 in 120 cells and -98 in 80 cells, far from all its other values"),
+    ((500, 490, 480, 470), "exactly 470 in 80 cells and 480 in 80 cells and 490 in 80 cells and 500 in 120 cells")])
+def test_other_values_far_out_that_are_near_each_other_are_told_together(tmp_path, values, words):
+    field = with_gap(values[0])
+    for row, value in enumerate(values[1:], 5):
+        field[:, row, :4] = value
+    source = open_field(write_netcdf(tmp_path / "f.nc", field), "v")
+    assert len(source.facts.warnings) == 1 and words in source.facts.warnings[0]
+    np.testing.assert_array_equal(read_all(source)[0], field)
+
+
+@pytest.mark.parametrize("levels", [
+    (0, 1, 100, 200), (0, 1, 2), (1, 2, 3, 4, 5, 300), (0, 10, 20, 30, 60, 61)])
+def test_classes_and_steps_are_no_values_far_out(tmp_path, levels):
+    values = np.array(levels, np.float32)[np.random.default_rng(1).integers(0, len(levels), (T, H, W))]
+    warnings = open_field(write_netcdf(tmp_path / "f.nc", values), "v").facts.warnings
+    assert len(warnings) == (300 in levels)  # as it has always been
+
+
+def test_a_fill_value_beside_the_number_before_it_is_found_in_a_large_range(tmp_path):
+    values = 1000 + 1000 * with_gap(8.999)
+    values[:, 5, :4], values[:, 6, :4] = 9998, 9000
+    assert find_outliers(np.delete(values[0], 6, 0))[0] == {9999: 6, 9998: 4}
+    assert find_outliers(values[0])[0] == {}  # 9000 is no fill value, and not 10 ranges away
 
 
 def test_what_is_found_only_later_is_refused_then(tmp_path, monkeypatch):

@@ -62,6 +62,27 @@ def test_a_wrong_number_in_the_header_of_a_whole_avi_is_only_told(tmp_path):
         open_video(path)
 
 
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm"])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_truncated_matroska_is_refused_unless_it_does_not_say_how_long_it_is(tmp_path, name, b_frames):
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    path = write_video(tmp_path / name, moving_pattern(30, *SIZE), codec, b_frames=b_frames)
+    content, frames = path.read_bytes(), read(open_video(path))
+    path.write_bytes(content + b"\0" * 10)  # such as a file system pads it
+    np.testing.assert_array_equal(read(open_video(path)), frames)
+    for kept in (len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:kept])
+        with pytest.raises(InputError, match=rf"has {kept:,} of the {len(content):,} bytes that it announces; "
+                                             "the file is truncated, copy it again"):
+            open_video(path)
+    # a recording that was ended by force, or a stream
+    begin = content.index(b"\x18\x53\x80\x67") + 4
+    assert content[begin] == 1  # a length of 8 bytes
+    for unknown in (b"\x01" + b"\xff" * 7, b"\x01" + bytes(7)):
+        path.write_bytes(content[:begin] + unknown + content[begin + 8 :])
+        np.testing.assert_array_equal(read(open_video(path)), frames)
+
+
 @pytest.mark.parametrize("suffix", [".h264", ".avi"])
 def test_without_time_stamps_of_display_frames_come_in_the_order_of_display(coded, tmp_path, suffix):
     """A raw stream has no stamps at all, an AVI those of decoding: with B-frames another order."""
