@@ -67,8 +67,8 @@ def before_reduction(measured: float, scale: int) -> float:
 def blur_to_undo(measured: float, scale: int) -> float:
     """Return the blur of the larger frames, in their pixels, whose filter an upscaling takes; see `before_reduction`.
 
-    It is a little smaller than what was measured, because the error of an enlargement grows faster with a filter for too
-    large a blur: docs/decisions.md.
+    It is a little smaller than what was measured, because a filter for too large a blur costs more than one for too
+    small a blur: docs/decisions.md.
     """
     return CAREFUL * before_reduction(measured, scale)
 

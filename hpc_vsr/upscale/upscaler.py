@@ -261,7 +261,7 @@ def load(run: str | Path | None = None, device: Literal["auto", "cpu", "cuda"] =
     ----------
     run : path, optional
         Folder of a finished or running training, runs/NAME; its best weights are used. If not given, the network that
-        comes with hpc-vsr: 2 times, luma, blurs of 0 to 4 pixels of the result.
+        comes with hpc-vsr: 2 times, luma, blurs of 0 to 4 pixels of the result, noise of 0 to 4 grey levels.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU if there is one.
     precision : {"auto", "fp32", "bf16", "fp16"}
