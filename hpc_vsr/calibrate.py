@@ -25,7 +25,7 @@ def build_parser() -> Parser:
     parser.add_argument("--run", type=Path, required=True, help="run folder, runs/NAME")
     parser.add_argument("--data", type=Path | None, default=None,
                         help="data set that the network was trained on; as in the run's config.json if not given")
-    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps")
     parser.add_argument("--device", type=Device, default="auto", help="auto, cpu or cuda")
     return parser
 

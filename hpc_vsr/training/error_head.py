@@ -1,8 +1,9 @@
 """Trains the head that predicts the error of a run's network, whose weights stay as they are.
 
-The head learns the likelihood of the errors on the training split, as if they were Gaussian with the standard deviation
-that it predicts: Nix and Weigend, "Estimating the mean and variance of the target probability distribution", 1994.
-Networks err less on frames that they have seen, so the errors are scaled in the end to those of the validation split.
+The head learns the likelihood of the errors, as if they were Gaussian with the standard deviation that it predicts: Nix
+and Weigend, "Estimating the mean and variance of the target probability distribution", 1994. It learns them on the
+validation split, because a network errs less on the frames that it was trained on. One factor makes them right there in
+the mean.
 """
 
 from __future__ import annotations
@@ -59,9 +60,7 @@ def calibrate(run: RunFolder, manifest: Manifest, steps: int, device: Device) ->
         check_shards(manifest, ("train", "val"))
         head = train_head(trained, experiment, manifest, steps, own_device(choose_device(device)))
         save_head(run, trained, head)
-    factors = ", ".join(f"{value:.2f}" for value in head.factor.flatten().tolist())
-    return (f"{run.error_head}: trained for {steps} steps; the errors on the validation split were {factors} times as "
-            "large as it had learned from the training split, which it now allows for")
+    return f"{run.error_head}: trained for {steps} steps on the validation split; evaluate the run to see how right it is"
 
 
 def train_head(trained: Trained, experiment: Experiment, manifest: Manifest, steps: int, device: torch.device
@@ -81,7 +80,7 @@ def train_head(trained: Trained, experiment: Experiment, manifest: Manifest, ste
     settings = experiment.train
     network, head = trained.network.to(device), new_head(trained).to(device)
     memory = choose_memory(manifest, settings.resident, device, 1, experiment.model.align, len(settings.sigmas))
-    frames = Clips(manifest, "train", memory, settings.num_frames, split_kind(experiment))
+    frames = Clips(manifest, "val", memory, kind=split_kind(experiment))
     filters = FilterBank(network, trained.terms.blurs.filters) if trained.terms.has_blurs else None
     patches = Patches(frames, settings.patch_size, network.reach, settings.augment, settings.seed, settings.batch_size,
                       settings.camera_noise)
