@@ -141,18 +141,16 @@ def _differences(config: dict[str, Any], experiment: Experiment) -> list[str]:
 def _find_divergence(history: list[dict], facts: dict[str, Any], precision: str) -> str:
     """Return how the loss went wrong for good, or nothing.
 
-    NaN and infinity are null in the history. A single bad batch is no divergence: the checkpoint after it counts no
-    bad steps. In fp16 the last steps may be left out although all is well, while the loss scaler looks for its factor.
+    NaN and infinity are null in the history. A single bad batch is no divergence: the next record has a finite loss.
+    In fp16 the last steps may be left out although all is well, while the loss scaler looks for its factor.
     """
     losses = [record for record in history if "loss" in record]
-    later = [record for record in losses if record["step"] > facts.get("step", 0)]
-    if later:  # it went on after its newest checkpoint: it counts its bad steps when it gives up
-        gave_up = bool(later[-1].get("bad_steps"))
-        is_bad = gave_up or len(later) >= SURE and not any(_is_finite(record["loss"]) for record in later[-SURE:])
-        return f"the loss was not finite at step {later[-1]['step']}" if is_bad else ""
-    bad = facts.get("bad_steps", 0)
-    if bad and losses and not _is_finite(losses[-1]["loss"]):
-        return f"the loss was not finite at step {losses[-1]['step']}"
+    went_on = bool(losses) and losses[-1]["step"] > facts.get("step", 0)  # after its newest checkpoint
+    # bad gradients, which the record has when it gives up; the gradient of a loss that overflows may be finite
+    bad = (losses[-1] if went_on else facts).get("bad_steps", 0)
+    last = losses[-1 if bad else -SURE:]
+    if (bad or len(last) == SURE) and last and not any(_is_finite(record["loss"]) for record in last):
+        return f"the loss was not finite at step {last[-1]['step']}"
     if bad and precision != "fp16":
         return f"the gradient was not finite in the last {bad} steps"
     return ""
