@@ -32,15 +32,16 @@ class End:
 
     Attributes
     ----------
-    kind : {"failed", "stopped", "silent", "none"}
-        stopped: by a signal, its time limit or a cancellation; silent: the logs do not say; none: there is no log.
+    kind : {"failed", "stopped", "cancelled", "silent", "none"}
+        stopped: by a signal, its time limit or a cancellation; cancelled: by `launch --cancel`, and its logs do not say
+        how it ended; silent: the logs do not say; none: there is no log.
     line : str
         The line that says it; empty if none does.
     log : Path or None
         The file with that line, or the main one.
     """
 
-    kind: Literal["failed", "stopped", "silent", "none"]
+    kind: Literal["failed", "stopped", "cancelled", "silent", "none"]
     line: str = ""
     log: Path | None = None
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpc_vsr.cluster.find import find_data, find_report, find_run
-from hpc_vsr.cluster.record import DATA, RECORD, REPORT, read_record, run_key
+from hpc_vsr.cluster.record import RECORD, REPORT, is_cancelled, read_record, run_key
 from hpc_vsr.cluster.state import GOING, NEVER, WAITING, JobState, RunState
-from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import FINISHED
 from hpc_vsr.experiment.settings import Experiment
@@ -71,15 +70,19 @@ def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequ
     """Return the states of the runs in `out` and of the jobs beside them; without a `queue`, SLURM is asked for it."""
     record, queue = read_record(out), ask_queue() if queue is ... else queue
     numbers = record.get("runs", {})
-    made = find_data(data, read_record(data).get(DATA), not (data / MANIFEST).exists(), queue, logs)
-    runs = [find_run(RunFolder(experiment.out), experiment, numbers.get(run_key(experiment.out), ""), queue, logs, made)
-            for experiment in experiments]
+    made = find_data(data, queue, logs)
+
+    def find(folder: Path, experiment: Experiment | None, number: str) -> RunState:
+        return find_run(RunFolder(folder), experiment, number, queue, logs, made, is_cancelled(record, number))
+
+    runs = [find(experiment.out, experiment, numbers.get(run_key(experiment.out), "")) for experiment in experiments]
     ours = {run_key(experiment.out) for experiment in experiments}
     for key, number in numbers.items():  # runs of the same folder with other settings
         if key not in ours and Path(key).parent == Path(run_key(out)):
-            runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, queue, logs, made))
+            runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, find))
     changed = max((file_time(state.run.path / "checkpoints") for state in runs), default=0.0)
-    report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed)
+    report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed,
+                         is_cancelled(record, record.get(REPORT)))
     if report is not None and report.state == WAITING and any(state.state == NEVER for state in runs) \
             and not any(state.state in GOING for state in runs):
         report = JobState(report.what, NEVER, report.number, "it waits for runs that never start")
@@ -87,14 +90,13 @@ def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequ
 
 
 def _find_foreign(folder: Path, experiments: Sequence[Experiment], number: str,
-                  queue: Mapping[str, slurm.Queued] | None, logs: Path, made: JobState | None) -> RunState:
+                  find: Callable[[Path, Experiment | None, str], RunState]) -> RunState:
     """Return the state of a run that was launched with other settings; it is compared with the run most like it."""
-    candidates = [find_run(RunFolder(folder), experiment, number, queue, logs, made) for experiment in experiments
-                  if not experiment.impossible]
+    candidates = [find(folder, experiment, number) for experiment in experiments if not experiment.impossible]
     states = [state for state in candidates if state.progress.other]
     if states:
         return min(states, key=lambda state: len(state.progress.other))
-    state = find_run(RunFolder(folder), None, number, queue, logs, made)
+    state = find(folder, None, number)
     note = "; ".join(filter(None, ["launched here with other settings", state.note]))
     return RunState(state.run, state.state, state.progress, state.job, note, state.log)
 

@@ -7,7 +7,7 @@ that are in the queue are not submitted a second time.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hpc_vsr.system.files import create_folder, read_json, write_json
 
 RECORD = ".submitted.json"
 DATA, TRAINING, REPORT = "preprocessing", "training", "report"
+DATA_FOLDER, CANCELLED = "data_folder", "cancelled"
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,48 @@ def run_key(folder: Path) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return {"runs": {run folder: job number}, "report": job number} of the last submission; empty if none."""
+    """Return the record of the last submission; empty if there is none.
+
+    Beside the runs it is {"runs": {run folder: job number}, "report": job number, "data_folder": folder of their data
+    set}, and beside a data set {"preprocessing": job number}. Both have "cancelled": numbers that `launch --cancel` has
+    cancelled.
+    """
     try:
         record = read_json(folder / RECORD, "")
     except InputError:
         return {}
-    return record if isinstance(record, dict) and isinstance(record.get("runs", {}), dict) else {}
+    is_record = (isinstance(record, dict) and isinstance(record.get("runs", {}), dict)
+                 and isinstance(record.get(CANCELLED, []), list))
+    return record if is_record else {}
+
+
+def is_cancelled(record: Mapping[str, Any], number: str | None) -> bool:
+    """Return whether `launch --cancel` has cancelled the job with that number."""
+    return number in record.get(CANCELLED, [])
+
+
+def record_data(job: JobFile, number: str) -> None:
+    """Record the job that makes the data set."""
+    create_folder(job.data)
+    write_json(job.data / RECORD, {DATA: number})
+
+
+def record_runs(job: JobFile, runs: Mapping[str, str], report: str | None = None) -> None:
+    """Record the jobs of the runs, {run folder: job number}, and that of their report."""
+    create_folder(job.out)
+    before = read_record(job.out)
+    record = {"runs": dict(runs), DATA_FOLDER: str(job.data), REPORT: report,
+              CANCELLED: [number for number in runs.values() if is_cancelled(before, number)]}
+    write_json(job.out / RECORD, {key: value for key, value in record.items() if value or key == "runs"})
+
+
+def _note_cancelled(folder: Path, numbers: Collection[str]) -> None:
+    """Note in the record of a folder which of its jobs were cancelled."""
+    record = read_record(folder)
+    ours = {*record.get("runs", {}).values(), record.get(REPORT), record.get(DATA)}
+    cancelled = sorted({*record.get(CANCELLED, []), *numbers} & ours)
+    if cancelled != record.get(CANCELLED, []):
+        write_json(folder / RECORD, {**record, CANCELLED: cancelled})
 
 
 def record_scripts(job: JobFile, experiments: Sequence[Experiment], submitted: str) -> None:
@@ -75,24 +112,19 @@ def record_scripts(job: JobFile, experiments: Sequence[Experiment], submitted: s
                              f"{submitted!r}")
         numbers[name] = number
     if DATA in numbers:
-        create_folder(job.data)
-        write_json(job.data / RECORD, {DATA: numbers[DATA]})
+        record_data(job, numbers[DATA])
     record = read_record(job.out)
-    if TRAINING in numbers:
-        elements = {run_key(experiment.out): f"{numbers[TRAINING]}_{element}"
-                    for element, experiment in enumerate(experiments)}
-        record["runs"] = {**record.get("runs", {}), **elements}
-    if REPORT in numbers:
-        record[REPORT] = numbers[REPORT]
-    create_folder(job.out)
-    write_json(job.out / RECORD, record)
+    elements = {run_key(experiment.out): f"{numbers[TRAINING]}_{element}"
+                for element, experiment in enumerate(experiments) if TRAINING in numbers}
+    record_runs(job, {**record.get("runs", {}), **elements}, numbers.get(REPORT, record.get(REPORT)))
 
 
 def cancel_chain(job: JobFile, experiments: Sequence[Experiment]) -> str:
     """Cancel the jobs of a job file that are in SLURM's queue, and return what was cancelled, as text.
 
     These are the runs, also those that were launched into the same folder with other settings, their report, and the
-    making of their data set unless other job files wait for it.
+    making of their data set unless other job files wait for it. The record notes them, because a job that has not begun
+    leaves no log that says it.
     """
     queued = read_queued_jobs(job, experiments)
     runs = {**queued.others, **queued.runs}
@@ -104,6 +136,8 @@ def cancel_chain(job: JobFile, experiments: Sequence[Experiment]) -> str:
     if not numbers:
         return f"{job.out}: nothing of it is in SLURM's queue"
     slurm.cancel(numbers)
+    for folder in (job.out, job.data):
+        _note_cancelled(folder, numbers)
     parts = [f"report {queued.report}"] * bool(queued.report)
     parts += [f"{len(runs)} run{'s' * (len(runs) > 1)} ({', '.join(sorted(runs.values()))})"] * bool(runs)
     if queued.data:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
+from trainings import write_run
+
 from hpc_vsr.cluster import record
-from hpc_vsr.cluster.record import RECORD
+from hpc_vsr.cluster.overview import read_states
+from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.system.files import write_json
 from hpc_vsr.system.slurm import Queued
@@ -35,3 +39,29 @@ def test_all_of_the_chain_is_cancelled_and_nothing_else(one, monkeypatch):
     assert record.cancel_chain(job, [one]) == "runs/x: nothing of it is in SLURM's queue"
 
 
+def test_what_was_cancelled_before_it_began_is_not_started_and_no_failure(one, monkeypatch):
+    """It leaves no log. A run that has saved goes on from there, and one that has failed has failed."""
+    job = dataclasses.replace(JOB, data=one.data, out=Path("runs/s"))
+    runs = [dataclasses.replace(one, out=Path(f"runs/s/{name}")) for name in "abcd"]
+    record.record_scripts(job, runs, "preprocessing=11,training=12,report=13")
+    queue = {number: Queued(number, "PENDING", "(Priority)", f"{name}-s") for number, name in (
+        ("11", "preprocess"), ("13", "report"), *((f"12_{element}", "train") for element in range(4)))}
+    del queue["12_3"]  # it has left the queue before
+    monkeypatch.setattr(record.slurm, "read_queue", lambda: queue)
+    monkeypatch.setattr(record.slurm, "cancel", lambda numbers: None)
+    record.cancel_chain(job, runs)
+    write_run(runs[1].out, 40, [0.1] * 40)
+    Path("logs/s").mkdir()
+    Path("logs/s/12_2_0_log.err").write_text("failed: no room\n")
+    for left in ({}, None):  # with a SLURM to ask, and without
+        status = read_states(job.out, one.data, Path("logs/s"), Path("none"), runs, left)
+        assert [state.words for state in status.runs[:2]] == ["not started", "stopped at step 40"]
+        assert status.runs[0].note == "job 12_0 was cancelled; launch again"
+        assert [str(state) for state in status.jobs] == ["data set data/x: not started (job 11): it was cancelled",
+                                                         "report: not started (job 13): it was cancelled"]
+    assert [state.words for state in read_states(job.out, one.data, Path("logs/s"), Path("none"), runs, {}).runs[2:]] \
+        == ["failed", "failed"]
+    record.record_runs(job, {run_key(runs[0].out): "20_0", run_key(runs[1].out): "12_1"}, "21")
+    assert json.loads(Path("runs/s", RECORD).read_text()) == {
+        "runs": {run_key(runs[0].out): "20_0", run_key(runs[1].out): "12_1"}, "data_folder": "data/x", "report": "21",
+        "cancelled": ["12_1"]}

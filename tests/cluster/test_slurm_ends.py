@@ -60,6 +60,7 @@ def test_what_never_starts_is_told_and_the_chain_can_be_cancelled(clone):
     wait_until(lambda: not clone.cluster.ask("squeue", "--noheader"), "an empty queue")
     assert "nothing of it is in SLURM's queue" in clone.run(
         "python", "-m", "hpc_vsr.launch", "--config", path, "--cancel").stdout
+    assert "6 not started" in clone.status(path)
 
 
 def test_a_cancelled_run_is_stopped_at_its_step_and_the_scripts_jobs_are_known(clone):
@@ -74,7 +75,9 @@ def test_a_cancelled_run_is_stopped_at_its_step_and_the_scripts_jobs_are_known(c
     runs = clone.folder / "runs" / "one"
     wait_until(lambda: any((run / "metrics.jsonl").exists() for run in runs.glob("seed-0-*")), "a step", clone.logs)
     assert clone.run("python", "-m", "hpc_vsr.launch", "--config", path, "--cancel").returncode == 0
-    table = wait_for_words(clone, path, "1 stopped, 1 failed")
+    table = wait_for_words(clone, path, "1 stopped, 1 not started")
+    assert re.search(r"^seed-1-\w+ +not started .* job \d+_1 was cancelled; launch again$", table, re.MULTILINE), table
+    assert re.search(r"^report: not started \(job \d+\): it was cancelled$", table, re.MULTILINE), table
     run, = runs.glob("seed-0-*")
     step = int(max(run.glob("checkpoints/step-*.pt")).stem.removeprefix("step-"))
     assert step > 0 and f"stopped at step {step} " in table, table

@@ -60,6 +60,10 @@ CASES = [
     (Progress("stopped", 40, 60), "12_3", None, End("stopped", "stopped: saved at step 40"), None, "stopped",
      "goes on when it is launched again (stopped: saved at step 40)"),
     (Progress("stopped", 40, 60), "", None, End("stopped"), None, "stopped", "goes on when it is launched again"),
+    (Progress("not started"), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "not started",
+     "job 12_3 was cancelled; launch again"),
+    (Progress("stopped", 40, 60), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "stopped",
+     "goes on when it is launched again (job 12_3 was cancelled)"),
 ]
 
 
@@ -201,7 +205,8 @@ def test_what_the_scripts_submitted_is_known_as_what_launch_submitted(one, monke
     runs = [dataclasses.replace(one, out=Path(f"runs/s/{name}")) for name in "ab"]
     record.record_scripts(job, runs, "preprocessing=11,training=12,report=13")
     assert json.loads(Path("runs/s", RECORD).read_text()) == {
-        "runs": {run_key(Path("runs/s/a")): "12_0", run_key(Path("runs/s/b")): "12_1"}, "report": "13"}
+        "runs": {run_key(Path("runs/s/a")): "12_0", run_key(Path("runs/s/b")): "12_1"}, "report": "13",
+        "data_folder": "data/x"}
     assert json.loads((one.data / RECORD).read_text()) == {"preprocessing": "11"}
     Path("logs/train-s-12_1.log").write_text("error: said by a script\n")
     queue = {"12_0": queued("(JobArrayTaskLimit)")}
