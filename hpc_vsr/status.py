@@ -51,8 +51,8 @@ def format_overview(status: Status) -> str:
 
 def _cells(state: RunState) -> list[str]:
     """Return the cells of a run: its note ends the line, because it may be long."""
-    rate = state.steps_per_second
-    left = format_seconds((state.progress.steps - state.progress.step) / rate) if rate else ""
+    rate, steps_left = state.steps_per_second, state.progress.steps - state.progress.step
+    left = format_seconds(steps_left / rate) if rate and steps_left >= 0 else ""
     start = state.progress.start
     note = "; ".join(filter(None, [f"fine-tuned from {start.run}, step {start.step}" if start else "", state.note]))
     return [state.run.name, state.words, *_figures(state), f"{rate:.3g}" if rate else "", left, state.job, note]
@@ -60,7 +60,8 @@ def _cells(state: RunState) -> list[str]:
 
 def _figures(state: RunState) -> list[str]:
     progress = state.progress
-    return [f"{progress.step:,}", f"{progress.steps:,}", "" if progress.best is None else f"{progress.best:.2f}"]
+    return [f"{progress.step:,}", f"{progress.steps:,}" if progress.steps else "",
+            "" if progress.best is None else f"{progress.best:.2f}"]
 
 
 def _log_of(state: RunState) -> str:

@@ -42,6 +42,7 @@ class Progress:
         Best validation PSNR, dB.
     samples_per_second : float or None
     batch_size : int
+        That of the run in this folder.
     other : tuple of str
         The settings, or the data set, in which the run in this folder differs from the one that was asked for.
     divergence : str
@@ -66,7 +67,8 @@ class Progress:
     @property
     def sentence(self) -> str:
         """The state with what goes with it: 'stopped at step 40 of 60', 'diverged: the loss was ...'."""
-        at = f" at step {self.step} of {self.steps}" if self.state in (STOPPED, RUNNING) else ""
+        of = f" of {self.steps}" if self.steps else ""  # of a damaged configuration it is not known
+        at = f" at step {self.step}{of}" if self.state in (STOPPED, RUNNING) else ""
         return f"{self.state}{at}{f': {self.divergence}' if self.state == DIVERGED else ''}"
 
 
@@ -87,8 +89,10 @@ def read_progress(run: RunFolder, experiment: Experiment | None = None) -> Progr
     wanted = as_dict(experiment.train) if experiment else begun
     own_steps = begun.get("steps", 0)
     is_trained = newest is not None and not facts.get("validation_due") and facts.get("step", 0) >= own_steps
-    other = tuple(_differences(config, experiment)) if config and experiment else ()
     held = is_held(run.path)
+    # without a checkpoint a run has nothing to lose: launched again, it takes any settings
+    compared = config and experiment and (held or newest is not None)
+    other = tuple(_differences(config, experiment)) if compared else ()
     divergence = _find_divergence(history, facts, begun.get("precision", ""))
     if held:
         state = RUNNING
@@ -104,19 +108,19 @@ def read_progress(run: RunFolder, experiment: Experiment | None = None) -> Progr
               if isinstance(record.get("validation"), dict) and record["validation"].get("psnr")]
     rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
     return Progress(state, step, wanted.get("steps", 0), max(scores, default=None), rates[-1] if rates else None,
-                    wanted.get("batch_size", 0), other, divergence, read_lock(run.path) if held else None,
-                    _read_start(run, config))
+                    begun.get("batch_size", wanted.get("batch_size", 0)), other, divergence,
+                    read_lock(run.path) if held else None, _read_start(run, config))
 
 
 def _read_checkpoint(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the numbers of the newest checkpoint, and the configuration of the run; empty and None without one."""
+    """Return the numbers of the newest checkpoint, empty without one, and the configuration of the run."""
     newest = run.checkpoints.newest()
-    if newest is None:
-        return {}, None
     try:
-        return read_facts(newest), read_begun(run)
+        if newest is not None:
+            return read_facts(newest), read_begun(run)
+        return {}, run.read_config() if run.config.exists() else None
     except InputError:  # a damaged file, which the training reports
-        return {"step": run.checkpoints.step_of(newest), "validation_due": True}, None
+        return {} if newest is None else {"step": run.checkpoints.step_of(newest), "validation_due": True}, None
 
 
 def _read_start(run: RunFolder, config: dict[str, Any] | None) -> Start | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from trainings import write_run
 
+from hpc_vsr.cluster.state import RunState
 from hpc_vsr.experiment.progress import read_progress
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.status import _cells
+from hpc_vsr.system.lock import only_writer
 
 NAN = float("nan")
 
@@ -32,3 +38,19 @@ def test_a_diverged_run_is_told_from_a_bad_batch(tmp_path, step, losses, bad, pr
     progress = read_progress(run)
     assert progress.state == state
     assert progress.step == (max(step, len(losses)) if state == "diverged" else step)
+
+
+def test_a_run_before_its_first_checkpoint_has_the_settings_of_its_configuration(tmp_path):
+    run = write_run(tmp_path / "x", 0, [0.1] * 40, steps=100, batch_size=8)
+    asked = Experiment(data=Path("data/x"), out=run.path, train=TrainSettings(steps=30, batch_size=8))
+    with only_writer(run.path):
+        progress, other = read_progress(run), read_progress(run, asked)
+    assert (progress.state, progress.step, progress.steps, progress.batch_size) == ("running", 40, 100, 8)
+    assert (other.steps, other.other) == (30, ("train.steps is 100 there, 30 now",))
+    assert _cells(RunState(run, "running", progress, "", ""))[2:7] == ["40", "100", "", "4", "15 s"]
+    assert _cells(RunState(run, "running", other, "", ""))[2:7] == ["40", "30", "", "4", ""]  # 10 more than asked for
+    # nobody holds it, and it has nothing to lose
+    assert read_progress(run, asked).other == () and read_progress(run).sentence == "stopped at step 0 of 100"
+    run.config.write_text("damaged")
+    with only_writer(run.path):
+        assert read_progress(run).sentence == "running at step 40"
