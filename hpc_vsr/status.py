@@ -38,7 +38,13 @@ def format_status(status: Status, again: str = "") -> str:
     """
     lines = [_format_table(HEADS, [_cells(state) for state in status.runs]), "", _count(status.runs),
              *map(str, status.jobs)]
-    if again and any(state.state in (STOPPED, FAILED) for state in (*status.runs, *status.jobs)):
+    # of the jobs, one that is not started was cancelled
+    ended = [*(state for state in status.runs if state.state in (STOPPED, FAILED)),
+             *(job for job in status.jobs if job.state in (STOPPED, FAILED, NOT_STARTED))]
+    if again and ended and status.refused:
+        lines.append(f"to go on: launch {', '.join(status.refused)} with "
+                     f"{'its' if len(status.refused) == 1 else 'their'} own settings, or choose another --out")
+    elif again and ended:
         lines.append(f"to go on: {again}")
     return "\n".join(lines)
 

@@ -32,10 +32,13 @@ class Status:
     runs : list of RunState
     jobs : list of JobState
         The data set and the report.
+    refused : tuple of str
+        The runs of the job file whose folders hold other settings: `launch` refuses the job file because of them.
     """
 
     runs: list[RunState]
     jobs: list[JobState]
+    refused: tuple[str, ...] = ()
 
     @property
     def is_going(self) -> bool:
@@ -77,12 +80,13 @@ def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequ
         return find_run(RunFolder(folder), experiment, number, queue, logs, made, is_cancelled(record, number))
 
     runs = [find(experiment.out, experiment, numbers.get(run_key(experiment.out), "")) for experiment in experiments]
+    refused = tuple(state.run.name for state in runs if state.progress.other)
     ours = {run_key(experiment.out) for experiment in experiments}
     for key, number in numbers.items():  # runs of the same folder with other settings
         if key not in ours and Path(key).parent == Path(run_key(out)):
             runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, find))
     report = _find_report(page, out, record, runs, queue, logs)
-    return Status(runs, [state for state in (made, report) if state is not None])
+    return Status(runs, [state for state in (made, report) if state is not None], refused)
 
 
 def _find_report(page: Path, out: Path, record: Mapping[str, Any], runs: Sequence[RunState],

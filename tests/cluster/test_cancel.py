@@ -9,9 +9,10 @@ from pathlib import Path
 from trainings import write_run
 
 from hpc_vsr.cluster import record
-from hpc_vsr.cluster.overview import read_states
+from hpc_vsr.cluster.overview import Status, read_states
 from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.experiment.jobfile import JobFile
+from hpc_vsr.status import format_status
 from hpc_vsr.system.files import write_json
 from hpc_vsr.system.slurm import Queued
 
@@ -59,6 +60,7 @@ def test_what_was_cancelled_before_it_began_is_not_started_and_no_failure(one, m
         assert status.runs[0].note == "job 12_0 was cancelled; launch again"
         assert [str(state) for state in status.jobs] == ["data set data/x: not started (job 11): it was cancelled",
                                                          "report: not started (job 13): it was cancelled"]
+        assert format_status(Status(status.runs[:1], status.jobs), "launch").splitlines()[-1] == "to go on: launch"
     assert [state.words for state in read_states(job.out, one.data, Path("logs/s"), Path("none"), runs, {}).runs[2:]] \
         == ["failed", "failed"]
     record.record_runs(job, {run_key(runs[0].out): "20_0", run_key(runs[1].out): "12_1"}, "21")

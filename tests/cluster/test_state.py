@@ -19,9 +19,13 @@ from hpc_vsr.cluster.logs import End, find_logs, read_end
 from hpc_vsr.cluster.overview import read_states
 from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.cluster.state import STATES, JobState, decide_queued, decide_run
+from hpc_vsr.experiment.finished import check_same_settings
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import Progress
 from hpc_vsr.experiment.settings import Experiment
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.status import format_status
+from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_json
 from hpc_vsr.system.slurm import Queued
 
@@ -60,6 +64,10 @@ CASES = [
     (Progress("stopped", 40, 60), "12_3", None, End("stopped", "stopped: saved at step 40"), None, "stopped",
      "goes on when it is launched again (stopped: saved at step 40)"),
     (Progress("stopped", 40, 60), "", None, End("stopped"), None, "stopped", "goes on when it is launched again"),
+    (Progress("stopped", 40, 60, other=("train.lr is 0.1 there, 0.2 now",)), "", None, End("stopped"), None, "stopped",
+     "launch it with its own settings, or choose another --out; train.lr is 0.1 there, 0.2 now"),
+    (Progress("stopped", 40, 60, other=("train.lr is 0.1 there, 0.2 now",)), "12_3", None, End("none"), None, "failed",
+     "no log; see 'scontrol show job 12_3'; train.lr is 0.1 there, 0.2 now"),
     (Progress("not started"), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "not started",
      "job 12_3 was cancelled; launch again"),
     (Progress("stopped", 40, 60), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "stopped",
@@ -144,6 +152,25 @@ def test_a_run_launched_with_other_settings_says_which(one):
     write_json(one.out / RECORD, {"runs": {run_key(one.out): "12"}})
     found, = read(one.out, {}, one).runs
     assert found.words == "finished with other settings" and "train.steps is 20 there, 60 now" in found.note
+
+
+def test_the_way_to_go_on_is_no_command_that_would_be_refused(one):
+    """A stopped run of other settings stands in the way; one that was launched beside it with others does not."""
+    write_run(one.out, 20, [0.1] * 20, steps=40)
+    write_json(one.out / RECORD, {})
+    status = read(one.out, {}, one)
+    assert status.runs[0].words == "stopped at step 20 with other settings"
+    assert format_status(status, "launch").splitlines()[-1] == (
+        "to go on: launch x with its own settings, or choose another --out")
+    with pytest.raises(InputError, match="holds a run with other settings: train.steps is 40 there, 60 now"):
+        check_same_settings(RunFolder(one.out), one)
+    beside = dataclasses.replace(one, out=one.out / "b")
+    write_run(beside.out, 20, [0.1] * 20)
+    write_run(one.out / "a", 20, [0.1] * 20, steps=40)
+    write_json(one.out / RECORD, {"runs": {run_key(one.out / "a"): "20_0"}})
+    status = read(one.out, {}, beside)
+    assert [state.words for state in status.runs] == ["stopped at step 20", "failed with other settings"]
+    assert format_status(status, "launch").splitlines()[-1] == "to go on: launch"
 
 
 def test_a_killed_report_is_told_and_a_finished_one_is_named(one):
