@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from trainings import write_run
 
 from hpc_vsr.cluster import record
 from hpc_vsr.cluster.find import find_report
-from hpc_vsr.cluster.logs import End, find_logs, read_end
+from hpc_vsr.cluster.logs import SAY_LAST, End, find_logs, read_end
 from hpc_vsr.cluster.overview import read_states
 from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.cluster.state import STATES, JobState, decide_queued, decide_run
@@ -119,6 +120,30 @@ def test_the_log_says_how_the_last_life_ended(tmp_path, text, kind, line):
     log.write_text(text)
     end = read_end([log])
     assert (end.kind, end.line) == (kind, line) and end.log in (log, None)
+
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n'
+
+
+@pytest.mark.parametrize("said, by_another, last", [
+    (f"{LIFE}{TRACEBACK}RuntimeError: lr cannot be converted\n{SRUN}", "", "RuntimeError: lr cannot be converted"),
+    (f"{TRACEBACK}AssertionError\n{SRUN}", "", "AssertionError"),
+    (f"{TRACEBACK}torch.OutOfMemoryError: no memory\n{SRUN}", "", "torch.OutOfMemoryError: no memory"),
+    (f"error: no room\n{TRACEBACK}RuntimeError: x\n{SRUN}", "", "error: no room"),
+    (f"{TRACEBACK}RuntimeError: rank 1 has gone\n{SRUN}", "error: shard 3 is damaged\n", "error: shard 3 is damaged"),
+    (SRUN, f"{TRACEBACK}KeyError: 'x'\n", "KeyError: 'x'"),
+    ("a KeyError: x is no line of an exception\n", "", None),
+])
+def test_the_line_that_says_why_comes_last(tmp_path, said, by_another, last):
+    """What the batch script of a job does at its end; of an earlier life it says nothing."""
+    log = tmp_path / "12_0_log.err"
+    log.write_text("error: of an earlier life\n")
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "12_1_log.err").write_text(by_another)
+    with log.open("a") as stream:
+        subprocess.run(["bash", "-c", f"{SAY_LAST}\ncat {tmp_path}/said >&2\nexit 3\n"], stderr=stream, check=False)
+    lines = log.read_text().splitlines()
+    assert lines[-1] == (said.splitlines()[-1] if last is None else f"the job ends with status 3: {last}")
 
 
 def test_of_several_ranks_the_one_that_failed_first_is_quoted(tmp_path):
