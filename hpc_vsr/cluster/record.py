@@ -17,6 +17,7 @@ from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import create_folder, read_json, write_json
+from hpc_vsr.system.lock import is_held, read_lock
 
 RECORD = ".submitted.json"
 DATA, TRAINING, REPORT = "preprocessing", "training", "report"
@@ -129,8 +130,12 @@ def cancel_chain(job: JobFile, experiments: Sequence[Experiment]) -> str:
     queued = read_queued_jobs(job, experiments)
     runs = {**queued.others, **queued.runs}
     numbers = [*([queued.report] if queued.report else []), *runs.values()]
-    waiting = [entry.job for entry in slurm.read_queue().values() if queued.data and queued.data in entry.after
+    queue = slurm.read_queue()
+    waiting = [entry.job for entry in queue.values() if queued.data and queued.data in entry.after
                and entry.job not in numbers]
+    # of an array that was submitted with sbatch alone, nothing tells which runs its other elements train
+    arrays = {number.partition("_")[0] for number in runs.values() if "_" in number}
+    left = [number for number in queue if number.partition("_")[0] in arrays and number not in numbers]
     if queued.data and not waiting:
         numbers.append(queued.data)
     if not numbers:
@@ -143,16 +148,20 @@ def cancel_chain(job: JobFile, experiments: Sequence[Experiment]) -> str:
     if queued.data:
         parts.append(f"data set {queued.data}" if not waiting else
                      f"not the data set {queued.data}, for which {', '.join(waiting)} waits")
+    if left:
+        parts.append(f"not {', '.join(left)}, which belongs to the same array and may train other runs: scancel it")
     return f"{job.out}: cancelled: {', '.join(parts)}; a run that was training saves, and launched again it goes on"
 
 
 def read_queued_jobs(job: JobFile, experiments: Sequence[Experiment]) -> QueuedJobs:
     """Return the jobs of a job file that are in SLURM's queue.
 
-    This costs SLURM one query, or none if nothing was submitted.
+    A run belongs to the job that the record has, or to the job that holds its folder: the record does not have what was
+    submitted with sbatch alone. This costs SLURM one query, or none if nothing was submitted.
     """
     record, data = read_record(job.out), read_record(job.data).get(DATA)
-    if not record and data is None:
+    holders = _holders(experiments)
+    if not record and data is None and not holders:
         return QueuedJobs({})
     queue = slurm.read_queue()
 
@@ -162,7 +171,15 @@ def read_queued_jobs(job: JobFile, experiments: Sequence[Experiment]) -> QueuedJ
     report = record.get(REPORT)
     ours = {run_key(experiment.out) for experiment in experiments}
     queued = {run: number for run, number in record.get("runs", {}).items() if is_queued(number, "train")}
+    queued = {**{run: number for run, number in holders.items() if number in queue}, **queued}
     return QueuedJobs(runs={run: number for run, number in queued.items() if run in ours},
                       report=report if is_queued(report, "report") else None,
                       data=data if is_queued(data, "preprocess") else None,
                       others={run: number for run, number in queued.items() if run not in ours})
+
+
+def _holders(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """Return {run folder: job number} of the runs that a process of a SLURM job is training."""
+    held = {run_key(experiment.out): read_lock(experiment.out) for experiment in experiments
+            if is_held(experiment.out)}
+    return {run: holder.job for run, holder in held.items() if holder is not None and holder.job}

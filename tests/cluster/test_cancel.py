@@ -14,6 +14,7 @@ from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.status import format_status
 from hpc_vsr.system.files import write_json
+from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.slurm import Queued
 
 JOB = JobFile(data=Path("data/x"), out=Path("runs/x"))
@@ -67,3 +68,24 @@ def test_what_was_cancelled_before_it_began_is_not_started_and_no_failure(one, m
     assert json.loads(Path("runs/s", RECORD).read_text()) == {
         "runs": {run_key(runs[0].out): "20_0", run_key(runs[1].out): "12_1"}, "data_folder": "data/x", "report": "21",
         "cancelled": ["12_1"]}
+
+
+def test_a_run_that_was_submitted_with_sbatch_alone_is_found_by_the_holder_of_its_folder(one, monkeypatch):
+    """slurm/ablation.sbatch names its job ablation, and no record has it."""
+    runs = [dataclasses.replace(one, out=Path(f"runs/s/{name}")) for name in "ab"]
+    job = dataclasses.replace(JOB, out=Path("runs/s"))
+    queue = {"12_0": Queued("12_0", "RUNNING", "node1", "ablation"),
+             "12_1": Queued("12_1", "PENDING", "(None)", "ablation")}
+    cancelled = []
+    monkeypatch.setattr(record.slurm, "read_queue", lambda: queue)
+    monkeypatch.setattr(record.slurm, "cancel", cancelled.extend)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    runs[0].out.mkdir(parents=True)
+    with only_writer(runs[0].out):
+        assert record.read_queued_jobs(job, runs).runs == {run_key(runs[0].out): "12_0"}
+        said = record.cancel_chain(job, runs)
+        assert read_states(job.out, one.data, Path("logs/s"), Path("none"), runs, queue).runs[0].job == "12_0"
+    assert cancelled == ["12_0"]
+    assert "1 run (12_0), not 12_1, which belongs to the same array and may train other runs: scancel it" in said
+    assert record.cancel_chain(job, runs) == "runs/s: nothing of it is in SLURM's queue"
