@@ -67,7 +67,7 @@ class Chain:
     def __init__(self, job: JobFile, experiments: Sequence[Experiment], site: Site, queue: QueuedJobs):
         self.job, self.experiments, self.site, self.queue = job, experiments, site, queue
         self.pending = [experiment for experiment in list_pending(experiments)
-                        if run_key(experiment.out) not in queue.runs]
+                        if not experiment.impossible and run_key(experiment.out) not in queue.runs]
 
     @property
     def makes_data(self) -> bool:
