@@ -8,7 +8,6 @@ import slurm_cluster
 from slurm_clone import Clone
 from trainings import TINY, as_toml
 
-from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.experiment.settings import Experiment, TrainSettings
 from hpc_vsr.system.files import write_json
 
@@ -36,6 +35,8 @@ def clone(cluster, dataset, tmp_path) -> Clone:
 @pytest.fixture
 def one(tmp_path, monkeypatch) -> Experiment:
     """A run of a job file that was submitted as job 12, with its report, 13."""
+    from hpc_vsr.cluster.record import RECORD, run_key  # late: it wants yaml, which a machine for GPU tests lacks
+
     monkeypatch.chdir(tmp_path)
     experiment = Experiment(data=Path("data/x"), out=Path("runs/x"), train=TrainSettings(steps=60))
     for folder in ("runs/x", "logs/x", "data/x"):
