@@ -26,7 +26,8 @@ from compare import Comparison, build_parser, publish, rate_of, take_turns  # no
 from gpu_kit.reference import stock  # noqa: E402
 
 from hpc_vsr.models.build import build_model  # noqa: E402
-from hpc_vsr.models.network import Network, count_flops  # noqa: E402
+from hpc_vsr.models.flops import count_flops  # noqa: E402
+from hpc_vsr.models.network import Network  # noqa: E402
 from hpc_vsr.models.precision import autocast, choose_precision  # noqa: E402
 from hpc_vsr.models.settings import ModelSettings  # noqa: E402
 from hpc_vsr.system.gpus import choose_device, own_device  # noqa: E402

@@ -37,7 +37,8 @@ from hpc_vsr.evaluation.baselines import tune_noise  # noqa: E402
 from hpc_vsr.experiment.settings import TrainSettings  # noqa: E402
 from hpc_vsr.models.blocks import count_parameters, initialise  # noqa: E402
 from hpc_vsr.models.enlarge import Enlarge  # noqa: E402
-from hpc_vsr.models.network import Network, count_flops  # noqa: E402
+from hpc_vsr.models.flops import count_flops  # noqa: E402
+from hpc_vsr.models.network import Network  # noqa: E402
 from hpc_vsr.system.memory import keep_freed_memory  # noqa: E402
 from hpc_vsr.system.ranks import join_ranks  # noqa: E402
 from hpc_vsr.training.optimisation import Optimisation  # noqa: E402

@@ -1,7 +1,7 @@
 """Show the state of every run of a job file, or of every run of a folder: its job, its progress, best score and log.
 
     python -m hpc_vsr.status --config jobs/ablation_recursion.toml --watch 60
-    python -m hpc_vsr.status                                                    every run in runs/
+    python -m hpc_vsr.status                                                    every run below runs/
 
 docs/slurm.md has a table of the states. Each time costs SLURM one query of its queue, and none on a machine without it.
 """
@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpc_vsr.cluster.overview import Status, read_overview, read_status
-from hpc_vsr.cluster.state import FAILED, RunState
+from hpc_vsr.cluster.state import FAILED, NEVER, RunState
 from hpc_vsr.experiment.jobfile import add_job_file, read_job
-from hpc_vsr.experiment.progress import STOPPED
+from hpc_vsr.experiment.progress import NOT_STARTED, STOPPED
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import InputError, exit_status
 from hpc_vsr.system.parser import Parser
@@ -38,21 +38,27 @@ def format_status(status: Status, again: str = "") -> str:
     """
     lines = [_format_table(HEADS, [_cells(state) for state in status.runs]), "", _count(status.runs),
              *map(str, status.jobs)]
-    if again and any(state.state in (STOPPED, FAILED) for state in (*status.runs, *status.jobs)):
+    # of the jobs, one that is not started was cancelled
+    ended = [*(state for state in status.runs if state.state in (STOPPED, FAILED)),
+             *(job for job in status.jobs if job.state in (STOPPED, FAILED, NOT_STARTED))]
+    if again and ended and status.refused:
+        lines.append(f"to go on: launch {', '.join(status.refused)} with "
+                     f"{'its' if len(status.refused) == 1 else 'their'} own settings, or choose another --out")
+    elif again and ended:
         lines.append(f"to go on: {again}")
     return "\n".join(lines)
 
 
-def format_overview(states: Sequence[RunState]) -> str:
-    """Return a table of runs with the log of each."""
-    rows = [[str(state.run.path), state.words, *_figures(state), state.job, _log_of(state)] for state in states]
-    return "\n".join([_format_table(LOG_HEADS, rows), "", _count(states)])
+def format_overview(status: Status) -> str:
+    """Return a table of runs with the log of each, the number of runs in each state, and the other jobs."""
+    rows = [[str(state.run.path), state.words, *_figures(state), state.job, _log_of(state)] for state in status.runs]
+    return "\n".join([_format_table(LOG_HEADS, rows), "", _count(status.runs), *map(str, status.jobs)])
 
 
 def _cells(state: RunState) -> list[str]:
     """Return the cells of a run: its note ends the line, because it may be long."""
-    rate = state.steps_per_second
-    left = format_seconds((state.progress.steps - state.progress.step) / rate) if rate else ""
+    rate, steps_left = state.steps_per_second, state.progress.steps - state.progress.step
+    left = format_seconds(steps_left / rate) if rate and steps_left >= 0 else ""
     start = state.progress.start
     note = "; ".join(filter(None, [f"fine-tuned from {start.run}, step {start.step}" if start else "", state.note]))
     return [state.run.name, state.words, *_figures(state), f"{rate:.3g}" if rate else "", left, state.job, note]
@@ -60,11 +66,15 @@ def _cells(state: RunState) -> list[str]:
 
 def _figures(state: RunState) -> list[str]:
     progress = state.progress
-    return [f"{progress.step:,}", f"{progress.steps:,}", "" if progress.best is None else f"{progress.best:.2f}"]
+    return [f"{progress.step:,}", f"{progress.steps:,}" if progress.steps else "",
+            "" if progress.best is None else f"{progress.best:.2f}"]
 
 
 def _log_of(state: RunState) -> str:
+    """Return the log of a run; why it has none, if its job has failed or was cancelled without one."""
     own = state.run.log
+    if state.log is None and state.state in (FAILED, NEVER, NOT_STARTED):
+        return state.note
     return str(state.log or (own if own.exists() else ""))
 
 
@@ -93,7 +103,7 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument("--watch", type=int, default=0, metavar="SECONDS",
                         help="repeat every so many seconds (at least 10) until nothing waits or runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"),
-                        help="without a job file: show every run in this folder")
+                        help="without a job file: show every run below this folder")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -116,10 +126,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _show_overview(folder: Path) -> tuple[str, bool]:
-    states = read_overview(folder)
-    if not states:
+    status = read_overview(folder)
+    if not status.runs:
         raise InputError(f"{folder}: has no runs; name a folder with --runs, or a job file with --config")
-    return f"{folder}\n\n{format_overview(states)}", Status(states, []).is_going
+    return f"{folder}\n\n{format_overview(status)}", status.is_going
 
 
 def _watch(seconds: int, show: Callable[[], tuple[str, bool]]) -> None:

@@ -24,6 +24,10 @@ elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -f .venv/bin/activate ]; th
     source .venv/bin/activate
 fi
 mend="run 'make setup' here, or load your environment, and submit again"
+if [ "${SLURM_EXPORT_ENV:-}" = NONE ]; then
+    mend="the job gets no variables of your shell (SBATCH_EXPORT=NONE or --export=NONE): run 'make setup' here, or write the lines that\
+ load your environment into setup of your site's file and evaluate that (docs/slurm.md), or give --export=ALL; then submit again"
+fi
 command -v python >/dev/null || stop "no python on $(hostname): $mend"
 if ! reason=$(python -c "import hpc_vsr, h5py, jsonargparse, submitit, importlib.metadata as m; m.version('torch')" 2>&1); then
     stop "$(command -v python) on $(hostname) cannot run hpc-vsr (${reason##*$'\n'}): $mend"

@@ -11,7 +11,8 @@ import torch
 
 from gpu_kit.kit import Item, Kit, compare_rates, rate, record
 from gpu_kit.reference import GREY, build, frame, stock
-from hpc_vsr.models.network import Network, count_flops
+from hpc_vsr.models.flops import count_flops
+from hpc_vsr.models.network import Network
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.system.gpus import FULL
 from hpc_vsr.system.memory import GPU_CONTEXT

@@ -108,7 +108,13 @@ def _excess(keys: dict[str, str], options: Options, partition: Partition) -> Ite
     fits: list[Callable[[NodeKind], bool]] = []
     for name, asked, unit, most_of in _asked_of_node(options, partition):
         most = max(map(most_of, kinds))
-        if not most:
+        others = sorted({gpu for kind in kinds for gpu in kind.gpus}) if name == "GPUs" else []
+        if not most and others:
+            named = ", ".join(filter(None, others))
+            has = (f"it has {named}; name that as gpu_type in the site file" if named else
+                   "its GPUs have no type; leave gpu_type out of the site file")
+            yield f"{keys[name]}: no node of {where} has {unit}; {has}"
+        elif not most:
             yield (f"{keys[name]}: no node of {where} has {unit} that SLURM knows of; if the partition alone "
                    'decides there, write gpu_option = "none" into the site file')
         elif asked > most:

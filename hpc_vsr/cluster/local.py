@@ -61,7 +61,9 @@ def launch(job: JobFile, experiments: list[Experiment], cluster: Cluster, site: 
     tell_refused(refused)
     if cluster == "slurm":
         print(submit(job, experiments, site), flush=True)
-        for line in read_status(job, experiments).needs_attention:  # what this launch does not mend
+        status = read_status(job, experiments)
+        untold = [state for state in status.runs if state.run.path not in refused]
+        for line in dataclasses.replace(status, runs=untold).needs_attention:  # what this launch does not mend
             print(f"warning: {line}", file=sys.stderr, flush=True)
         return
     if resources.nodes > 1:

@@ -18,10 +18,12 @@ MEMORY = re.compile(r".*(oom[-_ ]kill|OUT[ _]OF[ _]MEMORY|Exceeded job memory li
 EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 SLURM = re.compile(r"(slurmstepd|srun|slurmd)\S*: ")
 # A line of the batch script: when the job fails, the line that says why comes last, behind those of srun. If the main
-# rank has none, another rank's log may have it.
-SAY_LAST = (r"""log=$(readlink /proc/$$/fd/2); begun=$(stat -c %s "$log"); trap 'status=$?; [ $status -eq 0 ] || """
-            r"""{ grep -hE "^(error|failed): " "${log%_0_log.err}"_[1-9]*_log.err; tail -c +$((begun + 1)) "$log" | """
-            r"""grep -E "^(error|failed|stopped): "; } 2>/dev/null | tail -n 1 | """
+# rank has none, another rank's log may have it. An exception that nobody has caught says it where no line of ours does.
+SAY_LAST = (r"""log=$(readlink /proc/$$/fd/2); begun=$(stat -c %s "$log"); trap 'status=$?; """
+            r"""raised="^[A-Za-z0-9_.]*(Error|Exception)(:|\$)"; [ $status -eq 0 ] || """
+            r"""{ grep -hE "$raised" "${log%_0_log.err}"_[1-9]*_log.err; tail -c +$((begun + 1)) "$log" | """
+            r"""grep -E "$raised"; grep -hE "^(error|failed): " "${log%_0_log.err}"_[1-9]*_log.err; """
+            r"""tail -c +$((begun + 1)) "$log" | grep -E "^(error|failed|stopped): "; } 2>/dev/null | tail -n 1 | """
             r"""sed "s/^/the job ends with status $status: /" >&2' EXIT""")
 WRAPPER = "the stage ended with exit status"  # of earlier versions, behind the line that says why
 
@@ -32,15 +34,16 @@ class End:
 
     Attributes
     ----------
-    kind : {"failed", "stopped", "silent", "none"}
-        stopped: by a signal, its time limit or a cancellation; silent: the logs do not say; none: there is no log.
+    kind : {"failed", "stopped", "cancelled", "silent", "none"}
+        stopped: by a signal, its time limit or a cancellation; cancelled: by `launch --cancel`, and its logs do not say
+        how it ended; silent: the logs do not say; none: there is no log.
     line : str
         The line that says it; empty if none does.
     log : Path or None
         The file with that line, or the main one.
     """
 
-    kind: Literal["failed", "stopped", "silent", "none"]
+    kind: Literal["failed", "stopped", "cancelled", "silent", "none"]
     line: str = ""
     log: Path | None = None
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpc_vsr.cluster.find import find_data, find_report, find_run
-from hpc_vsr.cluster.record import DATA, RECORD, REPORT, read_record, run_key
+from hpc_vsr.cluster.record import DATA_FOLDER, RECORD, REPORT, is_cancelled, read_record, run_key
 from hpc_vsr.cluster.state import GOING, NEVER, WAITING, JobState, RunState
-from hpc_vsr.data.manifest import NAME as MANIFEST
 from hpc_vsr.experiment.jobfile import JobFile
 from hpc_vsr.experiment.progress import FINISHED
 from hpc_vsr.experiment.settings import Experiment
@@ -32,10 +32,13 @@ class Status:
     runs : list of RunState
     jobs : list of JobState
         The data set and the report.
+    refused : tuple of str
+        The runs of the job file whose folders hold other settings: `launch` refuses the job file because of them.
     """
 
     runs: list[RunState]
     jobs: list[JobState]
+    refused: tuple[str, ...] = ()
 
     @property
     def is_going(self) -> bool:
@@ -71,48 +74,83 @@ def read_states(out: Path, data: Path, logs: Path, page: Path, experiments: Sequ
     """Return the states of the runs in `out` and of the jobs beside them; without a `queue`, SLURM is asked for it."""
     record, queue = read_record(out), ask_queue() if queue is ... else queue
     numbers = record.get("runs", {})
-    made = find_data(data, read_record(data).get(DATA), not (data / MANIFEST).exists(), queue, logs)
-    runs = [find_run(RunFolder(experiment.out), experiment, numbers.get(run_key(experiment.out), ""), queue, logs, made)
-            for experiment in experiments]
+    made = find_data(data, queue, logs)
+
+    def find(folder: Path, experiment: Experiment | None, number: str) -> RunState:
+        return find_run(RunFolder(folder), experiment, number, queue, logs, made, is_cancelled(record, number))
+
+    runs = [find(experiment.out, experiment, numbers.get(run_key(experiment.out), "")) for experiment in experiments]
+    refused = tuple(state.run.name for state in runs if state.progress.other)
     ours = {run_key(experiment.out) for experiment in experiments}
     for key, number in numbers.items():  # runs of the same folder with other settings
         if key not in ours and Path(key).parent == Path(run_key(out)):
-            runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, queue, logs, made))
+            runs.append(_find_foreign(Path(out, Path(key).name), experiments, number, find))
+    report = _find_report(page, out, record, runs, queue, logs)
+    return Status(runs, [state for state in (made, report) if state is not None], refused)
+
+
+def _find_report(page: Path, out: Path, record: Mapping[str, Any], runs: Sequence[RunState],
+                 queue: Mapping[str, slurm.Queued] | None, logs: Path) -> JobState | None:
+    """Return the state of the report on the runs of a folder; None if there is none to tell of."""
     changed = max((file_time(state.run.path / "checkpoints") for state in runs), default=0.0)
-    report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed)
+    report = find_report(page, record.get(REPORT), file_time(out / RECORD), queue, logs, changed,
+                         is_cancelled(record, record.get(REPORT)))
     if report is not None and report.state == WAITING and any(state.state == NEVER for state in runs) \
             and not any(state.state in GOING for state in runs):
-        report = JobState(report.what, NEVER, report.number, "it waits for runs that never start")
-    return Status(runs, [state for state in (made, report) if state is not None])
+        return JobState(report.what, NEVER, report.number, "it waits for runs that never start")
+    return report
 
 
 def _find_foreign(folder: Path, experiments: Sequence[Experiment], number: str,
-                  queue: Mapping[str, slurm.Queued] | None, logs: Path, made: JobState | None) -> RunState:
+                  find: Callable[[Path, Experiment | None, str], RunState]) -> RunState:
     """Return the state of a run that was launched with other settings; it is compared with the run most like it."""
-    candidates = [find_run(RunFolder(folder), experiment, number, queue, logs, made) for experiment in experiments
-                  if not experiment.impossible]
+    candidates = [find(folder, experiment, number) for experiment in experiments if not experiment.impossible]
     states = [state for state in candidates if state.progress.other]
     if states:
         return min(states, key=lambda state: len(state.progress.other))
-    state = find_run(RunFolder(folder), None, number, queue, logs, made)
+    state = find(folder, None, number)
     note = "; ".join(filter(None, ["launched here with other settings", state.note]))
     return RunState(state.run, state.state, state.progress, state.job, note, state.log)
 
 
-def read_overview(folder: Path) -> list[RunState]:
-    """Return the state of every run in a folder such as runs/, those in the folders of sweeps included."""
+def read_overview(folder: Path) -> Status:
+    """Return the state of every run in a folder such as runs/, at any depth, and of the jobs beside them.
+
+    The jobs are those that wait, run or have failed; each names its folder.
+    """
     queue = ask_queue()
-    states = []
-    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+    runs, jobs, shown = [], [], set()
+    for place in _places(folder):
         record = read_record(place)
         numbers = {Path(key): number for key, number in record.get("runs", {}).items()}
-        found = {path.resolve(): path for path in (place, *sorted(place.glob("*"))) if _is_run(path)}
-        for key in numbers:
-            if key not in found and Path(run_key(place)) in (key, key.parent):
-                found[key] = place if key == Path(run_key(place)) else place / key.name
-        for key, path in found.items():
-            states.append(find_run(RunFolder(path), None, numbers.get(key, ""), queue, LOGS / place.name))
-    return states
+        submitted = [place if key == place.resolve() else place / key.name for key in numbers
+                     if place.resolve() in (key, key.parent)]
+        paths = [path for path in (place, *_folders(place)) if _is_run(path)] + submitted
+        # a run that was launched alone has a record of its own
+        found = {path.resolve(): path for path in paths if path == place or not read_record(path)}
+        found = {key: path for key, path in found.items() if key not in shown}
+        shown |= found.keys()
+        logs = LOGS / place.name
+        made = find_data(Path(record[DATA_FOLDER]), queue, logs) if DATA_FOLDER in record else None
+        states = [find_run(RunFolder(path), None, number, queue, logs, made, is_cancelled(record, number))
+                  for key, path in found.items() for number in [numbers.get(key, "")]]
+        report = _find_report(RunFolder(place).report / "index.html", place, record, states, queue, logs)
+        runs += states
+        jobs += [dataclasses.replace(job, what=f"{place}: {job.what}") for job in (made, report)
+                 if job is not None and job.state != FINISHED]
+    return Status(sorted(runs, key=lambda state: state.run.path), jobs)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """Yield the folders below `folder`, at any depth, but none that is below a run."""
+    for path in _folders(folder):
+        yield path
+        if not _is_run(path):
+            yield from _places(path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def _is_run(path: Path) -> bool:

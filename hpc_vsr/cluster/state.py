@@ -26,7 +26,7 @@ STATES = {
     DIVERGED: "the last losses or gradients were not finite",
     FAILED: "it has ended before its last step, and the last line of its log is an error, or there is none",
     STOPPED: "it has ended before its last step by a signal, a time limit or a cancellation",
-    NOT_STARTED: "it was not submitted, and has made no step",
+    NOT_STARTED: "it was not submitted, or cancelled while it waited, and has made no step",
 }
 GOING = (WAITING, RUNNING)
 
@@ -137,11 +137,13 @@ def decide_run(progress: Progress, number: str, queued: Queued | None, end: Call
     if number and found.kind == "none" and data is not None and data.state == FAILED:
         return FAILED, f"its data set was not made: job {data.number}: {data.note}", None
     if found.kind == "failed" or number and found.kind in ("silent", "none"):
-        return FAILED, format_end(found, number), found.log
-    if progress.state == NOT_STARTED and not number:
-        return NOT_STARTED, other, None
+        return FAILED, "; ".join(filter(None, [format_end(found, number), other])), found.log
+    if progress.state == NOT_STARTED and (not number or found.kind == "cancelled"):
+        return NOT_STARTED, f"{found.line}; launch again" if found.kind == "cancelled" else other, None
     why = f" ({found.line})" if found.line else ""
-    return STOPPED, "; ".join(filter(None, [f"goes on when it is launched again{why}", other])), found.log
+    goes_on = f"launch it with its own settings, or choose another --out{why}; {other}" if other else \
+        f"goes on when it is launched again{why}"
+    return STOPPED, goes_on, found.log
 
 
 def decide_queued(queued: Queued, data: JobState | None = None) -> tuple[str, str]:

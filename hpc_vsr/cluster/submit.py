@@ -18,14 +18,23 @@ from submitit.slurm.slurm import SlurmExecutor
 from hpc_vsr.cluster.jobs import PreprocessJob, ReportJob, TrainJob
 from hpc_vsr.cluster.limits import check_limits, check_slices, format_keys
 from hpc_vsr.cluster.parameters import Stage, preprocess_parameters, report_parameters, train_parameters
-from hpc_vsr.cluster.record import DATA, RECORD, REPORT, TRAINING, QueuedJobs, read_queued_jobs, run_key
+from hpc_vsr.cluster.record import (
+    DATA,
+    REPORT,
+    TRAINING,
+    QueuedJobs,
+    read_queued_jobs,
+    record_data,
+    record_runs,
+    run_key,
+)
 from hpc_vsr.cluster.site import Site
 from hpc_vsr.experiment.jobfile import JobFile, list_pending
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.experiment.start import by_folder, sibling_of
 from hpc_vsr.system import slurm
 from hpc_vsr.system.errors import Failed, InputError
-from hpc_vsr.system.files import create_folder, write_json
+from hpc_vsr.system.files import create_folder
 from hpc_vsr.system.mpi import srun_type
 
 # holds back SLURM's signals while Python and torch are loading
@@ -58,7 +67,7 @@ class Chain:
     def __init__(self, job: JobFile, experiments: Sequence[Experiment], site: Site, queue: QueuedJobs):
         self.job, self.experiments, self.site, self.queue = job, experiments, site, queue
         self.pending = [experiment for experiment in list_pending(experiments)
-                        if run_key(experiment.out) not in queue.runs]
+                        if not experiment.impossible and run_key(experiment.out) not in queue.runs]
 
     @property
     def makes_data(self) -> bool:
@@ -137,7 +146,7 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
     if chain.makes_data:
         create_folder(job.data)
         data = send(chain.data_step())
-        write_json(job.data / RECORD, {DATA: data})
+        record_data(job, data)
     # the trainings: the report waits for those in the queue and those submitted now
     trainings = {number.split("_")[0] for number in queue.runs.values()}
     runs = {**queue.others, **queue.runs}
@@ -145,12 +154,12 @@ def submit(job: JobFile, experiments: Sequence[Experiment], site: Site) -> str:
         starts = {runs.get(run_key(experiment.train.from_)) for experiment in wave if experiment.train.from_} - {None}
         trainings.add(send(chain.training_step(wave, [*filter(None, [data]), *sorted(starts)])))
         runs.update(zip(map(run_key, (experiment.out for experiment in wave)), submitted[-1][1], strict=True))
-        write_json(job.out / RECORD, {"runs": runs})
+        record_runs(job, runs)
     # the report: one from an earlier launch would start before the new runs have ended
     replaced = queue.report if queue.report and not queue.others else None
     if replaced:
         slurm.cancel([replaced])
-    write_json(job.out / RECORD, {"runs": runs, REPORT: send(chain.report_step(sorted(trainings)))})
+    record_runs(job, runs, send(chain.report_step(sorted(trainings))))
     return _format_submission(job, chain, submitted, replaced)
 
 

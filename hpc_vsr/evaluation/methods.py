@@ -14,7 +14,7 @@ from hpc_vsr.data.splits import REACH, WINDOW, window_around
 from hpc_vsr.data.values import Numbers, upscale_values
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.enlarge import Enlarge
-from hpc_vsr.models.network import count_flops
+from hpc_vsr.models.flops import count_flops
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project
 from hpc_vsr.models.wrap import wrapped

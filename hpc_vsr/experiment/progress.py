@@ -42,6 +42,7 @@ class Progress:
         Best validation PSNR, dB.
     samples_per_second : float or None
     batch_size : int
+        That of the run in this folder.
     other : tuple of str
         The settings, or the data set, in which the run in this folder differs from the one that was asked for.
     divergence : str
@@ -66,7 +67,8 @@ class Progress:
     @property
     def sentence(self) -> str:
         """The state with what goes with it: 'stopped at step 40 of 60', 'diverged: the loss was ...'."""
-        at = f" at step {self.step} of {self.steps}" if self.state in (STOPPED, RUNNING) else ""
+        of = f" of {self.steps}" if self.steps else ""  # of a damaged configuration it is not known
+        at = f" at step {self.step}{of}" if self.state in (STOPPED, RUNNING) else ""
         return f"{self.state}{at}{f': {self.divergence}' if self.state == DIVERGED else ''}"
 
 
@@ -87,8 +89,10 @@ def read_progress(run: RunFolder, experiment: Experiment | None = None) -> Progr
     wanted = as_dict(experiment.train) if experiment else begun
     own_steps = begun.get("steps", 0)
     is_trained = newest is not None and not facts.get("validation_due") and facts.get("step", 0) >= own_steps
-    other = tuple(_differences(config, experiment)) if config and experiment else ()
     held = is_held(run.path)
+    # without a checkpoint a run has nothing to lose: launched again, it takes any settings
+    compared = config and experiment and (held or newest is not None)
+    other = tuple(_differences(config, experiment)) if compared else ()
     divergence = _find_divergence(history, facts, begun.get("precision", ""))
     if held:
         state = RUNNING
@@ -104,19 +108,19 @@ def read_progress(run: RunFolder, experiment: Experiment | None = None) -> Progr
               if isinstance(record.get("validation"), dict) and record["validation"].get("psnr")]
     rates = [record["samples_per_second"] for record in history if record.get("samples_per_second")]
     return Progress(state, step, wanted.get("steps", 0), max(scores, default=None), rates[-1] if rates else None,
-                    wanted.get("batch_size", 0), other, divergence, read_lock(run.path) if held else None,
-                    _read_start(run, config))
+                    begun.get("batch_size", wanted.get("batch_size", 0)), other, divergence,
+                    read_lock(run.path) if held else None, _read_start(run, config))
 
 
 def _read_checkpoint(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the numbers of the newest checkpoint, and the configuration of the run; empty and None without one."""
+    """Return the numbers of the newest checkpoint, empty without one, and the configuration of the run."""
     newest = run.checkpoints.newest()
-    if newest is None:
-        return {}, None
     try:
-        return read_facts(newest), read_begun(run)
+        if newest is not None:
+            return read_facts(newest), read_begun(run)
+        return {}, run.read_config() if run.config.exists() else None
     except InputError:  # a damaged file, which the training reports
-        return {"step": run.checkpoints.step_of(newest), "validation_due": True}, None
+        return {} if newest is None else {"step": run.checkpoints.step_of(newest), "validation_due": True}, None
 
 
 def _read_start(run: RunFolder, config: dict[str, Any] | None) -> Start | None:
@@ -141,18 +145,16 @@ def _differences(config: dict[str, Any], experiment: Experiment) -> list[str]:
 def _find_divergence(history: list[dict], facts: dict[str, Any], precision: str) -> str:
     """Return how the loss went wrong for good, or nothing.
 
-    NaN and infinity are null in the history. A single bad batch is no divergence: the checkpoint after it counts no
-    bad steps. In fp16 the last steps may be left out although all is well, while the loss scaler looks for its factor.
+    NaN and infinity are null in the history. A single bad batch is no divergence: the next record has a finite loss.
+    In fp16 the last steps may be left out although all is well, while the loss scaler looks for its factor.
     """
     losses = [record for record in history if "loss" in record]
-    later = [record for record in losses if record["step"] > facts.get("step", 0)]
-    if later:  # it went on after its newest checkpoint: it counts its bad steps when it gives up
-        gave_up = bool(later[-1].get("bad_steps"))
-        is_bad = gave_up or len(later) >= SURE and not any(_is_finite(record["loss"]) for record in later[-SURE:])
-        return f"the loss was not finite at step {later[-1]['step']}" if is_bad else ""
-    bad = facts.get("bad_steps", 0)
-    if bad and losses and not _is_finite(losses[-1]["loss"]):
-        return f"the loss was not finite at step {losses[-1]['step']}"
+    went_on = bool(losses) and losses[-1]["step"] > facts.get("step", 0)  # after its newest checkpoint
+    # bad gradients, which the record has when it gives up; the gradient of a loss that overflows may be finite
+    bad = (losses[-1] if went_on else facts).get("bad_steps", 0)
+    last = losses[-1 if bad else -SURE:]
+    if (bad or len(last) == SURE) and last and not any(_is_finite(record["loss"]) for record in last):
+        return f"the loss was not finite at step {last[-1]['step']}"
     if bad and precision != "fp16":
         return f"the gradient was not finite in the last {bad} steps"
     return ""

@@ -11,9 +11,10 @@ from hpc_vsr.models.compact import Compact
 from hpc_vsr.models.core import Core
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.enlarge import Enlarge
+from hpc_vsr.models.flops import count_flops
 from hpc_vsr.models.flow import warp
 from hpc_vsr.models.flow4x import Flow4x
-from hpc_vsr.models.network import Network, count_flops
+from hpc_vsr.models.network import Network
 from hpc_vsr.models.parallel5 import Parallel5
 from hpc_vsr.models.previous import Previous
 from hpc_vsr.models.reduce import BLUR_REACH, Reduce, back_project

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from hpc_vsr.models.align import ALIGN_WRAP, align
 from hpc_vsr.models.blocks import RangeOutput, in_full
@@ -200,39 +197,6 @@ class Network(nn.Module):
         if self.skip is None:
             return out
         return in_full(out) + self.skip.inner(_trim(centre, self.reach - self.skip.reach + LOST))
-
-
-def count_flops(network: Network, channels: int, lr_size: tuple[int, int]) -> int:
-    """Return the floating-point operations for one frame of `lr_size` (height, width).
-
-    A multiplication and an addition count as two. PyTorch's formulas count them on tensors without values.
-    """
-    empty = copy.deepcopy(network).to("meta")
-    with _FlopCounter() as counter:
-        empty.upscale(torch.empty(1, channels, 5, *lr_size, device="meta"), tile=0)
-    return counter.total
-
-
-class _FlopCounter(TorchDispatchMode):
-    """A sum of PyTorch's formulas over all operations.
-
-    PyTorch's `FlopCounterMode` does the same and imports the compiler first, which takes seconds.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        formula = flop_registry.get(function._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def _centre(window: Tensor) -> Tensor:

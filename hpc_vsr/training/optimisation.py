@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from hpc_vsr.system.ranks import Ranks
 from hpc_vsr.training.objective import Objective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's names
+# DDP's option, which later versions of torch call by another name
+EXCHANGE_OF_BUFFERS = next(name for name in ("forward_sync_buffers", "broadcast_buffers")
+                           if name in inspect.signature(DistributedDataParallel).parameters)
 MAX_BAD_STEPS = 10  # consecutive steps whose gradient is not finite
 SCALER_SEARCH = 30  # so many more in fp16, whose scaler halves its factor until the gradient is finite
 
@@ -112,7 +116,8 @@ class Optimisation:
             self.network.requires_grad_(not self.in_first_stage)
             self.network.core.first_stage.requires_grad_(self.in_first_stage)
         if self.ranks.world_size > 1:
-            self.joined = DistributedDataParallel(self.objective, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.joined = DistributedDataParallel(self.objective, gradient_as_bucket_view=True,
+                                                  **{EXCHANGE_OF_BUFFERS: False})
 
     def take_step(self, patch: Patch) -> Taken:
         """Take one step; skip the update if any rank's gradient is not finite.

@@ -15,6 +15,7 @@ from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.data.patches import Patches, load_batches
 from hpc_vsr.data.samples import choose_memory
 from hpc_vsr.experiment.finished import open_run_folder
+from hpc_vsr.experiment.progress import read_progress
 from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.filters import FilterBank
@@ -179,9 +180,9 @@ class Trainer:
                 # validate and save again, with the score
                 if self._is_validation_due():
                     self._save(self._validate(progress, stop))
-        if self.optimisation.bad_steps and settings.precision != "fp16":
-            self._print_and_log(f"warning: {self.run_folder.path}: diverged: the gradient was not finite in the last "
-                                f"{self.optimisation.bad_steps} steps, whose updates were left out")
+        divergence = read_progress(self.run_folder).divergence if ranks.is_main else ""
+        if divergence:
+            self._print_and_log(f"warning: {self.run_folder.path}: diverged: {divergence}")
         if self.best_psnr is not None and self.best_step == 0:
             self._print_and_log(f"warning: {self.run_folder.path}: no validation was better than that of the start, "
                                 "whose weights it keeps as its best; lower train.lr or train longer")

@@ -85,6 +85,10 @@ def test_the_answers_of_slurm_are_understood():
     ("training", {"gpus_per_node": 4}, "[gpu]\npartition = 'gpu'\nconstraint = 'v100'", ["has 'v100'"]),
     ("training", {"gpus_per_node": 8}, "[gpu]\npartition = 'gpu'\nconstraint = 'a100|h200'", []),  # not understood
     ("training", {"gpus_per_node": 1}, "[gpu]\npartition = 'cpu'", ['write gpu_option = "none" into the site file']),
+    ("training", {"gpus_per_node": 1}, "gpu_type = 'a100'\n[gpu]\npartition = 'old'",
+     ["no node of partition old has GPUs of type a100; its GPUs have no type; leave gpu_type out of the site file"]),
+    ("training", {"gpus_per_node": 1}, "gpu_type = 'v100'\n[gpu]\npartition = 'gpu'",
+     ["no node of partition gpu has GPUs of type v100; it has a100, h200; name that as gpu_type in the site file"]),
     ("training", {"gpus_per_node": 1}, "gpu_option = 'none'\n[gpu]\npartition = 'cpu'", []),
     ("training", {"gpus_per_node": 2, "memory_gb": 5}, "[gpu]\npartition = 'old'", ["has more than 4"]),
     ("training", {"gpus_per_node": 2, "memory_gb": 5}, "memory_option = 'none'\n[gpu]\npartition = 'old'", []),

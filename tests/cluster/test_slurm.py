@@ -203,6 +203,7 @@ def test_an_array_without_its_numbers_is_told_them(clone):
     assert clone.wait(job) == "FAILED"
     assert errors_of(clone.folder / "logs") == [
         f"{path} stands for 6 runs: sbatch --array=0-5%4 slurm/ablation.sbatch {path}"]
+    assert [log.name for log in clone.folder.glob("logs/*.log")] == [f"ablation-{job}.log"]
 
 
 def test_doctor_knows_the_cluster(clone):

@@ -60,6 +60,7 @@ def test_what_never_starts_is_told_and_the_chain_can_be_cancelled(clone):
     wait_until(lambda: not clone.cluster.ask("squeue", "--noheader"), "an empty queue")
     assert "nothing of it is in SLURM's queue" in clone.run(
         "python", "-m", "hpc_vsr.launch", "--config", path, "--cancel").stdout
+    assert "6 not started" in clone.status(path)
 
 
 def test_a_cancelled_run_is_stopped_at_its_step_and_the_scripts_jobs_are_known(clone):
@@ -74,8 +75,22 @@ def test_a_cancelled_run_is_stopped_at_its_step_and_the_scripts_jobs_are_known(c
     runs = clone.folder / "runs" / "one"
     wait_until(lambda: any((run / "metrics.jsonl").exists() for run in runs.glob("seed-0-*")), "a step", clone.logs)
     assert clone.run("python", "-m", "hpc_vsr.launch", "--config", path, "--cancel").returncode == 0
-    table = wait_for_words(clone, path, "1 stopped, 1 failed")
+    table = wait_for_words(clone, path, "1 stopped, 1 not started")
+    assert re.search(r"^seed-1-\w+ +not started .* job \d+_1 was cancelled; launch again$", table, re.MULTILINE), table
+    assert re.search(r"^report: not started \(job \d+\): it was cancelled$", table, re.MULTILINE), table
     run, = runs.glob("seed-0-*")
     step = int(max(run.glob("checkpoints/step-*.pt")).stem.removeprefix("step-"))
     assert step > 0 and f"stopped at step {step} " in table, table
     assert re.search(rf"stopped: by SIGTERM: .*saved at step {step} of 3000", (run / "log.txt").read_text())
+
+
+def test_a_point_that_cannot_be_trained_is_told_once_and_not_submitted(clone):
+    path = write_sweep(clone)
+    path.write_text(path.read_text().replace('"train.seed" = [0, 1, 2, 3, 4, 5]', '"train.first_stage_steps" = [0, 4]'))
+    done = clone.launch("--config", path)
+    assert done.returncode == 0 and "(1 of 2 runs)" in done.stdout, done.stderr + done.stdout
+    warned = [line for line in done.stderr.splitlines() if "first_stage_steps-4" in line]
+    assert len(warned) == 1 and "cannot be trained" in warned[0], done.stderr
+    assert clone.run("python", "-m", "hpc_vsr.launch", "--config", path, "--cancel").returncode == 0
+    table = clone.status(path)
+    assert re.search(r"^first_stage_steps-4-\w+ +failed .*must be fewer than the 4 steps", table, re.MULTILINE), table

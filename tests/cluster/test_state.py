@@ -6,33 +6,31 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 from repository import ROOT
+from slurm_queue import queued
+from trainings import write_run
 
-from hpc_vsr.cluster import overview, record
+from hpc_vsr.cluster import record
 from hpc_vsr.cluster.find import find_report
-from hpc_vsr.cluster.logs import End, find_logs, read_end
-from hpc_vsr.cluster.overview import read_overview, read_states
+from hpc_vsr.cluster.logs import SAY_LAST, End, find_logs, read_end
+from hpc_vsr.cluster.overview import read_states
 from hpc_vsr.cluster.record import RECORD, run_key
 from hpc_vsr.cluster.state import STATES, JobState, decide_queued, decide_run
+from hpc_vsr.experiment.finished import check_same_settings
 from hpc_vsr.experiment.jobfile import JobFile
-from hpc_vsr.experiment.progress import Progress, read_progress
-from hpc_vsr.experiment.settings import Experiment, TrainSettings
+from hpc_vsr.experiment.progress import Progress
+from hpc_vsr.experiment.settings import Experiment
 from hpc_vsr.runs.folder import RunFolder
-from hpc_vsr.runs.history import append_record
-from hpc_vsr.runs.state import save_checkpoint
-from hpc_vsr.system.config import as_dict
-from hpc_vsr.system.files import write_json, write_sealed
+from hpc_vsr.status import format_status
+from hpc_vsr.system.errors import InputError
+from hpc_vsr.system.files import write_json
 from hpc_vsr.system.slurm import Queued
 
 DEAD = JobState("data set data/x", "failed", "11", "error: clip.mp4: not found (logs/x/11_0_log.err)")
-
-
-def queued(reason: str, state: str = "PENDING", after: str = "") -> Queued:
-    return Queued("12_3", state, reason, "train-x", after)
 
 
 # progress, number of a job that has left the queue, queued, end of its log, data job: state, words of the note
@@ -67,6 +65,14 @@ CASES = [
     (Progress("stopped", 40, 60), "12_3", None, End("stopped", "stopped: saved at step 40"), None, "stopped",
      "goes on when it is launched again (stopped: saved at step 40)"),
     (Progress("stopped", 40, 60), "", None, End("stopped"), None, "stopped", "goes on when it is launched again"),
+    (Progress("stopped", 40, 60, other=("train.lr is 0.1 there, 0.2 now",)), "", None, End("stopped"), None, "stopped",
+     "launch it with its own settings, or choose another --out; train.lr is 0.1 there, 0.2 now"),
+    (Progress("stopped", 40, 60, other=("train.lr is 0.1 there, 0.2 now",)), "12_3", None, End("none"), None, "failed",
+     "no log; see 'scontrol show job 12_3'; train.lr is 0.1 there, 0.2 now"),
+    (Progress("not started"), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "not started",
+     "job 12_3 was cancelled; launch again"),
+    (Progress("stopped", 40, 60), "12_3", None, End("cancelled", "job 12_3 was cancelled"), None, "stopped",
+     "goes on when it is launched again (job 12_3 was cancelled)"),
 ]
 
 
@@ -116,6 +122,30 @@ def test_the_log_says_how_the_last_life_ended(tmp_path, text, kind, line):
     assert (end.kind, end.line) == (kind, line) and end.log in (log, None)
 
 
+TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n'
+
+
+@pytest.mark.parametrize("said, by_another, last", [
+    (f"{LIFE}{TRACEBACK}RuntimeError: lr cannot be converted\n{SRUN}", "", "RuntimeError: lr cannot be converted"),
+    (f"{TRACEBACK}AssertionError\n{SRUN}", "", "AssertionError"),
+    (f"{TRACEBACK}torch.OutOfMemoryError: no memory\n{SRUN}", "", "torch.OutOfMemoryError: no memory"),
+    (f"error: no room\n{TRACEBACK}RuntimeError: x\n{SRUN}", "", "error: no room"),
+    (f"{TRACEBACK}RuntimeError: rank 1 has gone\n{SRUN}", "error: shard 3 is damaged\n", "error: shard 3 is damaged"),
+    (SRUN, f"{TRACEBACK}KeyError: 'x'\n", "KeyError: 'x'"),
+    ("a KeyError: x is no line of an exception\n", "", None),
+])
+def test_the_line_that_says_why_comes_last(tmp_path, said, by_another, last):
+    """What the batch script of a job does at its end; of an earlier life it says nothing."""
+    log = tmp_path / "12_0_log.err"
+    log.write_text("error: of an earlier life\n")
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "12_1_log.err").write_text(by_another)
+    with log.open("a") as stream:
+        subprocess.run(["bash", "-c", f"{SAY_LAST}\ncat {tmp_path}/said >&2\nexit 3\n"], stderr=stream, check=False)
+    lines = log.read_text().splitlines()
+    assert lines[-1] == (said.splitlines()[-1] if last is None else f"the job ends with status 3: {last}")
+
+
 def test_of_several_ranks_the_one_that_failed_first_is_quoted(tmp_path):
     (tmp_path / "x").mkdir()
     for rank, text in ((0, "failed: connection closed by rank 3\n"), (3, "error: shard 3 is damaged\n"), (10, "")):
@@ -127,57 +157,12 @@ def test_of_several_ranks_the_one_that_failed_first_is_quoted(tmp_path):
     assert [log.name for log in find_logs(tmp_path / "x", "12_0")] == ["12_0_0_log.err"]
 
 
-def write_run(folder: Path, step: int, losses: list[float | None], bad: int = 0, steps: int = 60, **train) -> RunFolder:
-    run = RunFolder(folder)
-    run.checkpoints.folder.mkdir(parents=True)
-    settings = Experiment(data=Path("data/x"), out=folder, train=TrainSettings(steps=steps, **train))
-    write_sealed(run.config, {**as_dict(settings), "data_fingerprint": "f", "chosen": {}})
-    for number, loss in enumerate(losses, 1):
-        append_record(run.metrics, {"step": number, "loss": loss, "samples_per_second": 32.0})
-    if step:
-        state = {"step": step, "bad_steps": bad, "best_step": 0, "validation_due": False, "x": torch.zeros(1)}
-        save_checkpoint(run.checkpoints, state, step, keep=2, best_score=None)
-    return run
-
-
-NAN = float("nan")
 JOB = JobFile(data=Path("data/x"), out=Path("runs/x"))
-
-
-@pytest.mark.parametrize("step, losses, bad, precision, state", [
-    (60, [0.1] * 60, 0, "fp32", "finished"),
-    (60, [0.1] * 59 + [NAN], 1, "fp32", "diverged"),
-    (60, [NAN] * 60, 60, "fp32", "diverged"),
-    (60, [0.1] * 60, 3, "bf16", "diverged"),  # the gradients of the last three steps, with finite losses
-    (60, [0.1] * 60, 3, "fp16", "finished"),  # the scaler looks for its factor
-    (60, [NAN] + [0.1] * 59, 0, "fp32", "finished"),  # a bad batch at the start
-    (4, [0.1] * 4 + [NAN] * 3, 0, "fp32", "diverged"),  # gave up after its last checkpoint
-    (0, [NAN] * 3, 0, "fp32", "diverged"),
-    (4, [0.1] * 4 + [NAN], 0, "fp32", "stopped"),  # one bad batch, and killed
-    (4, [0.1] * 7, 0, "fp32", "stopped"),
-    (0, [], 0, "fp32", "not started"),
-])
-def test_a_diverged_run_is_told_from_a_bad_batch(tmp_path, step, losses, bad, precision, state):
-    run = write_run(tmp_path / "x", step, losses, bad, precision=precision)
-    progress = read_progress(run)
-    assert progress.state == state
-    assert progress.step == (max(step, len(losses)) if state == "diverged" else step)
 
 
 def read(folder: Path, queue, experiment: Experiment):
     page = folder / "report" / "index.html"
     return read_states(folder, experiment.data, Path("logs/x"), page, [experiment], queue)
-
-
-@pytest.fixture
-def one(tmp_path, monkeypatch) -> Experiment:
-    """A run of a job file that was submitted as job 12, with its report, 13."""
-    monkeypatch.chdir(tmp_path)
-    experiment = Experiment(data=Path("data/x"), out=Path("runs/x"), train=TrainSettings(steps=60))
-    for folder in ("runs/x", "logs/x", "data/x"):
-        Path(folder).mkdir(parents=True)
-    write_json(experiment.out / RECORD, {"runs": {run_key(experiment.out): "12"}, "report": "13"})
-    return experiment
 
 
 def test_a_cancelled_run_that_saved_is_stopped_at_the_step_of_its_checkpoint(one):
@@ -192,6 +177,25 @@ def test_a_run_launched_with_other_settings_says_which(one):
     write_json(one.out / RECORD, {"runs": {run_key(one.out): "12"}})
     found, = read(one.out, {}, one).runs
     assert found.words == "finished with other settings" and "train.steps is 20 there, 60 now" in found.note
+
+
+def test_the_way_to_go_on_is_no_command_that_would_be_refused(one):
+    """A stopped run of other settings stands in the way; one that was launched beside it with others does not."""
+    write_run(one.out, 20, [0.1] * 20, steps=40)
+    write_json(one.out / RECORD, {})
+    status = read(one.out, {}, one)
+    assert status.runs[0].words == "stopped at step 20 with other settings"
+    assert format_status(status, "launch").splitlines()[-1] == (
+        "to go on: launch x with its own settings, or choose another --out")
+    with pytest.raises(InputError, match="holds a run with other settings: train.steps is 40 there, 60 now"):
+        check_same_settings(RunFolder(one.out), one)
+    beside = dataclasses.replace(one, out=one.out / "b")
+    write_run(beside.out, 20, [0.1] * 20)
+    write_run(one.out / "a", 20, [0.1] * 20, steps=40)
+    write_json(one.out / RECORD, {"runs": {run_key(one.out / "a"): "20_0"}})
+    status = read(one.out, {}, beside)
+    assert [state.words for state in status.runs] == ["stopped at step 20", "failed with other settings"]
+    assert format_status(status, "launch").splitlines()[-1] == "to go on: launch"
 
 
 def test_a_killed_report_is_told_and_a_finished_one_is_named(one):
@@ -253,49 +257,14 @@ def test_what_the_scripts_submitted_is_known_as_what_launch_submitted(one, monke
     runs = [dataclasses.replace(one, out=Path(f"runs/s/{name}")) for name in "ab"]
     record.record_scripts(job, runs, "preprocessing=11,training=12,report=13")
     assert json.loads(Path("runs/s", RECORD).read_text()) == {
-        "runs": {run_key(Path("runs/s/a")): "12_0", run_key(Path("runs/s/b")): "12_1"}, "report": "13"}
+        "runs": {run_key(Path("runs/s/a")): "12_0", run_key(Path("runs/s/b")): "12_1"}, "report": "13",
+        "data_folder": "data/x"}
     assert json.loads((one.data / RECORD).read_text()) == {"preprocessing": "11"}
     Path("logs/train-s-12_1.log").write_text("error: said by a script\n")
     queue = {"12_0": queued("(JobArrayTaskLimit)")}
     first, second = read_states(job.out, one.data, Path("logs/s"), Path("none"), runs, queue).runs
     assert first.state == "waiting"
     assert second.state == "failed" and second.note == "error: said by a script (logs/train-s-12_1.log)"
-
-
-def test_all_of_the_chain_is_cancelled_and_nothing_else(one, monkeypatch):
-    """The data set stays if the job of another job file waits for it."""
-    job = dataclasses.replace(JOB, data=one.data, out=one.out)
-    write_json(one.data / RECORD, {"preprocessing": "11"})
-    mine = {"11": Queued("11", "RUNNING", "node1", "preprocess-x"),
-            "12": Queued("12", "PENDING", "(Dependency)", "train-x", "afterok:11(unfulfilled)"),
-            "13": Queued("13", "PENDING", "(Dependency)", "report-x", "afterany:12")}
-    others = {"40": Queued("40", "PENDING", "(Dependency)", "train-other", "afterok:11(unfulfilled)"),
-              "41": Queued("41", "RUNNING", "node2", "train-other")}
-    for queue, wanted in ((mine, ["13", "12", "11"]), ({**mine, **others}, ["13", "12"])):
-        cancelled = []
-        monkeypatch.setattr(record.slurm, "read_queue", lambda queue=queue: queue)
-        monkeypatch.setattr(record.slurm, "cancel", cancelled.extend)
-        said = record.cancel_chain(job, [one])
-        assert cancelled == wanted
-        assert "report 13, 1 run (12)" in said and ("data set 11" in said)
-    assert "not the data set 11, for which 40 waits" in said
-    monkeypatch.setattr(record.slurm, "read_queue", dict)
-    assert record.cancel_chain(job, [one]) == "runs/x: nothing of it is in SLURM's queue"
-
-
-def test_without_a_job_file_every_run_has_a_line_with_its_log(one, monkeypatch):
-    write_run(Path("runs/alone"), 60, [0.1] * 60)
-    Path("runs/alone/log.txt").touch()
-    write_run(Path("runs/sweep/a"), 20, [0.1] * 20)
-    write_json(Path("runs/sweep") / RECORD, {"runs": {run_key(Path("runs/sweep/a")): "20_0",
-                                                      run_key(Path("runs/sweep/b")): "20_1"}})
-    Path("logs/sweep").mkdir()
-    Path("logs/sweep/20_0_0_log.err").write_text("error: no room\n")
-    queue = {"20_1": queued("(Resources)"), "12": queued("node1", "RUNNING")}
-    monkeypatch.setattr(overview, "ask_queue", lambda: queue)
-    found = {str(state.run.path): (state.words, str(state.log)) for state in read_overview(Path("runs"))}
-    assert found == {"runs/alone": ("finished", "None"), "runs/x": ("running", "None"),
-                     "runs/sweep/a": ("failed", "logs/sweep/20_0_0_log.err"), "runs/sweep/b": ("waiting", "None")}
 
 
 def test_a_reason_that_passes_and_one_that_does_not():

@@ -14,7 +14,7 @@ from hpc_vsr.models.blocks import Conv2dToFew, Conv3d, count_parameters
 from hpc_vsr.models.build import build_model
 from hpc_vsr.models.delta import Delta
 from hpc_vsr.models.enlarge import Enlarge
-from hpc_vsr.models.network import count_flops
+from hpc_vsr.models.flops import count_flops
 from hpc_vsr.models.precision import autocast
 from hpc_vsr.models.reduce import Reduce, back_project
 from hpc_vsr.models.settings import ModelSettings

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from repository import GOLDEN
-from stages import assert_refused, run_stage
+from stages import assert_refused, run_code, run_stage
+from torch.utils.flop_counter import FlopCounterMode
 
 from hpc_vsr.evaluation.published import UNUSED, convert_weights, published_names
 from hpc_vsr.models.blocks import count_parameters
 from hpc_vsr.models.build import build_model
+from hpc_vsr.models.flops import count_flops
 from hpc_vsr.models.flow import FlowPyramid, photometric_error, warp
-from hpc_vsr.models.network import count_flops
 from hpc_vsr.models.parallel5 import Parallel5
 from hpc_vsr.models.previous import FrameNetwork, Previous
 from hpc_vsr.models.settings import ModelSettings
@@ -236,6 +239,30 @@ def test_operations_are_those_of_the_layers():
     for name, expected in (("delta", 93e9), ("parallel5", 569e9)):
         network = build_model(ModelSettings(name=name), 1, 2, 3.0, 1e-3)
         assert count_flops(network, 1, (148, 223)) == pytest.approx(expected, rel=0.01)
+
+
+COUNT = """
+import json, sys
+from hpc_vsr.models.build import ModelSettings, build_model, count_flops
+
+for settings in json.loads(sys.argv[1]):
+    print(count_flops(build_model(ModelSettings(**settings), 2, 2, 1.5, [1e-3, 2e-3]), 2, (40, 50)))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_operations_are_counted_without_the_compiler_which_takes_seconds_to_import():
+    """The numbers are those of PyTorch's own counter."""
+    settings = [{"name": "compact", "input": "deconvolved"}, {"name": "compact", "skip": "wiener", "align": True},
+                {"name": "delta", "skip": "bicubic"}, {"name": "parallel5"}, {"name": "previous"}]
+    done = run_code(COUNT, json.dumps(settings))
+    *counts, has_compiler = done.stdout.split()
+    assert has_compiler == "False", done.stderr
+    for one, count in zip(settings, counts, strict=True):
+        network = build_model(ModelSettings(**one), 2, 2, 1.5, [1e-3, 2e-3]).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            network.upscale(torch.empty(1, 2, 5, 40, 50, device="meta"), tile=0)
+        assert int(count) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("arguments, words", [

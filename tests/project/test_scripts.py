@@ -30,3 +30,19 @@ def test_a_script_is_requeued_keeps_its_log_and_names_no_site(path):
     assert f"slurm/{path.name}" in text.split("#SBATCH")[0], "the head shows the command"
     if "train" in text.split("source slurm/")[1]:
         assert "#SBATCH --signal=USR2@120" in text
+
+
+@pytest.mark.parametrize("export, words", [
+    ("ALL", ["run 'make setup' here, or load your environment, and submit again"]),
+    ("NONE", ["SBATCH_EXPORT=NONE or --export=NONE", "into setup of your site's file", "or give --export=ALL"])])
+def test_a_job_without_an_environment_says_how_it_gets_one(tmp_path, export, words):
+    """To load it in the shell that submits is no help where the job gets nothing of that shell."""
+    for folder in ("hpc_vsr", "jobs", "bin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin" / "hostname").symlink_to(shutil.which("hostname"))
+    done = subprocess.run([shutil.which("bash"), "-c", f"source {ROOT}/slurm/environment.sh"], cwd=tmp_path,
+                          env={"PATH": str(tmp_path / "bin"), "SLURM_EXPORT_ENV": export}, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: no python on ") and done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words), done.stderr
+    assert ("load your environment, and submit again" in done.stderr) == (export == "ALL")

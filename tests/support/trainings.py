@@ -10,8 +10,13 @@ from pathlib import Path
 import torch
 from stages import run_stage
 
+from hpc_vsr.experiment.settings import Experiment, TrainSettings
 from hpc_vsr.runs.checkpoints import Checkpoints
-from hpc_vsr.runs.state import load_checkpoint
+from hpc_vsr.runs.folder import RunFolder
+from hpc_vsr.runs.history import append_record
+from hpc_vsr.runs.state import load_checkpoint, save_checkpoint
+from hpc_vsr.system.config import as_dict
+from hpc_vsr.system.files import write_sealed
 
 TINY = ("--model.n_2d", 1, "--model.n_3d", 1, "--model.skip", "wiener", "--train.steps", 6, "--train.batch_size", 4,
         "--train.patch_size", 12, "--train.validate_every", 3, "--train.checkpoint_every", 2, "--train.log_every", 1,
@@ -50,3 +55,17 @@ def assert_equal_to_the_bit(run: Path, other: Path) -> None:
 
 def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def write_run(folder: Path, step: int, losses: list[float | None], bad: int = 0, steps: int = 60, **train) -> RunFolder:
+    """Write what a training leaves: a checkpoint at `step`, or none for 0, and a record for each of the losses."""
+    run = RunFolder(folder)
+    run.checkpoints.folder.mkdir(parents=True)
+    settings = Experiment(data=Path("data/x"), out=folder, train=TrainSettings(steps=steps, **train))
+    write_sealed(run.config, {**as_dict(settings), "data_fingerprint": "f", "chosen": {}})
+    for number, loss in enumerate(losses, 1):
+        append_record(run.metrics, {"step": number, "loss": loss, "samples_per_second": 32.0})
+    if step:
+        state = {"step": step, "bad_steps": bad, "best_step": 0, "validation_due": False, "x": torch.zeros(1)}
+        save_checkpoint(run.checkpoints, state, step, keep=2, best_score=None)
+    return run

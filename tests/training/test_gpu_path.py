@@ -80,7 +80,8 @@ def test_one_rank_trains_without_ddp_and_several_exchange_no_filters(monkeypatch
                           joined="alone")
     optimisation.Optimisation.join_ranks(run)
     assert run.joined == ("alone" if world_size == 1 else "joined")
-    assert options == ({} if world_size == 1 else {"broadcast_buffers": False, "gradient_as_bucket_view": True})
+    name = optimisation.EXCHANGE_OF_BUFFERS
+    assert options == ({} if world_size == 1 else {name: False, "gradient_as_bucket_view": True})
 
 
 @pytest.mark.parametrize(("sizes", "periodic", "measured"), [

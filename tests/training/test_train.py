@@ -16,7 +16,9 @@ import hpc_vsr.models.precision
 from hpc_vsr import train
 from hpc_vsr.data.manifest import read_manifest
 from hpc_vsr.data.samples import Split
+from hpc_vsr.experiment.progress import read_progress
 from hpc_vsr.runs.checkpoints import Checkpoints
+from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.state import load_checkpoint
 from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.files import is_valid
@@ -49,6 +51,14 @@ def test_a_finished_run_says_so(dataset, trained):
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*.pt")}
 
 
+def test_a_loss_that_overflows_is_a_divergence_although_its_gradients_are_finite(dataset, tmp_path):
+    done = train_tiny(dataset, tmp_path / "r", "--train.lr", "1e30")
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {tmp_path / 'r'}: diverged: the loss was not finite at step 6\n" in done.stderr
+    assert records(tmp_path / "r")[-2]["skipped_steps"] == 0
+    assert read_progress(RunFolder(tmp_path / "r")).state == "diverged"
+
+
 @pytest.mark.slow
 def test_the_loss_goes_down(dataset, tmp_path):
     """From that of the residual path, at which a network begins; a dead one would stay there."""
@@ -78,7 +88,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(dataset, trained, tmp_path):
 def test_several_ranks_learn_what_one_learns(dataset, trained, tmp_path, num_ranks):
     done = train_tiny(dataset, tmp_path / "r", launcher=torchrun(num_ranks))
     assert done.returncode == 0, done.stderr
-    assert f"{num_ranks} ranks on cpu" in done.stderr
+    assert f"{num_ranks} ranks on cpu" in done.stderr and "FutureWarning" not in done.stderr
     alone = final_weights(trained)
     for name, value in final_weights(tmp_path / "r").items():
         torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=2e-4, msg=name)
