@@ -60,7 +60,7 @@ def calibrate(run: RunFolder, manifest: Manifest, steps: int, device: Device) ->
         check_shards(manifest, ("train", "val"))
         head = train_head(trained, experiment, manifest, steps, own_device(choose_device(device)))
         save_head(run, trained, head)
-    return f"{run.error_head}: trained for {steps} steps on the validation split; evaluate the run to see how right it is"
+    return f"{run.error_head}: {steps} steps on the validation split; evaluate the run to see how right it is"
 
 
 def train_head(trained: Trained, experiment: Experiment, manifest: Manifest, steps: int, device: torch.device
