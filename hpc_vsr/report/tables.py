@@ -161,7 +161,7 @@ def flow_table(report: Report) -> Table | None:
 def calibration_table(report: Report) -> Table | None:
     """Return how well the runs predict their error; None if none does."""
     named = report.has_variables
-    rows = [[run.name, *([found.variable] if named else []), f"{found.rms_predicted:.4g}", f"{found.rms_actual:.4g}",
+    rows = [[run.name, *([found.variable] if named else []), f"{found.rms_predicted:#.4g}", f"{found.rms_actual:#.4g}",
              *(f"{100 * share:.1f}" for share in found.within)]
             for run in report.runs if run.calibrations is not ABSENT for found in run.calibrations]
     if not rows:
