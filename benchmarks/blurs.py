@@ -54,8 +54,8 @@ class Condition(NamedTuple):
 
 def measure_condition(windows: Sequence[Tensor], scale: int) -> Condition | None:
     """Return the blur and noise that an upscaling of these frames would take; None if it cannot measure them."""
-    few = [windows[number][:, REACH].float().mean(0).numpy() for number in pick_few(range(len(windows)))]
-    blur, noise = measure_blur(few), measure_noise(few)
+    few = [windows[number][:, REACH].float().numpy() for number in pick_few(range(len(windows)))]
+    blur, noise = measure_blur(frame.mean(0) for frame in few), measure_noise(frame[0] for frame in few)
     return None if blur is None else Condition(blur_to_undo(blur, scale), noise or 0.0)
 
 

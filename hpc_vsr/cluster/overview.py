@@ -150,7 +150,7 @@ def _places(folder: Path) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir() and not path.is_symlink())
 
 
 def _is_run(path: Path) -> bool:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.info import for_channels
+from hpc_vsr.data.splits import REACH
+from hpc_vsr.data.values import to_unit
 from hpc_vsr.evaluation.record import Calibration
 from hpc_vsr.metrics.image import PAPER_CROP
 from hpc_vsr.models.network import Network
@@ -73,23 +75,26 @@ class _Sums:
 
 def measure_calibration(trained: TrainedError, clips: Clips, device: torch.device) -> list[Calibration]:
     """Return the figures of each variable, or of all channels together, on frames spread evenly over a split."""
-    manifest = clips.splits[0].manifest
+    manifest, terms = clips.splits[0].manifest, trained.base.terms
     channels = len(manifest.channels)
+    # the data set's values as those of the training, also if it is another one
+    offset, extent = terms.offset_after(manifest.subtracted), terms.extent
     parts = range(channels) if manifest.has_variables else [slice(None)]
     sums = [_Sums.empty() for _ in parts]
     networks = trained.base.network.to(device), trained.network.to(device)
     with torch.inference_mode():
         for number, centre in clips.spread_evenly(NUM_FRAMES):
             split = clips.splits[number]
-            window = split.window(centre).to(device)[None]
-            hr = split.normalise(split.hr_frame(centre)).to(device)
+            frames = split.lr_frames(centre - REACH, centre + REACH + 1)
+            window = to_unit(frames.to(device), offset, extent).transpose(0, 1)[None]
+            hr = to_unit(split.hr_frame(centre).to(device), offset, extent)
             sr, sigma = (_upscale(network, window, channels, split.manifest.periodic) for network in networks)
             error = (sr - hr)[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP].double().cpu()
             sigma = sigma[..., PAPER_CROP:-PAPER_CROP, PAPER_CROP:-PAPER_CROP].double().cpu()
             for part, own in zip(parts, sums, strict=True):
                 known = ~torch.isnan(error[part])
                 own.add(error[part][known], sigma[part][known])
-    extents = for_channels(manifest.extent, channels)
+    extents = for_channels(extent, channels)
     units = manifest.units if manifest.has_variables else [manifest.units]
     names = manifest.channels if manifest.has_variables else [ABSENT]
     return [own.record(*each) for own, *each in zip(sums, extents[: len(sums)], names, units, strict=True)]

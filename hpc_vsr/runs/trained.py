@@ -194,7 +194,7 @@ class Trained:
         if camera_noise is not None and not most:
             raise InputError(f"{self.where}: was trained for frames without noise; --noise needs a network that was "
                              "trained with train.noise")
-        if camera_noise is not None and camera_noise > most:
+        if camera_noise is not None and not 0 <= camera_noise <= most:
             raise InputError(f"{self.where}: was trained for noise of 0 to {most:g} grey levels, found "
                              f"{camera_noise:g}")
         terms = self.terms.at(self.terms.sigma if sigma is None else sigma, camera_noise or 0.0)

@@ -28,6 +28,7 @@ from hpc_vsr.runs.error_head import TrainedError, new_head, save_head
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.runs.trained import Trained, load_trained
 from hpc_vsr.system.config import Device, from_dict
+from hpc_vsr.system.errors import Failed, InputError
 from hpc_vsr.system.gpus import choose_device, own_device
 from hpc_vsr.system.lock import only_writer
 from hpc_vsr.system.memory import keep_freed_memory
@@ -35,6 +36,7 @@ from hpc_vsr.system.progress import Progress
 from hpc_vsr.training.terms import split_kind
 
 LOCK = ".calibrate.lock"
+PATCH_SIZE = 40  # LR pixels, for weights that were imported
 LR = 2e-3
 WARMUP = 0.05  # of the steps
 CLIP_NORM = 1.0
@@ -54,11 +56,17 @@ def calibrate(run: RunFolder, manifest: Manifest, steps: int, device: Device) ->
     with only_writer(run.path, LOCK):
         trained = load_trained(run)
         check_suits(trained, manifest)
-        settings = {} if config["train"] is None else {"train": config["train"]}
+        if config["train"] is not None and trained.terms.fingerprint != manifest.fingerprint:
+            raise InputError(f"{run.path}: was trained on another data set than {manifest.folder}; give the one that "
+                             "it was trained on with --data")
+        smallest = min(map(min, manifest.lr_sizes))
+        settings = {"train": config["train"] or {"patch_size": min(PATCH_SIZE, smallest)}}
         experiment = from_dict(Experiment, {"data": str(manifest.folder), "model": config["model"], **settings},
                                str(run.config))
         check_shards(manifest, ("train", "val"))
         head = train_head(trained, experiment, manifest, steps, own_device(choose_device(device)))
+        if not all(value.isfinite().all() for value in head.state_dict().values()):
+            raise Failed(f"{run.path}: the training of its error head diverged; run it again with other --steps")
         save_head(run, trained, head)
     return f"{run.error_head}: {steps} steps on the validation split; evaluate the run to see how right it is"
 
@@ -114,10 +122,11 @@ def _loss(network: Network, head: ErrorHead, lr: Tensor, hr: Tensor) -> Tensor:
     """Return the mean negative logarithm of the likelihood of the errors in a batch, less a constant."""
     with torch.no_grad():
         sr, seen, made = network.with_core(lr)
-        error = (sr - hr).float()
+        known = ~torch.isnan(hr)  # NaN where a field has a gap
+        error = torch.where(known, sr - hr, 0.0).float()
     sigma = head(seen / network.value_range, made / network.value_range)
     likelihood = torch.log(sigma) + (error / sigma) ** 2 / 2
-    return torch.nanmean(likelihood)  # NaN where a field has a gap
+    return torch.where(known, likelihood, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def _factor(trained: TrainedError, clips: Clips, device: torch.device) -> Tensor:

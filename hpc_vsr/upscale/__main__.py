@@ -36,14 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     with abort_together(comm):
         local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), comm.rank)
         # imported late, because torch takes seconds that --help and a mistyped option need not wait
-        from hpc_vsr.upscale.errors import error_settings, error_upscaler
+        from hpc_vsr.upscale.errors import check_error_map, error_settings, error_upscaler
         from hpc_vsr.upscale.loop import format_plan, upscale
         from hpc_vsr.upscale.network import load_network
 
         upscaler = load_network(settings, comm, local_rank)
-        predictor = error_upscaler(settings, upscaler) if settings.error_map else None  # refuses before the work
+        predictor = error_upscaler(settings, upscaler) if settings.error_map else None
         if arguments.dry_run:
             on_main_rank(comm, lambda: print(format_plan(settings, upscaler)))
+        if predictor is not None:  # refuse what cannot be written before hours of work
+            on_main_rank(comm, lambda: check_error_map(settings, upscaler, predictor))
+        if arguments.dry_run:
             return
         written = [settings.output] if upscale(settings, upscaler, comm) else []
         if predictor is not None and upscale(error_settings(settings, upscaler), predictor, comm):

@@ -14,6 +14,7 @@ from hpc_vsr.media.blur import blur_to_undo, measure_blur
 from hpc_vsr.media.field_several import split_names
 from hpc_vsr.media.noise import measure_noise
 from hpc_vsr.media.planes import GREY
+from hpc_vsr.models.blurs import CAMERA_NOISE
 from hpc_vsr.runs.trained import match_variables
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.upscale.settings import UpscaleSettings
@@ -70,8 +71,9 @@ def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable
     ----------
     settings : UpscaleSettings
         With the blur and the noise that the user gave, if any.
-    frames : iterable of (h, w) arrays, or None
-        A few frames in which to measure them, luma in grey levels. Without any the blur is that of the training data.
+    frames : iterable of (C, h, w) arrays, or None
+        A few frames in which to measure them, in grey levels as the network sees them. Without any the blur is that of
+        the training data.
     where : str
         The input, for messages.
     """
@@ -81,7 +83,7 @@ def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable
     frames = list(frames) if frames is not None and any(to_measure) else None
     taken, options = [], []
     if to_measure[0]:
-        found = None if frames is None else measure_blur(frames)
+        found = None if frames is None else measure_blur(_means(frames))
         if found is None:
             why = "not measured in a field" if frames is None else "it shows too little to measure it"
             sigma, source = terms.sigma, f"{why}; that of the training data"
@@ -90,7 +92,7 @@ def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable
         taken.append(f"blurred by {sigma:g} pixels of the output ({source})")
         options.append("--sigma gives another blur")
     if to_measure[1]:
-        found = measure_noise(frames or [])
+        found = _noise_of(frames or [])
         noise, source = (0.0, "it shows too little to measure it") if found is None else \
             _within(found, 0.0, most, upscaler.name)
         taken.append(f"noisy by {noise:g} grey levels ({source})")
@@ -100,6 +102,17 @@ def follow_input(settings: UpscaleSettings, upscaler: Upscaler, frames: Iterable
     if taken:
         print(f"{where}: taken as {' and '.join(taken)}; {', '.join(options)}", file=sys.stderr)
     return dataclasses.replace(settings, sigma=sigma, noise=noise)
+
+
+def _means(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Return (h, w) means over the channels of (C, h, w) frames."""
+    return [frame.mean(0) for frame in frames]
+
+
+def _noise_of(frames: Iterable[np.ndarray]) -> float | None:
+    """Return the noise of a channel of (C, h, w) frames; a mean over channels would have less."""
+    found = [measure_noise(planes) for planes in zip(*frames, strict=True)]
+    return None if not found or None in found else float(np.sqrt(np.mean(np.square(found))))
 
 
 def _within(measured: float, low: float, high: float, name: str) -> tuple[float, str]:
@@ -113,12 +126,12 @@ def _within(measured: float, low: float, high: float, name: str) -> tuple[float,
 def warn_of_blur(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) -> str | None:
     """Return a line if the frames look much sharper or more blurred than those that the network was trained for.
 
-    `frames` are a few (h, w) arrays of luma in grey levels. None if there is nothing to warn of.
+    `frames` are a few (C, h, w) arrays of grey levels. None if there is nothing to warn of.
     """
     terms = upscaler.trained.terms
     if terms.blur_range[0] < terms.blur_range[1]:
         return None
-    found = measure_blur(frames)
+    found = measure_blur(_means(frames))
     expected = terms.sigma / terms.scale
     if found is None or abs(found - max(expected, SHARP)) <= BLUR_TOLERANCE or max(found, expected) <= SHARP:
         return None
@@ -132,11 +145,11 @@ def warn_of_noise(upscaler: Upscaler, frames: Iterable[np.ndarray], where: str) 
     """Return a line if the frames look noisy, and the network was trained without noise; None if not."""
     if upscaler.trained.terms.most_noise:
         return None
-    found = measure_noise(frames)
+    found = _noise_of(frames)
     if found is None or found < NOISY:
         return None
     return (f"warning: {where}: looks noisy ({found:.1f} grey levels), and {upscaler.name} was trained without noise "
-            f"and may make it stronger; train with --train.noise 0..{math.ceil(found)}")
+            f"and may make it stronger; train with --train.noise 0..{min(math.ceil(found), CAMERA_NOISE.most):g}")
 
 
 def warn_of_rounding(upscaler: Upscaler, white: int, where: str) -> str | None:

@@ -87,9 +87,10 @@ class ImageUpscaling:
         names = [_output_name(Path(source.names[frame])) for frame in frames]
         if len(set(names)) < len(names):
             raise InputError(f"{settings.input}: has images whose names differ only in their endings; rename them")
-        settings = follow_input(settings, upscaler, _sample(source, frames), str(settings.input))
+        is_rgb = upscaler.channels == 3
+        settings = follow_input(settings, upscaler, _sample(source, frames, is_rgb), str(settings.input))
         identity = fingerprint_of(settings, files=files, network=upscaler.trained.sha256)
-        few = [] if upscaler.trained.predicts_error else list(_sample(source, frames))
+        few = [] if upscaler.trained.predicts_error else list(_sample(source, frames, is_rgb))
         for warning in (warn_of_blur(upscaler, few, str(settings.input)),
                         warn_of_noise(upscaler, few, str(settings.input)),
                         warn_of_rounding(upscaler, source.white, str(settings.input))):
@@ -171,11 +172,12 @@ def _output_name(path: Path) -> str:
     return path.name if path.suffix.lower() in LOSSLESS else f"{path.stem}.png"
 
 
-def _sample(source: ImageSource, frames: range) -> Iterator[np.ndarray]:
-    """Yield a few images as grey levels."""
+def _sample(source: ImageSource, frames: range, is_rgb: bool) -> Iterator[np.ndarray]:
+    """Yield a few images in grey levels, (C, h, w) as the network sees them."""
     for number in pick_few(frames):
         for image in source.images(number, number + 1):
-            yield image[..., :3].mean(2) * (GREY / source.white)
+            rgb = (image[..., :3] / np.float32(source.white)).astype(np.float32)
+            yield GREY * (rgb.transpose(2, 0, 1) if is_rgb else _to_ycc(rgb)[None, ..., 0])
 
 
 def _enlarge_images(source: ImageSource, frames: range, settings: UpscaleSettings, upscaler: Upscaler

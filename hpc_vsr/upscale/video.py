@@ -272,7 +272,7 @@ def _stand_ins(source: VideoSource) -> dict[str, list[int]]:
 
 
 def _sample(source: VideoSource, frames: range) -> Iterator[np.ndarray]:
-    """Yield the luma of a few frames."""
+    """Yield a few frames, (C, h, w) as the network sees them."""
     for number in pick_few(frames):
         for picture, _ in source.read(number, number + 1):
-            yield picture.mean(0)
+            yield picture

@@ -169,6 +169,24 @@ def test_a_field_of_errors_is_in_its_units(tmp_path):
         np.testing.assert_array_equal(found["x"], enlarged["x"])
 
 
+def test_a_field_with_gaps_has_a_head(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    values = moving_pattern(60, 48, 64)[..., 0].astype(np.float32)
+    values[:, :12, :12] = np.nan
+    axes = {"time": np.arange(60), "y": np.arange(48.0), "x": np.arange(64.0)}
+    xarray.DataArray(values, axes, ["time", "y", "x"], "sst", {"units": "K"}).to_netcdf(tmp_path / "in.nc")
+    done = run_stage("preprocess", "--field", tmp_path / "in.nc", "--variable", "sst", "--shards", 3, "--out",
+                     tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    assert train(tmp_path / "data", tmp_path / "run").returncode == 0
+    done = run_stage("calibrate", "--run", tmp_path / "run", "--steps", 10, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(tmp_path / "run")
+    head = load_error(run, load_trained(run)).head
+    assert all(value.isfinite().all() for value in head.state_dict().values())
+    assert head.last.weight.abs().max() > 0  # it has learned
+
+
 def test_evaluation_and_report_show_it(tmp_path, run):
     own = tmp_path / "sure"
     shutil.copytree(run, own)
@@ -177,6 +195,8 @@ def test_evaluation_and_report_show_it(tmp_path, run):
         assert done.returncode == 0, done.stderr
     record = json.loads((own / "metrics-test.json").read_text())
     assert len(record["calibrations"]) == 1 and len(record["error_sha256"]) == 64
+    assert run_stage("evaluate", "--run", own, "--split", "val").returncode == 0  # on which the head has learned
+    assert "calibrations" not in json.loads((own / "metrics-val.json").read_text())
     done = run_stage("report", own, "--out", tmp_path / "report")
     assert done.returncode == 0 and "**Predicted error**" in done.stdout, done.stderr
     page = (tmp_path / "report" / "index.html").read_text()
@@ -184,17 +204,22 @@ def test_evaluation_and_report_show_it(tmp_path, run):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["runs"][0]["calibrations"]
 
 
-def test_what_it_cannot_do_is_refused(tmp_path, run, trained, video):
+def test_what_it_cannot_do_is_refused(tmp_path, run, trained, dataset, video):
     assert_refused(upscale(trained, video, tmp_path / "out.mp4", tmp_path / "errors.mkv"), "does not predict its error",
                    "hpc_vsr.calibrate --run")
     assert_refused(upscale(run, video, tmp_path / "out.mp4", tmp_path / "errors.mp4"), "must end in .mkv")
     assert_refused(upscale(run, video, tmp_path / "out.mkv", tmp_path / "out.mkv"), "is the --output")
+    (tmp_path / "mine.mkv").write_bytes(b"something else")
+    for path, why in (("mine.mkv", "exists and is not what this command makes"), ("no/errors.mkv", "--error-map")):
+        for more in ((), ("--dry-run",)):
+            assert_refused(upscale(run, video, tmp_path / "out.mp4", tmp_path / path, *more), why)
     damaged = tmp_path / "damaged"
     shutil.copytree(run, damaged)
     (damaged / "error-head.pt").write_bytes(b"no head")
     assert_refused(upscale(damaged, video, tmp_path / "out.mp4", tmp_path / "errors.mkv"), "error-head.pt: is damaged")
     assert not list(tmp_path.glob("out*"))
     assert_refused(run_stage("calibrate", "--run", run, "--steps", 0), "--steps: must be at least 1")
+    assert_refused(run_stage("calibrate", "--run", run, "--data", dataset), "was trained on another data set")
     assert_refused(run_stage("calibrate", "--run", tmp_path), "name the folder of a training run")
 
 

@@ -25,7 +25,7 @@ from hpc_vsr.media.video_source import open_video
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.trained import DataTerms
 from hpc_vsr.system.errors import InputError
-from hpc_vsr.upscale.checks import warn_of_blur, warn_of_missing
+from hpc_vsr.upscale.checks import warn_of_blur, warn_of_missing, warn_of_noise
 from hpc_vsr.upscale.memory import Needs, choose_workers, state_memory
 from hpc_vsr.upscale.windows import CONTEXT, windows
 
@@ -151,9 +151,9 @@ def test_blur_is_measured(sigma):
 
 def test_frames_of_another_blur_are_told(network):
     sharp = [frame[0] for frame, _ in open_video(SAMPLE).read(0, 3)]
-    assert "ring" in warn_of_blur(network, sharp, "in.mp4")
-    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 3) for frame in sharp], "in.mp4")
-    fitting = [degrade(frame[None], Degradation("BD", 3.0, 2))[0] for frame in sharp]
+    assert "ring" in warn_of_blur(network, [frame[None] for frame in sharp], "in.mp4")
+    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 3)[None] for frame in sharp], "in.mp4")
+    fitting = [degrade(frame[None], Degradation("BD", 3.0, 2)) for frame in sharp]
     assert warn_of_blur(network, fitting, "in.mp4") is None
 
 
@@ -164,8 +164,18 @@ def test_a_picture_of_every_third_pixel_is_not_too_sharp_for_its_network():
              for frame, _ in open_video(SAMPLE).read(0, 3)]
     sharp = [degrade(frame[None], Degradation("BI", scale=3))[0] for frame in crisp]
     assert measure_blur(sharp) < 0.1  # far below what sharp pictures show otherwise
-    assert warn_of_blur(network, sharp, "in.mp4") is None
-    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in sharp], "in.mp4")
+    assert warn_of_blur(network, [frame[None] for frame in sharp], "in.mp4") is None
+    assert "soft" in warn_of_blur(network, [cv2.GaussianBlur(frame, (0, 0), 1.5)[None] for frame in sharp], "in.mp4")
+
+
+def test_the_noise_is_that_of_a_channel(network):
+    """A network adds the noise of its training to each channel; a mean over the channels would have less."""
+    random = np.random.default_rng(0)
+    frames = [degrade(frame.repeat(3, 0), Degradation("BD", 3.0, 2)) for frame, _ in open_video(SAMPLE).read(0, 3)]
+    noisy = [np.clip(np.rint(frame + 5 * random.standard_normal(frame.shape)), 0, 255) for frame in frames]
+    found, = re.findall(r"looks noisy \((\S+) grey levels\)", warn_of_noise(network, noisy, "in.mp4"))
+    assert abs(float(found) - 5) < 0.3
+    assert warn_of_noise(network, frames, "in.mp4") is None
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
