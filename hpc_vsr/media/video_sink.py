@@ -23,6 +23,7 @@ from hpc_vsr.media.tags import Codec, VideoTags
 from hpc_vsr.media.video_convert import EXACT, MATRICES
 from hpc_vsr.system.errors import InputError
 from hpc_vsr.system.files import write_whole
+from hpc_vsr.system.scheduling import kept_scheduling
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
 # constant rate factors at which a loss is hard to see; prores has its own quality, and ffv1 loses nothing
@@ -118,7 +119,10 @@ def write_segment(path: Path, frames: Iterable[Sequence[np.ndarray]], encoding: 
     with write_whole(path) as temporary, av.open(str(temporary), "w", format=muxer) as container:
         stream = _open_encoder(container, encoding)
         for index, planes in enumerate(frames):
-            container.mux(stream.encode(_make_frame(planes, index, encoding)))
+            frame = _make_frame(planes, index, encoding)
+            with kept_scheduling() if encoding.codec == "av1" else contextlib.nullcontext():
+                packets = stream.encode(frame)
+            container.mux(packets)
         container.mux(stream.encode(None))
 
 
