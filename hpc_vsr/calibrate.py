@@ -33,16 +33,13 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
     run = RunFolder(arguments.run)
-    config = run.read_config()
-    data = arguments.data or config["data"]
-    if data is None:
-        raise InputError(f"{run.path}: was imported and has no data set of its own; name one with --data")
+    data = run.find_data(arguments.data)
     if arguments.steps < 1:
         raise InputError(f"--steps: must be at least 1, found {arguments.steps}")
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.training.error_head import calibrate
 
-    print(calibrate(run, read_manifest(Path(data)), arguments.steps, arguments.device))
+    print(calibrate(run, read_manifest(data), arguments.steps, arguments.device))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hpc_vsr.evaluation.record import Row
 from hpc_vsr.experiment.settings import EvaluateSettings
 from hpc_vsr.runs.folder import RunFolder
 from hpc_vsr.system.config import ABSENT, as_dict, from_dict
-from hpc_vsr.system.errors import InputError, exit_status
+from hpc_vsr.system.errors import exit_status
 from hpc_vsr.system.parser import Parser
 
 MOST_CLIPS = 20  # in the text
@@ -85,16 +85,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, arguments = build_parser().parse(argv)
     run = RunFolder(arguments.run)
     config = run.read_config()
-    data = arguments.data or config["data"]
-    if data is None:
-        raise InputError(f"{run.path}: was imported and has no data set of its own; name one with --data")
+    data = run.find_data(arguments.data)
     names = [name for name in typing.get_type_hints(EvaluateSettings) if arguments[name] is not None]
     given = {name: as_dict(arguments[name]) for name in names}
     settings = from_dict(EvaluateSettings, {**config["evaluate"], **given}, str(run.config))
     # imported late, because torch takes seconds that --help and a mistyped option need not wait
     from hpc_vsr.evaluation.evaluate import evaluate
 
-    print(format_rows(evaluate(run, read_manifest(Path(data)), settings).rows))
+    print(format_rows(evaluate(run, read_manifest(data), settings).rows))
 
 
 if __name__ == "__main__":

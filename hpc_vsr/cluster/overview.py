@@ -141,16 +141,20 @@ def read_overview(folder: Path) -> Status:
     return Status(sorted(runs, key=lambda state: state.run.path), jobs)
 
 
-def _places(folder: Path) -> Iterator[Path]:
-    """Yield the folders below `folder`, at any depth, but none that is below a run."""
+def _places(folder: Path, seen: set[Path] | None = None) -> Iterator[Path]:
+    """Yield the folders below `folder`, at any depth, but none that is below a run, and none twice by way of links."""
+    seen = {folder.resolve()} if seen is None else seen
     for path in _folders(folder):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
         yield path
         if not _is_run(path):
-            yield from _places(path)
+            yield from _places(path, seen)
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[!.]*") if path.is_dir() and not path.is_symlink())
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def _is_run(path: Path) -> bool:

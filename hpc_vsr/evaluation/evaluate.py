@@ -14,8 +14,8 @@ import torch
 from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import Manifest, check_shards
 from hpc_vsr.evaluation.baselines import tune_on
-from hpc_vsr.evaluation.calibration import measure_calibration
 from hpc_vsr.evaluation.measure import Pictures, measure_flow, measure_split
+from hpc_vsr.evaluation.measure_calibration import measure_calibration
 from hpc_vsr.evaluation.methods import BASELINE, Method, applied_twice, baselines, network_methods
 from hpc_vsr.evaluation.record import DatasetSummary, Evaluation, Row, read_evaluation
 from hpc_vsr.evaluation.scores import list_parts

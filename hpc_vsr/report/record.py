@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hpc_vsr.evaluation.record import Calibration, Flow
+from hpc_vsr.evaluation.calibration import Calibration
+from hpc_vsr.evaluation.record import Flow
 from hpc_vsr.experiment.settings import TrainSettings
 from hpc_vsr.models.settings import ModelSettings
 from hpc_vsr.runs.start import Start

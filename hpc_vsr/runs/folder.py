@@ -76,6 +76,13 @@ class RunFolder:
                              "run again")
         return config
 
+    def find_data(self, given: Path | None) -> Path:
+        """Return the data set that is given, or that of the training; raise `InputError` if there is none."""
+        data = given or self.read_config()["data"]
+        if data is None:
+            raise InputError(f"{self.path}: was imported and has no data set of its own; name one with --data")
+        return Path(data)
+
     def check_name(self) -> None:
         """Raise `InputError` if reports use the run's name for something else."""
         if self.name in RESERVED:

@@ -17,7 +17,7 @@ from videos import write_video
 
 from hpc_vsr.data.clips import Clips
 from hpc_vsr.data.manifest import read_manifest
-from hpc_vsr.evaluation.calibration import measure_calibration
+from hpc_vsr.evaluation.measure_calibration import measure_calibration
 from hpc_vsr.media.planes import find_format
 from hpc_vsr.media.video_source import open_video
 from hpc_vsr.models.error import ErrorCore, ErrorHead, error_network
@@ -97,7 +97,7 @@ def test_it_knows_where_the_errors_are(run, halves):
 
 def test_figures_of_errors_that_are_known():
     """Errors with the standard deviation that is predicted, of two sizes."""
-    from hpc_vsr.evaluation.calibration import _Sums
+    from hpc_vsr.evaluation.measure_calibration import _Sums
 
     random = torch.Generator().manual_seed(0)
     sums = _Sums.empty()
