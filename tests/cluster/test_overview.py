@@ -52,6 +52,15 @@ def test_a_run_without_a_log_says_that_its_data_job_died_and_so_does_the_report(
     assert read_overview(Path("runs")).is_going
 
 
+def test_a_run_behind_a_link_is_found_and_a_link_in_a_circle_ends(one, tmp_path, monkeypatch):
+    write_run(tmp_path / "scratch" / "far", 60, [0.1] * 60)
+    Path("runs/deep").mkdir()
+    Path("runs/deep/linked").symlink_to(tmp_path / "scratch" / "far")
+    Path("runs/deep/back").symlink_to(Path("runs").resolve())
+    monkeypatch.setattr(overview, "ask_queue", dict)
+    assert [str(state.run.path) for state in read_overview(Path("runs")).runs] == ["runs/deep/linked", "runs/x"]
+
+
 def test_runs_are_found_at_any_depth_each_once(one, monkeypatch):
     for name in ("deep/er/r1", "deep/er/r2", "deep/r3"):
         write_run(Path("runs", name), 60, [0.1] * 60)
